@@ -1,0 +1,201 @@
+//! Arguments and flags.
+
+use crate::engine::Resources;
+use crate::error::{Error, ErrorKind, Result};
+use crate::runner::Options;
+use chrono::{DateTime, NaiveDate, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Stitch identities, fold profiles, decide audiences, sync: over raw tables, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "kinfold", version, about, propagate_version = true, arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    #[command(flatten)]
+    pub(super) project: ProjectArguments,
+    /// Say less: no progress.
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+    /// When to use colour on stderr.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Build the models, commit their tables, then sync.
+    Run(SelectArguments),
+    /// Load and bind everything, without reading rows; print what is wrong.
+    Check(SelectArguments),
+    /// Print the first rows of a table.
+    Show(ShowArguments),
+    /// Ask a SQL question of the committed tables and the source tables.
+    Query(QueryArguments),
+    /// Print the last runs and what they did.
+    Status(StatusArguments),
+    /// Make a new project that runs at once.
+    Init(InitArguments),
+    /// Explain a finding's code, such as K0102.
+    Explain(ExplainArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProjectArguments {
+    /// Folder of the project.
+    #[arg(long, global = true, default_value = ".")]
+    project: PathBuf,
+    /// Target of kinfold.yaml.
+    #[arg(long, global = true)]
+    target: Option<String>,
+    /// Logical time, as 2026-03-31 or 2026-03-31T00:00:00Z.
+    #[arg(long, global = true, value_parser = parse_time)]
+    as_of: Option<DateTime<Utc>>,
+    /// Variables, as name=value; may be repeated.
+    #[arg(long, global = true, value_parser = parse_variable)]
+    vars: Vec<(String, String)>,
+    /// Threads; all cores by default.
+    #[arg(long, global = true)]
+    pub(super) threads: Option<usize>,
+    /// Memory budget, as 8GB or 512MB; 60 % of RAM by default.
+    #[arg(long, global = true, value_parser = parse_bytes)]
+    memory: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SelectArguments {
+    /// Models: NAME, +NAME (with what it needs), NAME+ (with what needs it), tag:X, kind:X; may be repeated.
+    #[arg(long, short)]
+    select: Vec<String>,
+}
+
+impl SelectArguments {
+    pub(super) fn apply(&self, mut options: Options) -> Options {
+        options.select.clone_from(&self.select);
+        options
+    }
+}
+
+/// Formats of rows on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum RowFormat {
+    Text,
+    Csv,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArguments {
+    /// A model, one of its tables, or a source table.
+    pub(super) name: String,
+    /// How many rows.
+    #[arg(long, short = 'n', default_value_t = 10)]
+    pub(super) limit: usize,
+    /// Format of the rows.
+    #[arg(long, short, value_enum, default_value_t = RowFormat::Text)]
+    pub(super) output: RowFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct QueryArguments {
+    /// One SQL query.
+    pub(super) sql: String,
+    /// Format of the rows.
+    #[arg(long, short, value_enum, default_value_t = RowFormat::Text)]
+    pub(super) output: RowFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArguments {
+    /// How many runs.
+    #[arg(long, short = 'n', default_value_t = 10)]
+    pub(super) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArguments {
+    /// Folder to make; it must be empty or absent.
+    pub(super) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArguments {
+    /// The code, such as K0102.
+    pub(super) code: String,
+}
+
+impl ProjectArguments {
+    /// Options of the command, with this process's environment.
+    #[expect(clippy::disallowed_methods, reason = "the edge: environment and clock enter here")]
+    pub(super) fn options(&self) -> Result<Options> {
+        if !self.project.is_dir() {
+            let message = format!("`{}` is no folder", self.project.display());
+            return Err(Error::new(ErrorKind::Usage, message).with_help("give the project's folder with --project"));
+        }
+        let mut resources = Resources::of_machine();
+        resources.threads = self.threads.unwrap_or(resources.threads).max(1);
+        resources.memory_bytes = self.memory.unwrap_or(resources.memory_bytes);
+        let environment = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .collect();
+        Ok(Options {
+            root: self.project.clone(),
+            target: self.target.clone(),
+            as_of: self.as_of,
+            vars: self.vars.iter().cloned().collect(),
+            select: Vec::new(),
+            resources,
+            environment,
+            now: Utc::now(),
+        })
+    }
+}
+
+fn parse_time(text: &str) -> std::result::Result<DateTime<Utc>, String> {
+    if let Ok(time) = text.parse::<DateTime<Utc>>() {
+        return Ok(time);
+    }
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().and_then(|d| d.and_hms_opt(0, 0, 0));
+    day.map(|d| d.and_utc()).ok_or_else(|| "write it as 2026-03-31 or 2026-03-31T00:00:00Z".to_owned())
+}
+
+fn parse_variable(text: &str) -> std::result::Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    pair.map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| "write it as name=value".to_owned())
+}
+
+fn parse_bytes(text: &str) -> std::result::Result<usize, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let factor: f64 = match text[digits..].trim().to_ascii_uppercase().as_str() {
+        "" | "B" => 1.0,
+        "K" | "KB" | "KIB" => 1024.0,
+        "M" | "MB" | "MIB" => 1024.0 * 1024.0,
+        "G" | "GB" | "GIB" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err("write it as 8GB or 512MB".to_owned()),
+    };
+    let number: f64 = text[..digits].parse().map_err(|_| "write it as 8GB or 512MB".to_owned())?;
+    Ok((number * factor) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_read_as_people_write_them() {
+        assert_eq!(parse_bytes("512MB"), Ok(512 << 20));
+        assert_eq!(parse_bytes("1.5 GB"), Ok(3 << 29));
+        assert!(parse_bytes("lots").is_err());
+        assert_eq!(parse_time("2026-03-31").map(|t| t.to_rfc3339()), Ok("2026-03-31T00:00:00+00:00".to_owned()));
+        assert!(parse_variable("=x").is_err());
+    }
+}

@@ -1,0 +1,41 @@
+//! `kinfold query` and `kinfold show`
+
+use super::args::{QueryArguments, RowFormat, ShowArguments};
+use super::exit::Exit;
+use super::printer::Printer;
+use crate::engine::{to_csv, to_json, to_text};
+use crate::runner::{Failure, Options, reader};
+
+pub(super) async fn query(arguments: &QueryArguments, options: Options, printer: &Printer) -> Exit {
+    match answer(&arguments.sql, arguments.output, &options, printer).await {
+        Ok(text) => {
+            printer.data(&text);
+            Exit::Ok
+        }
+        Err(failure) => printer.failure(&failure),
+    }
+}
+
+pub(super) async fn show(arguments: &ShowArguments, options: Options, printer: &Printer) -> Exit {
+    let quoted: Vec<String> =
+        arguments.name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+    let sql = format!("SELECT * FROM {} LIMIT {}", quoted.join("."), arguments.limit);
+    match answer(&sql, arguments.output, &options, printer).await {
+        Ok(text) => {
+            printer.data(&text);
+            Exit::Ok
+        }
+        Err(failure) => printer.failure(&failure),
+    }
+}
+
+async fn answer(sql: &str, format: RowFormat, options: &Options, printer: &Printer) -> Result<String, Failure> {
+    let reader = reader(options).await?;
+    let (answer, findings) = reader.query(sql).await?;
+    printer.findings(&findings, reader.source_map());
+    Ok(match format {
+        RowFormat::Text => to_text(&answer.schema, &answer.batches)?,
+        RowFormat::Csv => to_csv(&answer.schema, &answer.batches)?,
+        RowFormat::Json => to_json(&answer.batches)?,
+    })
+}

@@ -1,0 +1,173 @@
+//! The summary of a run, as a person reads it.
+
+use crate::engine::Facts;
+use crate::runner::{NodeReport, RunReport};
+use std::fmt::Write;
+
+/// `1 error`, `2 errors`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// `12345` → `12,345`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn seconds(value: f64) -> String {
+    if value < 10.0 { format!("{value:.2} s") } else { format!("{value:.1} s") }
+}
+
+/// One line when a model is done.
+pub(super) fn progress_line(node: &NodeReport) -> String {
+    format!("{} {} rows, {}", node.model, grouped(node.rows), seconds(node.seconds))
+}
+
+/// The whole summary.
+pub(super) fn summary(report: &RunReport) -> String {
+    let mut out = String::new();
+    let took = (report.ended_at - report.started_at).num_milliseconds();
+    let _ = writeln!(
+        out,
+        "run {} of {} as of {} in {}",
+        report.run,
+        report.project,
+        report.as_of.format("%Y-%m-%d %H:%M:%S UTC"),
+        seconds(took as f64 / 1000.0)
+    );
+    let _ = writeln!(out, "read {} files, {}", grouped(report.source_files), bytes(report.source_bytes));
+    models(&mut out, report);
+    identities(&mut out, report);
+    audiences(&mut out, report);
+    syncs(&mut out, report);
+    let _ = writeln!(out, "\ntables are in {}", report.warehouse);
+    out
+}
+
+fn bytes(value: u64) -> String {
+    match value {
+        0..1_000_000 => format!("{:.1} kB", value as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", value as f64 / 1e6),
+        _ => format!("{:.1} GB", value as f64 / 1e9),
+    }
+}
+
+/// An aligned table; the first column is text, the rest numbers.
+fn table(out: &mut String, header: &[&str], rows: &[Vec<String>]) {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|r| r.get(column)).map(String::len);
+        cells.chain([header[column].len()]).max().unwrap_or(0)
+    };
+    let mut line = |cells: Vec<&str>| {
+        let padded: Vec<String> = cells
+            .iter()
+            .enumerate()
+            .map(|(i, c)| if i == 0 { format!("{c:<w$}", w = width(i)) } else { format!("{c:>w$}", w = width(i)) })
+            .collect();
+        let _ = writeln!(out, "  {}", padded.join("  ").trim_end());
+    };
+    line(header.to_vec());
+    for row in rows {
+        line(row.iter().map(String::as_str).collect());
+    }
+}
+
+fn models(out: &mut String, report: &RunReport) {
+    let rows: Vec<Vec<String>> = report.nodes.iter().map(model_row).collect();
+    out.push('\n');
+    table(out, &["model", "rows", "change", "time"], &rows);
+}
+
+fn model_row(node: &NodeReport) -> Vec<String> {
+    let change = match node.rows_before {
+        None => "new".to_owned(),
+        Some(before) if before == node.rows => "=".to_owned(),
+        Some(before) if before < node.rows => format!("+{}", grouped(node.rows - before)),
+        Some(before) => format!("-{}", grouped(before - node.rows)),
+    };
+    vec![node.model.clone(), grouped(node.rows), change, seconds(node.seconds)]
+}
+
+fn identities(out: &mut String, report: &RunReport) {
+    let rows: Vec<Vec<String>> = report
+        .nodes
+        .iter()
+        .filter_map(|node| match &node.facts {
+            Facts::Identity { identifiers, entities, links, refused, hubs, largest, created, merged, split, .. } => {
+                let numbers = [identifiers, entities, links, refused, hubs, largest, created, merged, split];
+                Some([vec![node.model.clone()], numbers.iter().map(|n| grouped(**n)).collect()].concat())
+            }
+            _ => None,
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.push('\n');
+        let header =
+            ["identity", "identifiers", "entities", "links", "refused", "hubs", "largest", "created", "merged", "split"];
+        table(out, &header, &rows);
+    }
+}
+
+fn audiences(out: &mut String, report: &RunReport) {
+    let rows: Vec<Vec<String>> = report
+        .nodes
+        .iter()
+        .filter_map(|node| match &node.facts {
+            Facts::Audience { members, entered, left, .. } => {
+                Some(vec![node.model.clone(), grouped(*members), grouped(*entered), grouped(*left)])
+            }
+            _ => None,
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.push('\n');
+        table(out, &["audience", "members", "entered", "left"], &rows);
+    }
+    for node in &report.nodes {
+        if let Facts::Audience { unknown_in_lists, .. } = &node.facts
+            && *unknown_in_lists > 0
+        {
+            let _ = writeln!(out, "  {}: {} entries of its lists name nobody known", node.model, unknown_in_lists);
+        }
+    }
+}
+
+fn syncs(out: &mut String, report: &RunReport) {
+    if report.syncs.is_empty() {
+        return;
+    }
+    let rows: Vec<Vec<String>> = report
+        .syncs
+        .iter()
+        .map(|s| {
+            let numbers = [s.read, s.sent, s.unchanged, s.deleted, s.rejected, s.withheld];
+            [vec![s.sync.clone()], numbers.iter().map(|n| grouped(*n)).collect(), vec![s.result.clone()]].concat()
+        })
+        .collect();
+    out.push('\n');
+    table(out, &["sync", "rows", "sent", "unchanged", "deleted", "rejected", "withheld", "result"], &rows);
+    for sync in report.syncs.iter().filter(|s| s.error.is_some()) {
+        let _ = writeln!(out, "  {}: {}", sync.sync, sync.error.as_deref().unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(123_456_789), "123,456,789");
+        assert_eq!(counted(1, "error"), "1 error");
+    }
+}

@@ -1,0 +1,409 @@
+//! The audience stage: a condition tree becomes columns of the fold and one boolean expression over the wide
+//! row of the profile.
+
+use super::fold::{self, FoldColumn, FoldInput, FoldTable};
+use super::functions::{Anchor, PickFirst, Returns, Sequence, SequenceSpec, SequenceStep};
+use super::identity::BoundIdentity;
+use super::measures::{FoldScope, Reading, all_of, clock, column, window};
+use super::profile::BoundProfile;
+use super::{EngineParts, Relation};
+use crate::diagnostic::{Code, Diagnostic, Spanned};
+use crate::model::{
+    AudienceCondition, AudienceModel, Condition, EventCondition, EventMatch, Measure, MeasureFunction, Step,
+    StepOrigin, StepPick,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, cast, ident, lit, when};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A bound audience.
+#[derive(Debug, Clone)]
+pub(super) struct BoundAudience {
+    pub name: String,
+    pub profile: String,
+    pub identity: String,
+    pub schema: SchemaRef,
+    pub rule: Rule,
+    /// Other audiences that the condition mentions.
+    pub audiences: BTreeSet<String>,
+}
+
+/// How members are found.
+#[derive(Debug, Clone)]
+pub(super) enum Rule {
+    /// Over the wide row, after these fold columns.
+    Condition { columns: Vec<FoldColumn>, tables: BTreeMap<String, FoldTable>, holds: Expr },
+    /// A query that returns entity ids.
+    Query(LogicalPlan),
+}
+
+struct Compiler<'a> {
+    scope: FoldScope<'a>,
+    profile: &'a BoundProfile,
+    name: &'a str,
+    columns: Vec<FoldColumn>,
+    audiences: BTreeSet<String>,
+    findings: &'a mut Vec<Diagnostic>,
+}
+
+type Compiled = Option<Expr>;
+
+/// Column of the wide row that says who belongs to another audience.
+pub(super) fn membership(audience: &str) -> String {
+    format!("__in_{audience}")
+}
+
+/// Schema of a segment table.
+pub(super) fn segment_schema(identity: &str) -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new(format!("{identity}_id"), DataType::Utf8, false),
+        Field::new("entered_at", super::time_type(), false),
+        Field::new("reason", DataType::Utf8, false),
+    ]))
+}
+
+/// Binds the model.
+pub(super) async fn bind(
+    parts: &EngineParts<'_>,
+    name: &str,
+    model: &AudienceModel,
+    profile: &BoundProfile,
+    identity: &BoundIdentity,
+    relations: &BTreeMap<String, Relation>,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<BoundAudience> {
+    let before = findings.len();
+    let mut audiences = BTreeSet::new();
+    let rule = match &model.condition {
+        AudienceCondition::Sql(sql) => query(parts, sql, &profile.identity, findings).await?,
+        AudienceCondition::Where(condition) => {
+            let scope = FoldScope { parts, identity, relations, tables: BTreeMap::new() };
+            let mut compiler =
+                Compiler { scope, profile, name, columns: Vec::new(), audiences: BTreeSet::new(), findings };
+            let holds = compiler.condition(condition)?;
+            audiences = compiler.audiences;
+            let (columns, tables) = (compiler.columns, compiler.scope.tables);
+            if let Err(e) = fold::plan(&tables, columns.clone()) {
+                findings.push(Diagnostic::error(Code::SqlBinding, condition.span, e.strip_backtrace()));
+            }
+            Rule::Condition { columns, tables, holds }
+        }
+    };
+    (findings.len() == before).then(|| BoundAudience {
+        name: name.to_owned(),
+        profile: profile.name.clone(),
+        identity: profile.identity.clone(),
+        schema: segment_schema(&profile.identity),
+        rule,
+        audiences,
+    })
+}
+
+async fn query(
+    parts: &EngineParts<'_>,
+    sql: &Spanned<String>,
+    identity: &str,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<Rule> {
+    let id = format!("{identity}_id");
+    match parts.binder().query(sql).await {
+        Ok(plan) if plan.schema().field_with_unqualified_name(&id).is_ok() => Some(Rule::Query(plan)),
+        Ok(_) => {
+            findings.push(
+                Diagnostic::error(Code::SqlBinding, sql.span, format!("the query returns no column `{id}`"))
+                    .with_help(format!("a `sql:` audience selects the `{id}` of its members")),
+            );
+            None
+        }
+        Err(finding) => {
+            findings.push(*finding);
+            None
+        }
+    }
+}
+
+impl Compiler<'_> {
+    fn note<T>(&mut self, result: Result<T, Box<Diagnostic>>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(finding) => {
+                self.findings.push(*finding);
+                None
+            }
+        }
+    }
+
+    fn fresh(&self) -> String {
+        format!("__{}_{}", self.name, self.columns.len())
+    }
+
+    fn condition(&mut self, condition: &Spanned<Condition>) -> Compiled {
+        match &condition.value {
+            Condition::All(parts) => self.many(parts, lit(true), Expr::and),
+            Condition::Any(parts) => self.many(parts, lit(false), Expr::or),
+            Condition::Not(inner) => Some(Expr::Not(Box::new(self.condition(inner)?))),
+            Condition::Event(event) => self.event(event),
+            Condition::Sequence(steps) => self.sequence(steps),
+            Condition::Audience(name) => {
+                self.audiences.insert(name.value.clone());
+                Some(ident(membership(&name.value)))
+            }
+            Condition::Trait(sql) => {
+                let schema = DFSchema::try_from(self.profile.schema.as_ref().clone()).ok()?;
+                let bound = self.scope.parts.binder().expression(sql, &schema, &self.profile.name);
+                Some(yes(self.note(bound)?))
+            }
+        }
+    }
+
+    /// All parts are compiled even if one fails, so that all mistakes show.
+    fn many(&mut self, parts: &[Spanned<Condition>], none: Expr, join: fn(Expr, Expr) -> Expr) -> Compiled {
+        let compiled: Vec<Compiled> = parts.iter().map(|p| self.condition(p)).collect();
+        let all: Option<Vec<Expr>> = compiled.into_iter().collect();
+        Some(all?.into_iter().reduce(join).unwrap_or(none))
+    }
+
+    /// The predicate of matching rows: `is`, then `where`.
+    fn matching(&mut self, matching: &EventMatch, relation: &Relation) -> Option<Option<Expr>> {
+        let is = if matching.is.is_empty() {
+            None
+        } else {
+            let column = self.is_column(matching, relation)?;
+            let text = cast(column, DataType::Utf8);
+            let values: Vec<Expr> = matching.is.iter().map(|v| lit(v.value.clone())).collect();
+            Some(match values.as_slice() {
+                [one] => text.eq(one.clone()),
+                _ => text.in_list(values, false),
+            })
+        };
+        let filter = match &matching.filter {
+            Some(sql) => {
+                let bound = self.scope.bind(sql, relation);
+                Some(self.note(bound)?)
+            }
+            None => None,
+        };
+        Some(all_of([is, filter]))
+    }
+
+    fn is_column(&mut self, matching: &EventMatch, relation: &Relation) -> Option<Expr> {
+        let at = matching.column.as_ref().or(matching.is.first())?;
+        let name = matching.column.as_ref().map_or("event", |c| c.value.as_str());
+        if relation.plan.schema().field_with_unqualified_name(name).is_ok() {
+            return Some(ident(name));
+        }
+        let names: Vec<&str> = relation.plan.schema().fields().iter().map(|f| f.name().as_str()).collect();
+        self.findings.push(
+            Diagnostic::error(Code::SqlUnknownColumn, at.span, format!("no column `{name}` in `{}`", relation.name))
+                .with_help(format!("say which column with `column:`; there are: {}", names.join(", "))),
+        );
+        None
+    }
+
+    fn event(&mut self, event: &EventCondition) -> Compiled {
+        let found = self.scope.table(&event.matching.table, 0);
+        let (key, relation) = self.note(found)?;
+        let matching = self.matching(&event.matching, &relation)?;
+        let bounds = window(&event.window, &relation, None, self.scope.parts.as_of);
+        let filter = all_of([matching, self.note(bounds)?]);
+        let reading = Reading { key, relation, filter, order: Vec::new() };
+        let mut holds = Vec::new();
+        for measure in &event.measures {
+            holds.push(self.measure(measure, &reading)?);
+        }
+        for (predicate, last) in [(&event.first, false), (&event.last, true)] {
+            if let Some(predicate) = predicate {
+                holds.push(self.extreme(predicate, &event.by, last, &reading)?);
+            }
+        }
+        if holds.is_empty() {
+            holds.push(self.counted(&reading)?.gt(lit(0_i64)));
+        }
+        holds.into_iter().reduce(Expr::and)
+    }
+
+    fn counted(&mut self, reading: &Reading) -> Compiled {
+        self.aggregate("count", lit(1_i64), reading)
+    }
+
+    fn aggregate(&mut self, function: &str, argument: Expr, reading: &Reading) -> Compiled {
+        let udaf = self.scope.parts.aggregate(function);
+        let call = AggregateFunction::new_udf(udaf, vec![argument], false, None, Vec::new(), None);
+        let made = column(self.fresh(), std::slice::from_ref(reading), &[&call]);
+        match made {
+            Ok(column) => {
+                let name = column.name.clone();
+                self.columns.push(column);
+                Some(ident(name))
+            }
+            Err(message) => {
+                self.findings.push(Diagnostic::placeless(Code::SqlBinding, message));
+                None
+            }
+        }
+    }
+
+    fn measure(&mut self, measure: &Measure, reading: &Reading) -> Compiled {
+        let function = match measure.function {
+            MeasureFunction::Count => "count",
+            MeasureFunction::Sum => "sum",
+            MeasureFunction::Min => "min",
+            MeasureFunction::Max => "max",
+            MeasureFunction::Avg => "avg",
+            MeasureFunction::UniqueCount => "unique_count",
+        };
+        let argument = match &measure.operand {
+            Some(sql) => {
+                let bound = self.scope.bind(sql, &reading.relation);
+                self.note(bound)?
+            }
+            None => lit(1_i64),
+        };
+        let value = self.aggregate(function, argument, reading)?;
+        let number = match measure.number.parse::<i64>() {
+            Ok(whole) => lit(whole),
+            Err(_) => lit(measure.number.parse::<f64>().unwrap_or(f64::NAN)),
+        };
+        use crate::model::Comparator as C;
+        Some(yes(match measure.comparator {
+            C::Equal => value.eq(number),
+            C::NotEqual => value.not_eq(number),
+            C::Less => value.lt(number),
+            C::LessOrEqual => value.lt_eq(number),
+            C::Greater => value.gt(number),
+            C::GreaterOrEqual => value.gt_eq(number),
+        }))
+    }
+
+    /// `first:` and `last:`: the predicate on the extreme matching row (greatest time, then row id, or `by:`).
+    fn extreme(&mut self, predicate: &Spanned<String>, by: &[Spanned<String>], last: bool, reading: &Reading) -> Compiled {
+        let relation = &reading.relation;
+        let bound = self.scope.bind(predicate, relation);
+        let holds = when(self.note(bound)?, lit(true)).otherwise(lit(false)).ok()?;
+        let mut order = Vec::new();
+        if by.is_empty() {
+            order.extend(clock(relation, None));
+            order.extend(relation.row_id.as_ref().map(ident));
+        } else {
+            for sql in by {
+                let bound = self.scope.bind(sql, relation);
+                order.push(self.note(bound)?);
+            }
+        }
+        if order.is_empty() {
+            let message = format!("`{}` has no time column, so there is no first or latest row", relation.name);
+            self.findings.push(
+                Diagnostic::error(Code::WindowWithoutTime, predicate.span, message)
+                    .with_help("name its clock with `time:` in sources.yaml, or give an order with `by:`"),
+            );
+            return None;
+        }
+        let pick = PickFirst::new(vec![last; order.len()], Returns::Value);
+        order.push(holds);
+        let name = self.fresh();
+        self.columns.push(FoldColumn {
+            name: name.clone(),
+            function: Arc::new(AggregateUDF::new_from_impl(pick)),
+            distinct: false,
+            inputs: vec![FoldInput { table: reading.key.clone(), arguments: order, filter: reading.filter.clone() }],
+            empty: ScalarValue::Boolean(Some(false)),
+        });
+        Some(yes(ident(name)))
+    }
+
+    fn sequence(&mut self, steps: &[Spanned<Step>]) -> Compiled {
+        let mut by_table: BTreeMap<String, SequenceTable> = BTreeMap::new();
+        let mut ok = true;
+        for (index, step) in steps.iter().enumerate() {
+            ok &= self.sequence_step(index, step, steps, &mut by_table).is_some();
+        }
+        if !ok {
+            return None;
+        }
+        let inputs: Option<Vec<FoldInput>> = by_table.into_iter().map(|(key, t)| t.input(key)).collect();
+        let name = self.fresh();
+        let spec = self.spec(steps);
+        self.columns.push(FoldColumn {
+            name: name.clone(),
+            function: Arc::new(AggregateUDF::new_from_impl(Sequence::new(spec))),
+            distinct: false,
+            inputs: inputs?,
+            empty: ScalarValue::Boolean(Some(false)),
+        });
+        Some(yes(ident(name)))
+    }
+
+    fn spec(&self, steps: &[Spanned<Step>]) -> SequenceSpec {
+        let anchor = match steps.first().and_then(|s| s.pick) {
+            None => Anchor::Any,
+            Some(StepPick::Latest) => Anchor::Latest,
+            Some(StepPick::Earliest) => Anchor::Earliest,
+        };
+        let step = |s: &Spanned<Step>| SequenceStep {
+            negated: s.negated,
+            within: s.within.as_ref().map(|w| w.value.micros),
+            of_first: s.of == StepOrigin::First,
+            inclusive: s.inclusive,
+            open: s.open,
+            same: s.same.is_some(),
+        };
+        SequenceSpec { anchor, steps: steps.iter().map(step).collect(), as_of: self.scope.parts.as_of }
+    }
+
+    /// Adds a step's predicate to its table's bit mask.
+    fn sequence_step(
+        &mut self,
+        index: usize,
+        step: &Spanned<Step>,
+        steps: &[Spanned<Step>],
+        by_table: &mut BTreeMap<String, SequenceTable>,
+    ) -> Option<()> {
+        let found = self.scope.table(&step.matching.table, 0);
+        let (key, relation) = self.note(found)?;
+        let predicate = self.matching(&step.matching, &relation)?.unwrap_or_else(|| lit(true));
+        let Some(time) = clock(&relation, None) else {
+            let message = format!("`{}` has no time column, so its rows have no order", relation.name);
+            self.findings.push(
+                Diagnostic::error(Code::WindowWithoutTime, step.span, message)
+                    .with_help("name its clock with `time:` in sources.yaml"),
+            );
+            return None;
+        };
+        let same = match steps.iter().find_map(|s| s.same.as_ref()) {
+            Some(sql) => {
+                let bound = self.scope.bind(sql, &relation);
+                cast(self.note(bound)?, DataType::Utf8)
+            }
+            None => lit(ScalarValue::Utf8(None)),
+        };
+        let bit = when(predicate.clone(), lit(1_i64 << index)).otherwise(lit(0_i64)).ok()?;
+        let entry = by_table.entry(key).or_insert(SequenceTable { time, same, mask: None, matches: None });
+        entry.mask = Some(entry.mask.take().map_or(bit.clone(), |m| m + bit));
+        entry.matches = Some(entry.matches.take().map_or(predicate.clone(), |m| m.or(predicate)));
+        Some(())
+    }
+}
+
+/// What a sequence takes from one table.
+struct SequenceTable {
+    time: Expr,
+    same: Expr,
+    mask: Option<Expr>,
+    matches: Option<Expr>,
+}
+
+impl SequenceTable {
+    fn input(self, key: String) -> Option<FoldInput> {
+        let time = cast(self.time, DataType::Int64);
+        Some(FoldInput { table: key, arguments: vec![time, self.mask?, self.same], filter: self.matches })
+    }
+}
+
+/// Null is no.
+fn yes(expr: Expr) -> Expr {
+    coalesce(vec![expr, lit(false)])
+}

@@ -1,0 +1,408 @@
+//! Executing one bound model: what it makes, and the facts that the summary tells.
+
+use super::audience::{Rule, membership};
+use super::committed;
+use super::fold;
+use super::identity::BoundIdentity;
+use super::identity_tables as tables;
+use super::profile::BoundProfile;
+use super::segment::{self, Members};
+use super::wide::{Wide, holds};
+use super::{BoundModel, Engine, internal};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::model::{AudienceModel, IdentityModel, ModelKind};
+use crate::warehouse::{Snapshot, Warehouse, WriteMode};
+use datafusion::arrow::array::{BooleanArray, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::datasource::MemTable;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+/// What a run gives to every model that it builds.
+#[derive(Clone)]
+pub struct RunContext {
+    /// Number of the run.
+    pub number: u64,
+    /// The warehouse.
+    pub warehouse: Arc<Warehouse>,
+    /// What was committed before this run.
+    pub base: Snapshot,
+    /// Models that this run builds.
+    pub selected: BTreeSet<String>,
+}
+
+/// A table that a model made.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Table name.
+    pub table: String,
+    /// Its schema as stored.
+    pub schema: SchemaRef,
+    /// Its rows.
+    pub batches: Vec<RecordBatch>,
+    /// Whether rows replace or follow the committed ones.
+    pub mode: WriteMode,
+}
+
+impl Output {
+    /// Number of rows.
+    pub fn rows(&self) -> u64 {
+        self.batches.iter().map(|b| b.num_rows() as u64).sum()
+    }
+}
+
+/// What the summary tells of a model.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Facts {
+    /// A SQL model.
+    Sql { rows: u64 },
+    /// An identity.
+    Identity {
+        rows_read: u64,
+        identifiers: u64,
+        entities: u64,
+        links: u64,
+        refused: u64,
+        hubs: u64,
+        largest: u64,
+        created: u64,
+        merged: u64,
+        split: u64,
+    },
+    /// A profile.
+    Profile { rows: u64, columns: u64 },
+    /// An audience.
+    Audience { members: u64, entered: u64, left: u64, unknown_in_lists: u64 },
+}
+
+/// A built model.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// Its tables, the main one first.
+    pub outputs: Vec<Output>,
+    /// For the summary.
+    pub facts: Facts,
+}
+
+impl Engine {
+    /// Builds a bound model whose dependencies are built or loaded.
+    ///
+    /// # Errors
+    /// When data cannot be read or a plan fails while running; nothing was committed.
+    pub async fn build(&self, name: &str, run: &RunContext) -> Result<Built> {
+        let doing = || format!("cannot build `{name}`");
+        let model = self.project.models.get(name).ok_or_else(|| Error::new(ErrorKind::Failed, doing()))?;
+        let built = match (self.models.get(name), &model.kind) {
+            (Some(BoundModel::Sql { plan, schema, view }), _) => self.build_sql(name, plan, schema, *view).await,
+            (Some(BoundModel::Identity(bound)), ModelKind::Identity(identity)) => {
+                self.build_identity(bound, identity, run).await
+            }
+            (Some(BoundModel::Profile(bound)), _) => self.build_profile(bound, run).await,
+            (Some(BoundModel::Audience(_)), ModelKind::Audience(audience)) => {
+                self.build_audience(name, audience, run).await
+            }
+            _ => Err(Error::new(ErrorKind::Failed, doing())),
+        };
+        let built = built.map_err(|e| e.context(doing()))?;
+        for output in &built.outputs {
+            self.fill(output)?;
+        }
+        Ok(built)
+    }
+
+    /// Gives a late table the rows that were just made.
+    fn fill(&self, output: &Output) -> Result<()> {
+        let Some(late) = self.late.get(&output.table) else { return Ok(()) };
+        if output.mode == WriteMode::Append {
+            return Ok(());
+        }
+        let partitions = spread(&output.batches, self.resources.threads);
+        let table = MemTable::try_new(Arc::clone(&output.schema), partitions).map_err(internal)?;
+        late.fill(Arc::new(table));
+        Ok(())
+    }
+
+    async fn build_sql(
+        &self,
+        name: &str,
+        plan: &datafusion::logical_expr::LogicalPlan,
+        schema: &SchemaRef,
+        view: bool,
+    ) -> Result<Built> {
+        if view {
+            return Ok(Built { outputs: Vec::new(), facts: Facts::Sql { rows: 0 } });
+        }
+        let doing = || format!("the query of `{name}` failed");
+        let batches = fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
+        let batches = batches.iter().map(|b| conform(b, schema)).collect::<Result<Vec<_>>>()?;
+        let output = Output { table: name.to_owned(), schema: Arc::clone(schema), batches, mode: WriteMode::Overwrite };
+        Ok(Built { facts: Facts::Sql { rows: output.rows() }, outputs: vec![output] })
+    }
+
+    async fn build_identity(&self, bound: &BoundIdentity, model: &IdentityModel, run: &RunContext) -> Result<Built> {
+        let registry = committed::rows(&run.warehouse, &run.base, &format!("{}_registry", bound.name)).await?;
+        let key = match &model.id_key {
+            Some(secret) => secret.reveal().as_bytes().to_vec(),
+            None => run.warehouse.secret(&format!("id_key_{}", bound.name)).await?.to_vec(),
+        };
+        let stitched = bound.run(&self.context, model, &registry, &key, self.resources.threads).await?;
+        let doing = || format!("cannot write the tables of `{}`", bound.name);
+        let mut outputs = Vec::new();
+        for (index, (table, schema)) in tables::schemas(&bound.name).into_iter().enumerate() {
+            let (batches, mode) = match index {
+                0 => (tables::identity(bound, &stitched, &schema), WriteMode::Overwrite),
+                1 => (tables::links(bound, model, &stitched, &schema), WriteMode::Overwrite),
+                2 => (
+                    tables::changes(&stitched, run.number, self.as_of, &schema).map(|b| vec![b]),
+                    WriteMode::Append,
+                ),
+                3 => (tables::hubs(bound, &stitched, &schema).map(|b| vec![b]), WriteMode::Overwrite),
+                _ => (tables::registry(bound, &stitched, run.number, &schema), WriteMode::Append),
+            };
+            let batches = batches.or_fail(ErrorKind::Failed, doing)?;
+            outputs.push(Output { table, schema, batches, mode });
+        }
+        Ok(Built { facts: identity_facts(&stitched), outputs })
+    }
+
+    async fn build_profile(&self, bound: &BoundProfile, run: &RunContext) -> Result<Built> {
+        let identity = self.entities(&bound.identity)?;
+        let mut wide = Wide::new(identity.len());
+        wide.push(&format!("{}_id", bound.identity), identity.id_column());
+        let mut columns = bound.columns.clone();
+        let mut fold_tables = bound.tables.clone();
+        for (asked, tables) in self.conditions_on(bound, run) {
+            columns.extend(asked);
+            fold_tables.extend(tables);
+        }
+        for group in fold::plan(&fold_tables, columns).map_err(internal)? {
+            group.run(&self.context, &mut wide).await?;
+        }
+        let batch = bound.finish(&self.context.state(), &mut wide, self.resources.threads)?;
+        let provenance = bound.provenance(&wide)?;
+        let facts = Facts::Profile { rows: batch.num_rows() as u64, columns: batch.num_columns() as u64 };
+        self.keep_wide(&bound.name, wide);
+        let outputs = vec![
+            Output {
+                table: bound.name.clone(),
+                schema: Arc::clone(&bound.schema),
+                batches: vec![batch],
+                mode: WriteMode::Overwrite,
+            },
+            Output {
+                table: format!("{}_provenance", bound.name),
+                schema: bound.provenance_schema(),
+                batches: provenance,
+                mode: WriteMode::Overwrite,
+            },
+        ];
+        Ok(Built { outputs, facts })
+    }
+
+    /// Columns of this run's audiences over the profile that read source tables only: they share its scan.
+    fn conditions_on(
+        &self,
+        profile: &BoundProfile,
+        run: &RunContext,
+    ) -> Vec<(Vec<fold::FoldColumn>, std::collections::BTreeMap<String, fold::FoldTable>)> {
+        let mut out = Vec::new();
+        for name in &run.selected {
+            let Some(BoundModel::Audience(audience)) = self.models.get(name) else { continue };
+            let Rule::Condition { columns, tables, .. } = &audience.rule else { continue };
+            if audience.profile != profile.name {
+                continue;
+            }
+            let early = |c: &&fold::FoldColumn| c.inputs.iter().all(|i| self.sources.contains_key(&i.table));
+            out.push((columns.iter().filter(early).cloned().collect(), tables.clone()));
+        }
+        out
+    }
+
+    async fn build_audience(&self, name: &str, model: &AudienceModel, run: &RunContext) -> Result<Built> {
+        let Some(BoundModel::Audience(bound)) = self.models.get(name) else {
+            return Err(Error::new(ErrorKind::Failed, format!("`{name}` is not bound")));
+        };
+        let entities = self.entities(&bound.identity)?;
+        let matching = match &bound.rule {
+            Rule::Condition { columns, tables, holds: condition } => {
+                let mut wide = self.wide_of(&bound.profile)?;
+                let missing: Vec<_> = columns.iter().filter(|c| !wide.has(&c.name)).cloned().collect();
+                if !missing.is_empty() {
+                    for group in fold::plan(tables, missing).map_err(internal)? {
+                        group.run(&self.context, &mut wide).await?;
+                    }
+                }
+                for other in &bound.audiences {
+                    let members = self.members_of(other)?;
+                    wide.push(&membership(other), Arc::new(BooleanArray::from(members.flags(wide.rows()))));
+                }
+                let result = wide.evaluate(&self.context.state(), condition.clone(), self.resources.threads)?;
+                holds(&result)
+            }
+            Rule::Query(plan) => {
+                let doing = || format!("the query of `{name}` failed");
+                let batches = fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
+                segment::ids(&batches, &bound.identity, &entities)?
+            }
+        };
+        let identity = self.identity(&bound.identity)?;
+        let (members, unknown) = segment::with_lists(matching, model, identity, &entities);
+        let previous = committed::rows(&run.warehouse, &run.base, name).await?;
+        let made = segment::tables(bound, &members, &entities, &previous, self.as_of, run.number)?;
+        self.keep_members(name, members);
+        let facts = Facts::Audience {
+            members: made.members,
+            entered: made.entered,
+            left: made.left,
+            unknown_in_lists: unknown,
+        };
+        Ok(Built { outputs: made.outputs, facts })
+    }
+
+    pub(super) fn identity(&self, name: &str) -> Result<&BoundIdentity> {
+        match self.models.get(name) {
+            Some(BoundModel::Identity(bound)) => Ok(bound),
+            _ => Err(Error::new(ErrorKind::Failed, format!("identity `{name}` is not bound"))),
+        }
+    }
+
+    pub(super) fn entities(&self, identity: &str) -> Result<Arc<super::entities::Entities>> {
+        self.identity(identity)?
+            .slot
+            .get()
+            .ok_or_else(|| Error::new(ErrorKind::Failed, format!("identity `{identity}` has not been built")))
+    }
+
+    fn keep_wide(&self, profile: &str, wide: Wide) {
+        self.wide.lock().unwrap_or_else(PoisonError::into_inner).insert(profile.to_owned(), wide);
+    }
+
+    fn wide_of(&self, profile: &str) -> Result<Wide> {
+        let wide = self.wide.lock().unwrap_or_else(PoisonError::into_inner);
+        wide.get(profile)
+            .cloned()
+            .ok_or_else(|| Error::new(ErrorKind::Failed, format!("profile `{profile}` has not been built")))
+    }
+
+    fn keep_members(&self, audience: &str, members: Members) {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).insert(audience.to_owned(), members);
+    }
+
+    fn members_of(&self, audience: &str) -> Result<Members> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members
+            .get(audience)
+            .cloned()
+            .ok_or_else(|| Error::new(ErrorKind::Failed, format!("audience `{audience}` has not been built")))
+    }
+
+    /// How many entities each pair of this run's audiences share.
+    ///
+    /// # Errors
+    /// Never for built audiences.
+    pub fn overlap(&self, run: &RunContext) -> Result<Option<Output>> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        if members.is_empty() {
+            return Ok(None);
+        }
+        segment::overlap(&members, run.number, self.as_of).map(Some)
+    }
+
+    /// Fills a model's tables from the warehouse, for models that this run only reads.
+    ///
+    /// # Errors
+    /// When the model was never built, or its committed columns no longer fit its definition.
+    pub async fn load(&self, name: &str, run: &RunContext) -> Result<()> {
+        match self.models.get(name) {
+            Some(BoundModel::Sql { view: true, .. } | BoundModel::Sync(_)) | None => Ok(()),
+            Some(BoundModel::Sql { .. }) => self.load_table(name, run).await,
+            Some(BoundModel::Identity(bound)) => {
+                for (table, _) in tables::schemas(name) {
+                    self.load_table(&table, run).await?;
+                }
+                let rows = committed::rows(&run.warehouse, &run.base, name).await?;
+                bound.slot.fill(Arc::new(committed::entities(name, &bound.type_names(), &rows)?));
+                Ok(())
+            }
+            Some(BoundModel::Profile(bound)) => {
+                self.load_table(name, run).await?;
+                let rows = committed::rows(&run.warehouse, &run.base, name).await?;
+                let entities = self.entities(&bound.identity)?;
+                let wide = committed::wide(&bound.identity, &bound.schema, &rows, &entities)?;
+                self.keep_wide(name, wide);
+                Ok(())
+            }
+            Some(BoundModel::Audience(bound)) => {
+                self.load_table(name, run).await?;
+                let rows = committed::rows(&run.warehouse, &run.base, name).await?;
+                let entities = self.entities(&bound.identity)?;
+                self.keep_members(name, Members::from_codes(segment::ids(&rows, &bound.identity, &entities)?));
+                Ok(())
+            }
+        }
+    }
+
+    async fn load_table(&self, name: &str, run: &RunContext) -> Result<()> {
+        let Some(late) = self.late.get(name) else { return Ok(()) };
+        if late.is_filled() {
+            return Ok(());
+        }
+        use datafusion::catalog::TableProvider;
+        let provider =
+            committed::provider(&self.context, &run.warehouse, &run.base, name, &late.schema()).await?;
+        late.fill(provider);
+        Ok(())
+    }
+}
+
+/// A batch in the stored types.
+pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let doing = || "a result does not fit its table".to_owned();
+    let columns = batch
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(c, f)| cast(c, f.data_type()))
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .or_fail(ErrorKind::Failed, doing)?;
+    RecordBatch::try_new(Arc::clone(schema), columns).or_fail(ErrorKind::Failed, doing)
+}
+
+/// Spreads rows over partitions in slices, so that readers run in parallel.
+fn spread(batches: &[RecordBatch], threads: usize) -> Vec<Vec<RecordBatch>> {
+    let mut partitions = vec![Vec::new(); threads.max(1)];
+    let mut next = 0;
+    for batch in batches {
+        for start in (0..batch.num_rows()).step_by(8192) {
+            let slice = batch.slice(start, 8192.min(batch.num_rows() - start));
+            partitions[next % threads.max(1)].push(slice);
+            next += 1;
+        }
+    }
+    partitions
+}
+
+fn identity_facts(run: &super::identity::StitchedRun) -> Facts {
+    use crate::identity::Change;
+    let count = |wanted: fn(&Change) -> bool| run.assigned.changes.iter().filter(|c| wanted(c)).count() as u64;
+    let mut sizes = vec![0_u64; run.entities.len()];
+    for entity in &run.entities.entity {
+        if !super::identity::is_hub(*entity) {
+            sizes[*entity as usize] += 1;
+        }
+    }
+    Facts::Identity {
+        rows_read: run.rows_read,
+        identifiers: run.entities.nodes.len() as u64,
+        entities: run.entities.len() as u64,
+        links: run.links.links.len() as u64,
+        refused: run.stitched.refused.len() as u64,
+        hubs: run.stitched.hubs.len() as u64,
+        largest: sizes.into_iter().max().unwrap_or(0),
+        created: count(|c| matches!(c, Change::Created { .. })),
+        merged: count(|c| matches!(c, Change::Merged { .. })),
+        split: count(|c| matches!(c, Change::Split { .. })),
+    }
+}

@@ -1,0 +1,159 @@
+//! Committed tables as the engine reads them: providers over their data files, and the state of identities
+//! and profiles that a run did not build itself.
+
+use super::entities::Entities;
+use super::wide::Wide;
+use super::internal;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::identity::{EntityId, HUB, Interner, NO_TIME, Scratch};
+use crate::warehouse::{Snapshot, Table, Warehouse};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{cast, concat_batches, take};
+use datafusion::arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::prelude::SessionContext;
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// Rows of a committed table; none when it was never written.
+pub(super) async fn rows(warehouse: &Warehouse, base: &Snapshot, name: &str) -> Result<Vec<RecordBatch>> {
+    match base.tables.get(name) {
+        Some(at) => {
+            let table = warehouse.table(at).await?;
+            warehouse.read_all(&table).await
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
+/// A provider over the files of a committed table, checked against the columns that readers were bound to.
+pub(super) async fn provider(
+    context: &SessionContext,
+    warehouse: &Warehouse,
+    base: &Snapshot,
+    name: &str,
+    wanted: &SchemaRef,
+) -> Result<Arc<dyn TableProvider>> {
+    let Some(at) = base.tables.get(name) else {
+        return Err(Error::new(ErrorKind::Usage, format!("`{name}` has never been built"))
+            .with_help(format!("run it first, or select it too: --select +{name}")));
+    };
+    let table = warehouse.table(at).await?;
+    for field in wanted.fields() {
+        let same = table.schema.field_with_name(field.name()).is_ok_and(|f| f.data_type() == field.data_type());
+        if !same {
+            let message = format!("`{name}` was last built with another definition of column `{}`", field.name());
+            return Err(Error::new(ErrorKind::Usage, message).with_help(format!("build it too: --select {name}+")));
+        }
+    }
+    over_files(context, warehouse, &table, wanted)
+}
+
+/// A provider over a table's data files, in the given columns.
+pub(super) fn over_files(
+    context: &SessionContext,
+    warehouse: &Warehouse,
+    table: &Table,
+    schema: &SchemaRef,
+) -> Result<Arc<dyn TableProvider>> {
+    if table.files.is_empty() {
+        let empty = MemTable::try_new(Arc::clone(schema), vec![vec![]]).map_err(internal)?;
+        return Ok(Arc::new(empty));
+    }
+    let doing = || format!("cannot read the table `{}`", table.name);
+    let root = root_url(warehouse)?;
+    context.runtime_env().register_object_store(&root, Arc::clone(warehouse.store()));
+    let base = root.as_str().trim_end_matches('/');
+    let urls = table
+        .files
+        .iter()
+        .map(|f| {
+            let url = url::Url::parse(&format!("{base}/{}", f.path)).or_fail(ErrorKind::Data, doing)?;
+            ListingTableUrl::try_new(url, None).or_fail(ErrorKind::Data, doing)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
+    let config = ListingTableConfig::new_with_multi_paths(urls)
+        .with_listing_options(options)
+        .with_schema(Arc::clone(schema));
+    Ok(Arc::new(ListingTable::try_new(config).or_fail(ErrorKind::Data, doing)?))
+}
+
+fn root_url(warehouse: &Warehouse) -> Result<url::Url> {
+    let mut root = warehouse.url().clone();
+    root.set_path("/");
+    Ok(root)
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    batch
+        .column_by_name(name)
+        .ok_or_else(|| Error::new(ErrorKind::Data, format!("a committed table has no column `{name}`")))
+}
+
+/// The entities of a committed identity table.
+pub(super) fn entities(identity: &str, types: &[&str], rows: &[RecordBatch]) -> Result<Entities> {
+    let interner = Interner::new(types.len());
+    let mut scratch = Scratch::default();
+    let (mut ids, mut codes): (Vec<EntityId>, HashMap<EntityId, u32>) = (Vec::new(), HashMap::new());
+    let mut entity_of_provisional: Vec<(u32, u32)> = Vec::new();
+    let mut interned = Vec::new();
+    for batch in rows {
+        let kinds = column(batch, "identifier_type")?.as_string::<i32>();
+        let texts = column(batch, "identifier")?.as_string::<i32>();
+        let id_column = column(batch, &format!("{identity}_id"))?.as_string::<i32>();
+        let first = column(batch, "first_seen")?.as_primitive::<TimestampMicrosecondType>();
+        for (code, kind) in types.iter().enumerate() {
+            let code = u8::try_from(code).or_fail(ErrorKind::Failed, || "too many identifier types".to_owned())?;
+            let of_kind = (0..batch.num_rows()).map(|r| (kinds.value(r) == *kind).then(|| texts.value(r)));
+            let times: Vec<i64> = first.iter().map(|t| t.unwrap_or(NO_TIME)).collect();
+            interner
+                .intern_batch(&mut scratch, code, of_kind, Some(&times), &mut interned)
+                .or_fail(ErrorKind::Data, || format!("cannot load identity `{identity}`"))?;
+            for (row, provisional) in interned.iter().enumerate() {
+                if kinds.value(row) != *kind {
+                    continue;
+                }
+                let Ok(id) = id_column.value(row).parse::<EntityId>() else { continue };
+                let next = u32::try_from(ids.len()).unwrap_or(HUB);
+                let entity = *codes.entry(id).or_insert_with(|| {
+                    ids.push(id);
+                    next
+                });
+                entity_of_provisional.push((*provisional, entity));
+            }
+        }
+    }
+    let nodes = interner.freeze();
+    let mut entity = vec![HUB; nodes.len()];
+    for (provisional, code) in entity_of_provisional {
+        entity[nodes.dense(provisional) as usize] = code;
+    }
+    Ok(Entities::new(nodes, entity, ids))
+}
+
+/// The wide table of a committed profile: its own columns, in entity order.
+pub(super) fn wide(identity: &str, schema: &SchemaRef, rows: &[RecordBatch], entities: &Entities) -> Result<Wide> {
+    let doing = || "cannot load a profile".to_owned();
+    let mut wide = Wide::new(entities.len());
+    let all = match rows.first() {
+        Some(first) => concat_batches(&first.schema(), rows).or_fail(ErrorKind::Data, doing)?,
+        None => RecordBatch::new_empty(Arc::clone(schema)),
+    };
+    let ids = column(&all, &format!("{identity}_id"))?.as_string::<i32>();
+    let mut index: Vec<Option<u32>> = vec![None; entities.len()];
+    for row in 0..ids.len() {
+        if let Some(entity) = entities.of_id(ids.value(row)) {
+            index[entity as usize] = u32::try_from(row).ok();
+        }
+    }
+    let index = UInt32Array::from(index);
+    for field in schema.fields() {
+        let taken = take(column(&all, field.name())?, &index, None).or_fail(ErrorKind::Data, doing)?;
+        wide.push(field.name(), cast(&taken, field.data_type()).or_fail(ErrorKind::Data, doing)?);
+    }
+    Ok(wide)
+}

@@ -1,0 +1,298 @@
+//! The files of a source table: which there are, what schema each has, and whether they agree.
+
+use super::EngineParts;
+use super::sources::nullable;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::model::{Format, Source, SourceTable};
+use crate::warehouse::Location;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::csv::CsvFormat;
+use datafusion::datasource::file_format::json::JsonFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::sync::Arc;
+
+/// How many files are looked at at a time.
+const CONCURRENT: usize = 16;
+/// Longest CSV header line that is read.
+const HEADER_BYTES: u64 = 256 * 1024;
+
+/// What a table's path stands for.
+pub(super) struct Found {
+    pub urls: Vec<ListingTableUrl>,
+    pub store: Arc<dyn ObjectStore>,
+    pub files: Vec<ObjectMeta>,
+    /// Hive partition columns (`date=2026-01-01/`), as text.
+    pub partitions: Vec<(String, DataType)>,
+}
+
+/// The reader of a format.
+pub(super) fn format(format: Format) -> Arc<dyn FileFormat> {
+    match format {
+        Format::Parquet | Format::Delta => Arc::new(ParquetFormat::default()),
+        Format::Csv => Arc::new(CsvFormat::default().with_has_header(true).with_newlines_in_values(true)),
+        Format::Ndjson => Arc::new(JsonFormat::default()),
+    }
+}
+
+/// Lists the files of a table; no files is a finding.
+pub(super) async fn find(
+    parts: &EngineParts<'_>,
+    source: &Source,
+    table: &SourceTable,
+    findings: &mut Vec<Diagnostic>,
+) -> Result<Option<Found>> {
+    let name = format!("{}.{}", source.name.value, table.name.value);
+    let doing = || format!("cannot list the files of `{name}`");
+    let location = Location::parse(&source.location.value, parts.root)?;
+    let (store, _) = location.object_store(parts.environment)?;
+    let root = location.root_url()?;
+    parts.context.runtime_env().register_object_store(&root, Arc::clone(&store));
+    let folder = location.url()?;
+    let full = format!("{}{}", folder.as_str(), table.path.value.trim_start_matches("./"));
+    let url = ListingTableUrl::parse(&full).or_fail(ErrorKind::Data, doing)?;
+    let state = parts.context.state();
+    let listed = match url.list_all_files(&state, store.as_ref(), "").await {
+        Ok(stream) => stream.try_collect::<Vec<ObjectMeta>>().await,
+        Err(e) => Err(e),
+    };
+    let mut files = match listed {
+        Ok(files) => files,
+        Err(e) if is_missing(&e) => Vec::new(),
+        Err(e) => return Err(Error::new(ErrorKind::Storage, doing()).caused_by(e)),
+    };
+    files.retain(|f| !is_hidden(f));
+    files.sort_by(|a, b| a.location.cmp(&b.location));
+    if files.is_empty() {
+        findings.push(
+            Diagnostic::error(Code::NoFiles, table.path.span, format!("no files for `{name}`"))
+                .with_label("nothing here")
+                .with_note(format!("looked in {}", location.join(&table.path.value)?))
+                .with_help("correct `location` or `path`, or set `enabled: false` while the table has no data"),
+        );
+        return Ok(None);
+    }
+    let partitions = partitions(&url, &files);
+    // hive folders are read through the folder; everything else file by file, so that hidden files stay out
+    let urls = if partitions.is_empty() { file_urls(&root, &files)? } else { vec![url] };
+    Ok(Some(Found { urls, store, files, partitions }))
+}
+
+fn file_urls(root: &url::Url, files: &[ObjectMeta]) -> Result<Vec<ListingTableUrl>> {
+    let base = root.as_str().trim_end_matches('/');
+    files
+        .iter()
+        .map(|f| {
+            let url = url::Url::parse(&format!("{base}/{}", f.location))
+                .or_fail(ErrorKind::Data, || format!("cannot read `{}`", f.location))?;
+            ListingTableUrl::try_new(url, None).or_fail(ErrorKind::Data, || format!("cannot read `{}`", f.location))
+        })
+        .collect()
+}
+
+fn is_missing(error: &datafusion::error::DataFusionError) -> bool {
+    matches!(error.find_root(), datafusion::error::DataFusionError::ObjectStore(e)
+        if matches!(e.as_ref(), datafusion::object_store::Error::NotFound { .. }))
+}
+
+/// Files that tools leave beside data: `_SUCCESS`, `.part`, empty markers of folders.
+fn is_hidden(file: &ObjectMeta) -> bool {
+    let name = file.location.filename().unwrap_or("");
+    name.starts_with('_') || name.starts_with('.') || (file.size == 0 && !name.contains('.'))
+}
+
+fn partitions(url: &ListingTableUrl, files: &[ObjectMeta]) -> Vec<(String, DataType)> {
+    let Some(first) = files.first() else { return Vec::new() };
+    let Some(relative) = url.strip_prefix(&first.location) else { return Vec::new() };
+    let folders: Vec<&str> = relative.collect();
+    let folders = &folders[..folders.len().saturating_sub(1)];
+    let names: Option<Vec<_>> =
+        folders.iter().map(|f| f.split_once('=').map(|(k, _)| (k.to_owned(), DataType::Utf8))).collect();
+    names.unwrap_or_default()
+}
+
+/// The schema that all files agree on (nullable columns), or findings.
+pub(super) async fn schema(
+    parts: &EngineParts<'_>,
+    name: &str,
+    table: &SourceTable,
+    found: &Found,
+    findings: &mut Vec<Diagnostic>,
+) -> Result<Option<SchemaRef>> {
+    if table.format == Format::Delta {
+        findings.push(
+            Diagnostic::error(Code::NotAvailable, table.path.span, "`format: delta` is not available in this version")
+                .with_help("read the table's Parquet files with a later version, or export them"),
+        );
+        return Ok(None);
+    }
+    let schemas: Vec<(String, Result<SchemaRef>)> = stream::iter(found.files.iter())
+        .map(|file| async move { (shown(file), file_schema(parts, table.format, found, file).await) })
+        .buffered(CONCURRENT)
+        .collect()
+        .await;
+    let mut readable = Vec::new();
+    for (file, schema) in schemas {
+        match schema {
+            Ok(schema) => readable.push((file, schema)),
+            Err(e) => findings.push(unreadable(table, name, &file, &e)),
+        }
+    }
+    if readable.len() < found.files.len() {
+        return Ok(None);
+    }
+    if table.format == Format::Csv {
+        return Ok(same_header(table, name, &readable, findings));
+    }
+    Ok(merge(table, name, &readable, findings))
+}
+
+fn shown(file: &ObjectMeta) -> String {
+    file.location.filename().unwrap_or_default().to_owned()
+}
+
+fn unreadable(table: &SourceTable, name: &str, file: &str, error: &Error) -> Diagnostic {
+    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    Diagnostic::error(Code::DataUnreadable, table.path.span, format!("`{name}`: cannot read {file}"))
+        .with_note(cause.lines().next().unwrap_or_default().to_owned())
+        .with_help("the file may be half written or of another format; remove or replace it, then run again")
+}
+
+async fn file_schema(parts: &EngineParts<'_>, kind: Format, found: &Found, file: &ObjectMeta) -> Result<SchemaRef> {
+    let doing = || format!("cannot read {}", file.location);
+    if kind == Format::Csv {
+        return csv_header(found.store.as_ref(), file).await;
+    }
+    let state = parts.context.state();
+    let inferred = format(kind)
+        .infer_schema(&state, &found.store, std::slice::from_ref(file))
+        .await
+        .or_fail(ErrorKind::Data, doing)?;
+    Ok(nullable(&inferred))
+}
+
+/// CSV columns are text until they are declared otherwise: guessing types from the first rows would change
+/// with the data.
+async fn csv_header(store: &dyn ObjectStore, file: &ObjectMeta) -> Result<SchemaRef> {
+    let doing = || format!("cannot read {}", file.location);
+    let end = file.size.min(HEADER_BYTES);
+    let bytes = store.get_range(&file.location, 0..end).await.or_fail(ErrorKind::Data, doing)?;
+    let mut reader = csv::ReaderBuilder::new().has_headers(true).from_reader(bytes.as_ref());
+    let header = reader.headers().or_fail(ErrorKind::Data, doing)?;
+    if header.is_empty() {
+        return Err(Error::new(ErrorKind::Data, doing()).caused_by("the file has no header line"));
+    }
+    let names = header.iter().enumerate().map(|(i, h)| if i == 0 { h.trim_start_matches('\u{feff}') } else { h });
+    Ok(Arc::new(Schema::new(names.map(|h| Field::new(h, DataType::Utf8, true)).collect::<Vec<_>>())))
+}
+
+fn same_header(
+    table: &SourceTable,
+    name: &str,
+    schemas: &[(String, SchemaRef)],
+    findings: &mut Vec<Diagnostic>,
+) -> Option<SchemaRef> {
+    let (first_file, first) = schemas.first()?;
+    for (file, schema) in schemas {
+        if schema != first {
+            findings.push(
+                Diagnostic::error(Code::SchemaDiffers, table.path.span, format!("`{name}`: the header of {file} differs from that of {first_file}"))
+                    .with_note(format!("{first_file}: {}", names(first)))
+                    .with_note(format!("{file}: {}", names(schema)))
+                    .with_help("CSV files of one table need the same columns in the same order"),
+            );
+            return None;
+        }
+    }
+    Some(Arc::clone(first))
+}
+
+fn names(schema: &Schema) -> String {
+    schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// All columns of all files; a type that differs is an error, a column that some files lack a warning.
+fn merge(
+    table: &SourceTable,
+    name: &str,
+    schemas: &[(String, SchemaRef)],
+    findings: &mut Vec<Diagnostic>,
+) -> Option<SchemaRef> {
+    let mut fields: Vec<(Field, &str)> = Vec::new();
+    let mut ok = true;
+    for (file, schema) in schemas {
+        for field in schema.fields() {
+            match fields.iter().find(|(f, _)| f.name() == field.name()) {
+                None => fields.push((field.as_ref().clone(), file)),
+                Some((known, _)) if known.data_type() == field.data_type() => {}
+                Some((known, first)) => {
+                    ok = false;
+                    findings.push(
+                        Diagnostic::error(
+                            Code::SchemaDiffers,
+                            table.path.span,
+                            format!("`{name}`: column `{}` has different types in its files", field.name()),
+                        )
+                        .with_note(format!("{first} has {}, {file} has {}", known.data_type(), field.data_type()))
+                        .with_help("write the files with one type; `columns: {type: ...}` cannot reconcile them"),
+                    );
+                }
+            }
+        }
+    }
+    for (field, _) in &fields {
+        let lacking: Vec<&str> = schemas
+            .iter()
+            .filter(|(_, s)| s.field_with_name(field.name()).is_err())
+            .map(|(file, _)| file.as_str())
+            .collect();
+        if let Some(first) = lacking.first() {
+            findings.push(
+                Diagnostic::warning(
+                    Code::ColumnMissingInFiles,
+                    table.path.span,
+                    format!("`{name}`: column `{}` is missing in {} of {} files", field.name(), lacking.len(), schemas.len()),
+                )
+                .with_note(format!("{first} is the first without it; its rows read as null")),
+            );
+        }
+    }
+    ok.then(|| Arc::new(Schema::new(fields.into_iter().map(|(f, _)| f).collect::<Vec<_>>())))
+}
+
+/// Where a value stands: `file.csv:12`. Looks through the table's files line by line; used once, for a message.
+pub(super) async fn locate(
+    engine: &super::Engine,
+    name: &str,
+    table: &SourceTable,
+    column: &str,
+    value: &str,
+) -> Result<Option<String>> {
+    let Some((source, _)) = engine.project.source_table(name) else { return Ok(None) };
+    let Some(found) = find(&engine.parts(), source, table, &mut Vec::new()).await? else { return Ok(None) };
+    for file in &found.files {
+        let doing = || format!("cannot read {}", file.location);
+        let bytes = found.store.get(&file.location).await.or_fail(ErrorKind::Data, doing)?;
+        let bytes = bytes.bytes().await.or_fail(ErrorKind::Data, doing)?;
+        let line = match table.format {
+            Format::Csv => csv_line(&bytes, column, value),
+            _ => bytes.split(|b| *b == b'\n').position(|l| String::from_utf8_lossy(l).contains(value)).map(|l| l as u64 + 1),
+        };
+        if let Some(line) = line {
+            return Ok(Some(format!("{}:{line}", shown(file))));
+        }
+    }
+    Ok(None)
+}
+
+fn csv_line(bytes: &[u8], column: &str, value: &str) -> Option<u64> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
+    let index = reader.headers().ok()?.iter().position(|h| h == column)?;
+    let records = reader.records().filter_map(std::result::Result::ok);
+    let mut found = records.filter(|r| r.get(index) == Some(value));
+    found.next().and_then(|r| r.position().map(csv::Position::line))
+}

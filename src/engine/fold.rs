@@ -1,0 +1,258 @@
+//! The fold: one pass over each source table for all traits and conditions.
+//!
+//! Every trait and condition asks for columns: an aggregate over one or more tables, a filter for each table,
+//! and the value of an entity without rows. Tables that some column reads together form a group; a group is
+//! one plan (its tables' rows united, one aggregation by entity), so that each table is scanned once however
+//! many columns read it. Predicates and arguments that occur twice are computed once.
+
+use super::entities::EntitySlot;
+use super::wide::Wide;
+use crate::error::{Context, ErrorKind, Result};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when,
+};
+use datafusion::physical_plan::collect;
+use datafusion::prelude::SessionContext;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Name of the entity code in a fold's plans.
+pub(super) const ENTITY: &str = "__entity";
+
+/// A table as the fold reads it: one entry per reading (a table may be read twice, as for two phone columns).
+#[derive(Debug, Clone)]
+pub(super) struct FoldTable {
+    /// Its relation.
+    pub plan: LogicalPlan,
+    /// The expression that gives a row's entity.
+    pub entity: Expr,
+}
+
+/// What a column takes from one table.
+#[derive(Debug, Clone)]
+pub(super) struct FoldInput {
+    /// Key of the [`FoldTable`].
+    pub table: String,
+    /// Arguments of the aggregate.
+    pub arguments: Vec<Expr>,
+    /// Rows that count.
+    pub filter: Option<Expr>,
+}
+
+/// One aggregate of the fold.
+#[derive(Debug, Clone)]
+pub(super) struct FoldColumn {
+    /// Its name in the wide table; unique.
+    pub name: String,
+    /// The aggregate function.
+    pub function: Arc<AggregateUDF>,
+    /// Whether values count once.
+    pub distinct: bool,
+    /// Inputs by table; all with the same number of arguments.
+    pub inputs: Vec<FoldInput>,
+    /// Value of an entity without rows.
+    pub empty: ScalarValue,
+}
+
+/// A bound group: a plan and its columns.
+#[derive(Debug, Clone)]
+pub(super) struct FoldGroup {
+    plan: LogicalPlan,
+    columns: Vec<(String, ScalarValue)>,
+    /// Tables that the group scans.
+    pub tables: Vec<String>,
+}
+
+impl FoldGroup {
+    /// Runs the group and adds its columns to the wide table.
+    pub(super) async fn run(&self, context: &SessionContext, wide: &mut Wide) -> Result<()> {
+        let doing = || format!("cannot fold {}", self.tables.join(", "));
+        let batches = execute(context, self.plan.clone()).await.or_fail(ErrorKind::Data, doing)?;
+        wide.align(ENTITY, &batches, &self.columns)
+    }
+
+    /// Names and types of its columns.
+    pub(super) fn fields(&self) -> Vec<(String, DataType)> {
+        let schema: &DFSchema = self.plan.schema();
+        self.columns
+            .iter()
+            .filter_map(|(n, _)| Some((n.clone(), schema.field_with_unqualified_name(n).ok()?.data_type().clone())))
+            .collect()
+    }
+}
+
+/// Runs a bound plan to the end.
+pub(super) async fn execute(context: &SessionContext, plan: LogicalPlan) -> datafusion::error::Result<Vec<RecordBatch>> {
+    let frame = context.execute_logical_plan(plan).await?;
+    let task = Arc::new(frame.task_ctx());
+    let physical = frame.create_physical_plan().await?;
+    collect(physical, task).await
+}
+
+/// Groups columns by the tables that they read together and makes one plan for each group.
+///
+/// # Errors
+/// A DataFusion planning error; its cause is an argument that fits no common type.
+pub(super) fn plan(
+    tables: &BTreeMap<String, FoldTable>,
+    columns: Vec<FoldColumn>,
+) -> datafusion::error::Result<Vec<FoldGroup>> {
+    let mut groups: Vec<(Vec<String>, Vec<FoldColumn>)> = Vec::new();
+    for column in columns {
+        let mut names: Vec<String> = column.inputs.iter().map(|i| i.table.clone()).collect();
+        let mut members = vec![column];
+        let (joined, rest): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|(t, _)| t.iter().any(|t| names.contains(t)));
+        groups = rest;
+        for (tables, mut columns) in joined {
+            names.extend(tables);
+            columns.append(&mut members);
+            members = columns;
+        }
+        names.sort();
+        names.dedup();
+        groups.push((names, members));
+    }
+    groups.into_iter().map(|(names, columns)| group(tables, names, columns)).collect()
+}
+
+fn group(
+    tables: &BTreeMap<String, FoldTable>,
+    names: Vec<String>,
+    columns: Vec<FoldColumn>,
+) -> datafusion::error::Result<FoldGroup> {
+    let mut projection = Projection::new(tables, &names);
+    let mut aggregates = Vec::with_capacity(columns.len());
+    let mut outputs = Vec::with_capacity(columns.len());
+    for column in columns {
+        let width = column.inputs.first().map_or(0, |i| i.arguments.len());
+        let mut arguments = Vec::with_capacity(width);
+        for position in 0..width {
+            arguments.push(projection.argument(&column.inputs, position)?);
+        }
+        let filter = projection.filter(&column.inputs)?;
+        let call = AggregateFunction::new_udf(
+            Arc::clone(&column.function),
+            arguments,
+            column.distinct,
+            filter.map(Box::new),
+            Vec::new(),
+            None,
+        );
+        aggregates.push(Expr::AggregateFunction(call).alias(&column.name));
+        outputs.push((column.name, column.empty));
+    }
+    let input = projection.build()?;
+    let plan = LogicalPlanBuilder::from(input).aggregate(vec![ident(ENTITY)], aggregates)?.build()?;
+    Ok(FoldGroup { plan, columns: outputs, tables: names })
+}
+
+/// The united projection of a group's tables; equal expressions share a column.
+struct Projection<'a> {
+    tables: Vec<(&'a String, &'a FoldTable)>,
+    columns: Vec<(String, Vec<Expr>)>,
+    known: BTreeMap<String, String>,
+}
+
+impl<'a> Projection<'a> {
+    fn new(tables: &'a BTreeMap<String, FoldTable>, names: &[String]) -> Self {
+        let tables = names.iter().filter_map(|n| tables.get_key_value(n)).collect();
+        Self { tables, columns: Vec::new(), known: BTreeMap::new() }
+    }
+
+    /// A column that has one expression per table.
+    fn column(&mut self, expressions: Vec<Expr>) -> Expr {
+        let key = expressions.iter().map(ToString::to_string).collect::<Vec<_>>().join("\u{0}");
+        let fresh = format!("__c{}", self.columns.len());
+        let name = self.known.entry(key).or_insert_with(|| {
+            self.columns.push((fresh.clone(), expressions));
+            fresh
+        });
+        ident(name.clone())
+    }
+
+    /// The `position`th argument, in one type over all tables.
+    fn argument(&mut self, inputs: &[FoldInput], position: usize) -> datafusion::error::Result<Expr> {
+        let first = &inputs[0].arguments[position];
+        if let Expr::Literal(..) = first
+            && inputs.iter().all(|i| &i.arguments[position] == first)
+        {
+            return Ok(first.clone());
+        }
+        let data_type = self.type_of(&inputs[0], position)?;
+        let mut expressions = Vec::with_capacity(self.tables.len());
+        for (name, table) in &self.tables {
+            let of_table = inputs.iter().find(|i| i.table == **name);
+            expressions.push(match of_table {
+                Some(input) => {
+                    let expr = input.arguments[position].clone();
+                    let own = expr.get_type(table.plan.schema())?;
+                    if own == data_type { expr } else { cast(expr, data_type.clone()) }
+                }
+                None => lit(ScalarValue::try_from(&data_type)?),
+            });
+        }
+        Ok(self.column(expressions))
+    }
+
+    fn type_of(&self, input: &FoldInput, position: usize) -> datafusion::error::Result<DataType> {
+        let table = self.tables.iter().find(|(n, _)| **n == input.table);
+        match table {
+            Some((_, table)) => input.arguments[position].get_type(table.plan.schema()),
+            None => datafusion::common::plan_err!("no table `{}` in the fold", input.table),
+        }
+    }
+
+    /// The filter over all tables; tables that the column does not read never pass.
+    fn filter(&mut self, inputs: &[FoldInput]) -> datafusion::error::Result<Option<Expr>> {
+        let reads_all = self.tables.len() == inputs.len();
+        if reads_all && inputs.iter().all(|i| i.filter.is_none()) {
+            return Ok(None);
+        }
+        let mut expressions = Vec::with_capacity(self.tables.len());
+        for (name, _) in &self.tables {
+            let of_table = inputs.iter().find(|i| i.table == **name);
+            expressions.push(match of_table {
+                // null is no: written out, so that every table's column is a plain boolean
+                Some(FoldInput { filter: Some(filter), .. }) => {
+                    when(filter.clone(), lit(true)).otherwise(lit(false))?
+                }
+                Some(_) => lit(true),
+                None => lit(false),
+            });
+        }
+        Ok(Some(self.column(expressions)))
+    }
+
+    fn build(self) -> datafusion::error::Result<LogicalPlan> {
+        let mut union: Option<LogicalPlanBuilder> = None;
+        for (index, (_, table)) in self.tables.iter().enumerate() {
+            let mut projected = vec![table.entity.clone().alias(ENTITY)];
+            projected.extend(self.columns.iter().map(|(name, e)| e[index].clone().alias(name)));
+            let one = LogicalPlanBuilder::from(table.plan.clone()).project(projected)?;
+            union = Some(match union {
+                None => one,
+                Some(all) => all.union(one.build()?)?,
+            });
+        }
+        match union {
+            Some(builder) => builder.build(),
+            None => datafusion::common::plan_err!("a fold without tables"),
+        }
+    }
+}
+
+/// The expression that gives a row's entity, for tables that carry the entity's id.
+pub(super) fn entity_by_id(slot: &EntitySlot, column: &str) -> Expr {
+    slot.of_id(ident(column))
+}
+
+/// Schema of a list of fields, all nullable.
+pub(super) fn schema_of(fields: &[(String, DataType)]) -> Schema {
+    use datafusion::arrow::datatypes::Field;
+    Schema::new(fields.iter().map(|(n, t)| Field::new(n, t.clone(), true)).collect::<Vec<_>>())
+}

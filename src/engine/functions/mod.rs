@@ -1,0 +1,31 @@
+//! Kinfold's own SQL functions. Scalars: `as_of`, `secret`, HMACs, masks. Aggregates: `first`, `last`,
+//! `most_frequent`, `unique_count`, `unique_list`, and the internal ones of the fold.
+
+mod normalize;
+mod pick;
+mod scalar;
+mod sequence;
+mod single;
+mod tally;
+mod values;
+
+pub(super) use normalize::Normalizer;
+pub(super) use pick::{PickFirst, Returns};
+pub(super) use scalar::{as_of_literal, as_of_literal_null, scalar_functions};
+pub(super) use sequence::{Anchor, Sequence, SequenceSpec, SequenceStep};
+
+use datafusion::logical_expr::AggregateUDF;
+use tally::{Finish, Tally};
+
+/// Aggregates that authors may write.
+pub(super) fn aggregate_functions() -> Vec<AggregateUDF> {
+    vec![
+        AggregateUDF::new_from_impl(Tally::new(Finish::MostFrequent)),
+        AggregateUDF::new_from_impl(Tally::new(Finish::UniqueCount)),
+        AggregateUDF::new_from_impl(Tally::new(Finish::UniqueList)),
+        AggregateUDF::new_from_impl(placeholder::OrderedByClock::new("first")),
+        AggregateUDF::new_from_impl(placeholder::OrderedByClock::new("last")),
+    ]
+}
+
+mod placeholder;

@@ -1,0 +1,157 @@
+//! Normalisers and blocks of identifier types, as one SQL function per type: raw text in, identifier or
+//! null out. A SQL normaliser runs before this function, which then only blocks.
+
+use crate::model::{BlockRule, IdentifierType, Normalize};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
+use regex::RegexSet;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// The function of one identifier type.
+#[derive(Debug)]
+pub(crate) struct Normalizer {
+    name: String,
+    normalize: Normalize,
+    region: Option<phonenumber::country::Id>,
+    exact: BTreeSet<String>,
+    patterns: RegexSet,
+    signature: Signature,
+}
+
+impl Normalizer {
+    /// Compiles the normaliser and the blocks of an identifier type.
+    ///
+    /// # Errors
+    /// When a block pattern is not a regular expression or the phone region is unknown.
+    pub(crate) fn new(identity: &str, kind: &IdentifierType) -> Result<Self> {
+        let failed = |e: String| DataFusionError::Plan(e);
+        let mut exact = BTreeSet::new();
+        let mut patterns = Vec::new();
+        for rule in &kind.block {
+            match rule {
+                BlockRule::Exact(value) => {
+                    exact.insert(value.clone());
+                }
+                BlockRule::Pattern(pattern) => patterns.push(pattern.value.clone()),
+            }
+        }
+        let region = match &kind.normalize {
+            Normalize::Phone(region) => {
+                Some(region.parse().map_err(|_| failed(format!("unknown phone region `{region}`")))?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            name: format!("kinfold_normalize_{identity}_{}", kind.name.value),
+            normalize: kind.normalize.clone(),
+            region,
+            exact,
+            patterns: RegexSet::new(patterns).map_err(|e| failed(e.to_string()))?,
+            signature: Signature::any(1, Volatility::Immutable),
+        })
+    }
+
+    /// The identifier of a raw text, or nothing.
+    pub(crate) fn apply<'a>(&self, raw: &'a str) -> Option<Cow<'a, str>> {
+        let value: Cow<'a, str> = match &self.normalize {
+            Normalize::None | Normalize::Sql(_) => Cow::Borrowed(raw),
+            Normalize::Trim => Cow::Borrowed(raw.trim()),
+            Normalize::Lower => lower(raw.trim()),
+            Normalize::Digits => Cow::Owned(raw.chars().filter(char::is_ascii_digit).collect()),
+            Normalize::Email => email(raw)?,
+            Normalize::Phone(_) => Cow::Owned(phone(raw, self.region)?),
+        };
+        let blocked = value.is_empty() || self.exact.contains(value.as_ref()) || self.patterns.is_match(&value);
+        (!blocked).then_some(value)
+    }
+}
+
+fn lower(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_uppercase) { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) }
+}
+
+/// An address needs something before an `@`, and a domain with a dot after it; no white space inside.
+fn email(raw: &str) -> Option<Cow<'_, str>> {
+    let value = lower(raw.trim());
+    let (local, domain) = value.rsplit_once('@')?;
+    let shaped = !local.is_empty()
+        && !value.chars().any(char::is_whitespace)
+        && domain.split('.').count() >= 2
+        && domain.split('.').all(|part| !part.is_empty());
+    shaped.then_some(value)
+}
+
+/// E.164 of a number that the numbering plan allows, by libphonenumber's data.
+fn phone(raw: &str, region: Option<phonenumber::country::Id>) -> Option<String> {
+    let number = phonenumber::parse(region, raw.trim()).ok()?;
+    number.is_valid().then(|| number.format().mode(phonenumber::Mode::E164).to_string())
+}
+
+impl PartialEq for Normalizer {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.exact == other.exact && self.patterns.patterns() == other.patterns.patterns()
+    }
+}
+
+impl Eq for Normalizer {}
+
+impl Hash for Normalizer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Normalizer {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let values = args.args[0].to_array(args.number_rows)?;
+        let text = cast(&values, &DataType::Utf8)?;
+        let text = text.as_string::<i32>();
+        let out: StringArray = text.iter().map(|v| v.and_then(|v| self.apply(v))).collect();
+        debug_assert_eq!(out.len(), values.len(), "one identifier or null per value");
+        Ok(ColumnarValue::Array(Arc::new(out) as ArrayRef))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emails_are_trimmed_lowered_and_shaped() {
+        assert_eq!(email("  Ann@X.Com "), Some("ann@x.com".into()));
+        for bad in ["n/a", "@x.com", "ann@", "ann@x", "a nn@x.com", "ann@.com", ""] {
+            assert_eq!(email(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn national_and_international_spellings_are_one_number() {
+        let us = "US".parse().ok();
+        for spelling in ["(212) 555-0123", "212.555.0123", "+1 212 555 0123", "1-212-555-0123"] {
+            assert_eq!(phone(spelling, us).as_deref(), Some("+12125550123"), "{spelling}");
+        }
+        for junk in ["000-000-0000", "unknown", "", "123"] {
+            assert_eq!(phone(junk, us), None, "{junk}");
+        }
+    }
+}

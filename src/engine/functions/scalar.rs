@@ -1,0 +1,226 @@
+//! Scalar functions: the run's logical time, secrets, keyed hashes and masks.
+
+use crate::model::Secret;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::{ScalarValue, exec_err, plan_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256, Sha512};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// All scalar functions for a run at `as_of` (microseconds).
+pub(crate) fn scalar_functions(as_of: i64, secrets: &BTreeMap<String, Secret>) -> Vec<ScalarUDF> {
+    let text = |name, arguments, apply: fn(&[&str]) -> Option<String>| {
+        ScalarUDF::new_from_impl(TextFunction::new(name, arguments, apply))
+    };
+    vec![
+        ScalarUDF::new_from_impl(AsOf { as_of, signature: Signature::nullary(Volatility::Immutable) }),
+        ScalarUDF::new_from_impl(SecretFunction::new(secrets)),
+        text("hmac_sha256", 2, |a| mac::<Hmac<Sha256>>(a[1], a[0])),
+        text("hmac_sha512", 2, |a| mac::<Hmac<Sha512>>(a[1], a[0])),
+        text("hmac_sha1", 2, |a| mac::<Hmac<sha1::Sha1>>(a[1], a[0])),
+        text("mask", 1, |a| Some(mask(a[0]))),
+        text("redact", 1, |_| Some("[redacted]".to_owned())),
+        text("zip3", 1, |a| zip3(a[0])),
+    ]
+}
+
+/// `as_of()` as a typed literal.
+pub(crate) fn as_of_literal(as_of: i64) -> ScalarValue {
+    ScalarValue::TimestampMicrosecond(Some(as_of), Some("UTC".into()))
+}
+
+/// A missing time.
+pub(crate) fn as_of_literal_null() -> ScalarValue {
+    ScalarValue::TimestampMicrosecond(None, Some("UTC".into()))
+}
+
+fn mac<M: Mac + KeyInit>(key: &str, value: &str) -> Option<String> {
+    let mut mac = <M as KeyInit>::new_from_slice(key.as_bytes()).ok()?;
+    mac.update(value.as_bytes());
+    Some(hex::encode(mac.finalize().into_bytes()))
+}
+
+/// The first character stays, the rest becomes stars; the length is hidden.
+fn mask(value: &str) -> String {
+    value.chars().next().map_or_else(String::new, |c| format!("{c}***"))
+}
+
+/// The first three digits of a postal code (HIPAA safe harbour keeps no more).
+fn zip3(value: &str) -> Option<String> {
+    let digits: String = value.chars().take(3).collect();
+    (digits.len() == 3 && digits.chars().all(|c| c.is_ascii_digit())).then_some(digits)
+}
+
+/// SHA-256 as lower-case hex.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct AsOf {
+    as_of: i64,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for AsOf {
+    fn name(&self) -> &'static str {
+        "as_of"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(ColumnarValue::Scalar(as_of_literal(self.as_of)))
+    }
+}
+
+/// `secret('NAME')`: volatile, so that no plan ever holds the value.
+#[derive(Debug, PartialEq, Eq)]
+struct SecretFunction {
+    secrets: BTreeMap<String, Secret>,
+    signature: Signature,
+}
+
+impl std::hash::Hash for SecretFunction {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.signature.hash(state);
+    }
+}
+
+impl SecretFunction {
+    fn new(secrets: &BTreeMap<String, Secret>) -> Self {
+        Self { secrets: secrets.clone(), signature: Signature::exact(vec![DataType::Utf8], Volatility::Volatile) }
+    }
+}
+
+impl ScalarUDFImpl for SecretFunction {
+    fn name(&self) -> &'static str {
+        "secret"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn return_field_from_args(
+        &self,
+        args: datafusion::logical_expr::ReturnFieldArgs,
+    ) -> Result<datafusion::arrow::datatypes::FieldRef> {
+        let Some(Some(name)) = args.scalar_arguments.first().map(|a| a.and_then(ScalarValue::try_as_str).flatten())
+        else {
+            return plan_err!("secret() takes a name in quotes");
+        };
+        if !self.secrets.contains_key(name) {
+            return plan_err!("no secret named `{name}`; name it under `secrets:` in kinfold.yaml");
+        }
+        Ok(Arc::new(datafusion::arrow::datatypes::Field::new("secret", DataType::Utf8, false)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let ColumnarValue::Scalar(name) = &args.args[0] else { return exec_err!("secret() takes a name in quotes") };
+        let value = name.try_as_str().flatten().and_then(|n| self.secrets.get(n));
+        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(value.map(|s| s.reveal().to_owned()))))
+    }
+}
+
+/// A function over texts; a null argument gives null.
+#[derive(Debug)]
+struct TextFunction {
+    name: &'static str,
+    apply: fn(&[&str]) -> Option<String>,
+    signature: Signature,
+}
+
+impl TextFunction {
+    fn new(name: &'static str, arguments: usize, apply: fn(&[&str]) -> Option<String>) -> Self {
+        Self { name, apply, signature: Signature::any(arguments, Volatility::Immutable) }
+    }
+}
+
+impl PartialEq for TextFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for TextFunction {}
+
+impl std::hash::Hash for TextFunction {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for TextFunction {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays: Vec<ArrayRef> = args
+            .args
+            .iter()
+            .map(|a| Ok(cast(&a.to_array(args.number_rows)?, &DataType::Utf8)?))
+            .collect::<Result<_>>()?;
+        let texts: Vec<&StringArray> = arrays.iter().map(|a| a.as_string::<i32>()).collect();
+        let out: StringArray = (0..args.number_rows)
+            .map(|row| {
+                let values: Option<Vec<&str>> =
+                    texts.iter().map(|t| t.is_valid(row).then(|| t.value(row))).collect();
+                values.and_then(|v| (self.apply)(&v))
+            })
+            .collect();
+        Ok(ColumnarValue::Array(Arc::new(out)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hmac_equals_node_crypto() {
+        // node -e "console.log(crypto.createHmac('sha256','key').update('The quick brown fox jumps over the lazy dog').digest('hex'))"
+        let text = "The quick brown fox jumps over the lazy dog";
+        assert_eq!(
+            mac::<Hmac<Sha256>>("key", text).as_deref(),
+            Some("f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8")
+        );
+        assert_eq!(
+            mac::<Hmac<sha1::Sha1>>("key", text).as_deref(),
+            Some("de7c9b85b8b78aa6bc8a7a36f70a90701c9db4d9")
+        );
+    }
+
+    #[test]
+    fn masks_hide_length_and_detail() {
+        assert_eq!(mask("Ann"), "A***");
+        assert_eq!(zip3("94110").as_deref(), Some("941"));
+        assert_eq!(zip3("SW1A"), None);
+    }
+}

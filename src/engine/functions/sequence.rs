@@ -1,0 +1,330 @@
+//! `sequence` conditions: per group the short list of matching events, evaluated once at the end.
+//!
+//! The arguments are the event's time (microseconds), a bit mask of the steps that it matches, and the
+//! value for `same:` (null when unused). Rows that match no step are not kept. Rules (language.md): the
+//! first step is the anchor; a step's window opens at the last positive step before it, or at the anchor
+//! with `of: first`; it is open at its start and closed at its end, `inclusive` closes both; chosen rows
+//! are distinct; a `not` step holds when no unchosen event lies in its window and, unless `open`, the
+//! window has passed at `as_of`.
+
+use super::single::{Grouped, SingleGroup};
+use super::tally::passes;
+use super::values::{NULL, ValueCoder};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use datafusion::error::Result;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
+};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// One step of a sequence, ready to evaluate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SequenceStep {
+    pub negated: bool,
+    /// Window length in microseconds.
+    pub within: Option<i64>,
+    pub of_first: bool,
+    pub inclusive: bool,
+    pub open: bool,
+    pub same: bool,
+}
+
+/// Which anchors are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Anchor {
+    Any,
+    Latest,
+    Earliest,
+}
+
+/// A whole sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SequenceSpec {
+    pub anchor: Anchor,
+    pub steps: Vec<SequenceStep>,
+    /// Logical time in microseconds.
+    pub as_of: i64,
+}
+
+/// An event that matches some step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Event {
+    pub time: i64,
+    pub steps: u64,
+    pub same: u32,
+}
+
+impl SequenceSpec {
+    /// Whether the sequence holds over events sorted by time.
+    pub(crate) fn holds(&self, events: &[Event]) -> bool {
+        let mut anchors = (0..events.len()).filter(|i| events[*i].steps & 1 == 1);
+        let mut search = Search { spec: self, events, chosen: Vec::new(), failed: BTreeSet::new() };
+        match self.anchor {
+            Anchor::Any => anchors.any(|a| search.from(a)),
+            Anchor::Latest => anchors.next_back().is_some_and(|a| search.from(a)),
+            Anchor::Earliest => anchors.next().is_some_and(|a| search.from(a)),
+        }
+    }
+
+    /// Whether what follows a step depends on the row it chose only, so that failures can be remembered.
+    fn is_chain(&self) -> bool {
+        self.steps.iter().all(|s| !s.of_first && !s.inclusive && !s.same)
+    }
+}
+
+/// Depth-first choice of distinct rows.
+struct Search<'a> {
+    spec: &'a SequenceSpec,
+    events: &'a [Event],
+    chosen: Vec<usize>,
+    failed: BTreeSet<(usize, usize)>,
+}
+
+impl Search<'_> {
+    fn from(&mut self, anchor: usize) -> bool {
+        self.chosen.clear();
+        self.chosen.push(anchor);
+        self.step(1)
+    }
+
+    fn step(&mut self, index: usize) -> bool {
+        let Some(step) = self.spec.steps.get(index) else { return true };
+        let origin_row = if step.of_first { self.chosen[0] } else { self.chosen[self.chosen.len() - 1] };
+        let remember = self.spec.is_chain();
+        if remember && self.failed.contains(&(index, origin_row)) {
+            return false;
+        }
+        let origin = self.events[origin_row].time;
+        let end = step.within.map_or(i64::MAX, |w| origin.saturating_add(w));
+        let holds = if step.negated {
+            let passed = step.open || end <= self.spec.as_of;
+            passed && self.candidates(index, origin, end).is_empty() && self.step(index + 1)
+        } else {
+            self.candidates(index, origin, end).into_iter().any(|row| {
+                self.chosen.push(row);
+                let found = self.step(index + 1);
+                self.chosen.pop();
+                found
+            })
+        };
+        if remember && !holds {
+            self.failed.insert((index, origin_row));
+        }
+        holds
+    }
+
+    /// Unchosen rows that match the step inside its window.
+    fn candidates(&self, index: usize, origin: i64, end: i64) -> Vec<usize> {
+        let step = &self.spec.steps[index];
+        let first = if step.inclusive {
+            self.events.partition_point(|e| e.time < origin)
+        } else {
+            self.events.partition_point(|e| e.time <= origin)
+        };
+        let anchor = self.events[self.chosen[0]];
+        (first..self.events.len())
+            .take_while(|i| self.events[*i].time <= end)
+            .filter(|i| self.events[*i].steps >> index & 1 == 1)
+            .filter(|i| !step.same || (anchor.same != NULL && self.events[*i].same == anchor.same))
+            .filter(|i| !self.chosen.contains(i))
+            .collect()
+    }
+}
+
+/// The aggregate function of one sequence.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sequence {
+    spec: SequenceSpec,
+    signature: Signature,
+}
+
+impl Sequence {
+    pub(crate) fn new(spec: SequenceSpec) -> Self {
+        Self { spec, signature: Signature::any(3, Volatility::Immutable) }
+    }
+
+    fn state(&self, args: &AccumulatorArgs<'_>) -> Result<SequenceState> {
+        let same = args.expr_fields[2].data_type();
+        Ok(SequenceState {
+            spec: self.spec.clone(),
+            coder: ValueCoder::new(same)?,
+            same: same.clone(),
+            rows: Vec::new(),
+            groups: 0,
+        })
+    }
+}
+
+fn list_field(name: &str, part: &str, item: DataType) -> FieldRef {
+    let item = Arc::new(Field::new_list_field(item, true));
+    Arc::new(Field::new(format!("{name}[{part}]"), DataType::List(item), true))
+}
+
+impl AggregateUDFImpl for Sequence {
+    fn name(&self) -> &'static str {
+        "kinfold_sequence"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(SingleGroup::new(self.state(&args)?)))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        Ok(vec![
+            list_field(args.name, "times", DataType::Int64),
+            list_field(args.name, "steps", DataType::Int64),
+            list_field(args.name, "same", args.input_fields[2].data_type().clone()),
+        ])
+    }
+
+    fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
+        true
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(self.state(&args)?))
+    }
+}
+
+/// Matching events of all groups, in arrival order.
+struct SequenceState {
+    spec: SequenceSpec,
+    coder: ValueCoder,
+    same: DataType,
+    rows: Vec<(u32, Event)>,
+    groups: usize,
+}
+
+impl SequenceState {
+    /// Takes the emitted groups' events, sorted by group and time, renumbering the rest.
+    fn emit(&mut self, emit_to: EmitTo) -> (usize, Vec<(u32, Event)>) {
+        let emitted = match emit_to {
+            EmitTo::All => self.groups,
+            EmitTo::First(n) => n,
+        };
+        let (mut out, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.rows).into_iter().partition(|r| (r.0 as usize) < emitted);
+        let shift = u32::try_from(emitted).unwrap_or(u32::MAX);
+        self.rows = rest.into_iter().map(|(g, e)| (g - shift, e)).collect();
+        self.groups -= emitted;
+        out.sort_unstable_by(|a, b| {
+            let same = |e: &Event| (e.same != NULL).then_some(e.same);
+            let order = (a.0, a.1.time, a.1.steps).cmp(&(b.0, b.1.time, b.1.steps));
+            order.then_with(|| match (same(&a.1), same(&b.1)) {
+                (Some(x), Some(y)) => self.coder.compare(x, y),
+                (x, y) => x.is_some().cmp(&y.is_some()),
+            })
+        });
+        (emitted, out)
+    }
+
+    fn push(&mut self, group: usize, event: Event) {
+        self.rows.push((u32::try_from(group).unwrap_or(u32::MAX), event));
+    }
+}
+
+impl Grouped for SequenceState {
+    fn ensure(&mut self, groups: usize) {
+        self.groups = self.groups.max(groups);
+    }
+}
+
+impl GroupsAccumulator for SequenceState {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.ensure(total_num_groups);
+        let times = values[0].as_primitive::<Int64Type>();
+        let steps = values[1].as_primitive::<Int64Type>();
+        let kept = |i: usize| times.is_valid(i) && steps.value(i) != 0 && passes(opt_filter, i);
+        let same = self.coder.code(&values[2], kept)?;
+        for (i, group) in group_indices.iter().enumerate() {
+            if kept(i) {
+                let event = Event { time: times.value(i), steps: steps.value(i).cast_unsigned(), same: same[i] };
+                self.push(*group, event);
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let (groups, rows) = self.emit(emit_to);
+        let mut holds = vec![false; groups];
+        for run in rows.chunk_by(|a, b| a.0 == b.0) {
+            let events: Vec<Event> = run.iter().map(|r| r.1).collect();
+            holds[run[0].0 as usize] = self.spec.holds(&events);
+        }
+        Ok(Arc::new(BooleanArray::from(holds)))
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        let (groups, rows) = self.emit(emit_to);
+        let mut lengths = vec![0_usize; groups];
+        for row in &rows {
+            lengths[row.0 as usize] += 1;
+        }
+        let offsets: OffsetBuffer<i32> = OffsetBuffer::from_lengths(lengths);
+        let times = Int64Array::from_iter_values(rows.iter().map(|r| r.1.time));
+        let steps = Int64Array::from_iter_values(rows.iter().map(|r| r.1.steps.cast_signed()));
+        let codes: Vec<u32> = rows.iter().map(|r| r.1.same).collect();
+        let list = |item: DataType, values: ArrayRef| -> ArrayRef {
+            Arc::new(ListArray::new(Arc::new(Field::new_list_field(item, true)), offsets.clone(), values, None))
+        };
+        Ok(vec![
+            list(DataType::Int64, Arc::new(times)),
+            list(DataType::Int64, Arc::new(steps)),
+            list(self.same.clone(), self.coder.decode(&codes)?),
+        ])
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+        self.ensure(total_num_groups);
+        let lists = values[0].as_list::<i32>();
+        let offsets = lists.value_offsets();
+        let times = lists.values().as_primitive::<Int64Type>();
+        let steps = values[1].as_list::<i32>();
+        let steps = steps.values().as_primitive::<Int64Type>();
+        let same = self.coder.code(values[2].as_list::<i32>().values(), |_| true)?;
+        for (row, group) in group_indices.iter().enumerate() {
+            for k in offsets[row]..offsets[row + 1] {
+                let k = k as usize;
+                let event = Event { time: times.value(k), steps: steps.value(k).cast_unsigned(), same: same[k] };
+                self.push(*group, event);
+            }
+        }
+        Ok(())
+    }
+
+    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let mut one = Self {
+            spec: self.spec.clone(),
+            coder: ValueCoder::new(&self.same)?,
+            same: self.same.clone(),
+            rows: Vec::new(),
+            groups: 0,
+        };
+        let groups: Vec<usize> = (0..values[0].len()).collect();
+        one.update_batch(values, &groups, opt_filter, groups.len())?;
+        one.state(EmitTo::All)
+    }
+
+    fn size(&self) -> usize {
+        self.rows.capacity() * 24 + self.coder.size()
+    }
+}

@@ -1,0 +1,303 @@
+//! The tables of an identity: who is who, which links were accepted and refused, hubs, changes, registry.
+
+use super::identity::{BoundIdentity, StitchedRun, is_hub};
+use crate::identity::{Candidate, Change, NO_LAST_TIME, NO_TIME, RefusalReason};
+use crate::model::IdentityModel;
+use datafusion::arrow::array::{
+    ArrayRef, BooleanBuilder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::error::Result;
+use std::sync::Arc;
+
+/// Rows per batch: keeps 32-bit text offsets far from their limit.
+const CHUNK: usize = 262_144;
+
+fn text(name: &str, nullable: bool) -> Field {
+    Field::new(name, DataType::Utf8, nullable)
+}
+
+fn time(name: &str) -> Field {
+    Field::new(name, super::time_type(), true)
+}
+
+/// Schemas of an identity's tables by suffix; the first (no suffix) is the identity itself.
+pub(super) fn schemas(identity: &str) -> Vec<(String, SchemaRef)> {
+    let id = format!("{identity}_id");
+    let table = |suffix: &str, fields: Vec<Field>| (format!("{identity}{suffix}"), Arc::new(Schema::new(fields)));
+    vec![
+        table(
+            "",
+            vec![text("identifier_type", false), text("identifier", false), text(&id, false), time("first_seen"), time("last_seen")],
+        ),
+        table(
+            "_links",
+            vec![
+                text("left_type", false),
+                text("left_identifier", false),
+                text("right_type", false),
+                text("right_identifier", false),
+                Field::new("accepted", DataType::Boolean, false),
+                text("reason", true),
+                text("table_name", true),
+                text("row_id", true),
+                time("first_seen"),
+            ],
+        ),
+        table(
+            "_changes",
+            vec![
+                Field::new("run", DataType::Int64, false),
+                time("as_of"),
+                text("change", false),
+                text(&id, false),
+                text("other_id", true),
+            ],
+        ),
+        table(
+            "_hubs",
+            vec![
+                text("identifier_type", false),
+                text("identifier", false),
+                Field::new("links", DataType::Int64, false),
+                Field::new("max_links", DataType::Int64, false),
+                text("neighbour_type", true),
+            ],
+        ),
+        table(
+            "_registry",
+            vec![
+                text("identifier_type", false),
+                text("identifier", false),
+                text(&id, false),
+                Field::new("run", DataType::Int64, false),
+            ],
+        ),
+    ]
+}
+
+fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+fn times() -> TimestampMicrosecondBuilder {
+    TimestampMicrosecondBuilder::new().with_data_type(super::time_type())
+}
+
+fn append_time(builder: &mut TimestampMicrosecondBuilder, micros: i64) {
+    let known = micros != NO_TIME && micros != NO_LAST_TIME;
+    builder.append_option(known.then_some(micros));
+}
+
+/// One row per identifier that belongs to an entity.
+pub(super) fn identity(bound: &BoundIdentity, run: &StitchedRun, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    let nodes = &run.entities.nodes;
+    let types = bound.type_names();
+    let mut out = Vec::new();
+    for start in (0..nodes.len()).step_by(CHUNK) {
+        let mut kinds = StringBuilder::new();
+        let mut texts = StringBuilder::new();
+        let mut ids = StringBuilder::new();
+        let (mut first, mut last) = (times(), times());
+        for node in start..nodes.len().min(start + CHUNK) {
+            let entity = run.entities.entity[node];
+            if is_hub(entity) {
+                continue;
+            }
+            let code = node as u32;
+            kinds.append_value(types[usize::from(nodes.type_of(code))]);
+            texts.append_value(nodes.text(code));
+            append_id(&mut ids, run.entities.ids[entity as usize]);
+            append_time(&mut first, nodes.first_seen(code));
+            append_time(&mut last, nodes.last_seen(code));
+        }
+        out.push(batch(
+            schema,
+            vec![
+                Arc::new(kinds.finish()),
+                Arc::new(texts.finish()),
+                Arc::new(ids.finish()),
+                Arc::new(first.finish()),
+                Arc::new(last.finish()),
+            ],
+        )?);
+    }
+    Ok(out)
+}
+
+fn append_id(builder: &mut StringBuilder, id: crate::identity::EntityId) {
+    builder.append_value(std::str::from_utf8(&id.hex()).unwrap_or_default());
+}
+
+/// One row per distinct link, with its earliest evidence and, if refused, why.
+pub(super) fn links(
+    bound: &BoundIdentity,
+    model: &IdentityModel,
+    run: &StitchedRun,
+    schema: &SchemaRef,
+) -> Result<Vec<RecordBatch>> {
+    let mut refused: hashbrown::HashMap<u32, String> = hashbrown::HashMap::new();
+    for refusal in &run.stitched.refused {
+        if let Candidate::Link(index) = refusal.candidate {
+            refused.insert(index, reason(bound, model, run, refusal.reason));
+        }
+    }
+    let mut out = Vec::new();
+    for start in (0..run.links.links.len()).step_by(CHUNK) {
+        let range = start..run.links.links.len().min(start + CHUNK);
+        out.push(link_batch(bound, run, schema, &refused, range)?);
+    }
+    Ok(out)
+}
+
+fn link_batch(
+    bound: &BoundIdentity,
+    run: &StitchedRun,
+    schema: &SchemaRef,
+    refused: &hashbrown::HashMap<u32, String>,
+    range: std::ops::Range<usize>,
+) -> Result<RecordBatch> {
+    let nodes = &run.entities.nodes;
+    let types = bound.type_names();
+    let mut sides: [StringBuilder; 4] = std::array::from_fn(|_| StringBuilder::new());
+    let mut accepted = BooleanBuilder::new();
+    let mut reasons = StringBuilder::new();
+    let mut tables = StringBuilder::new();
+    let mut rows = StringBuilder::new();
+    let mut first = times();
+    for index in range {
+        let (link, evidence) = (run.links.links[index], run.links.evidence[index]);
+        let (left, right) =
+            if nodes.compare(link.a, link.b).is_le() { (link.a, link.b) } else { (link.b, link.a) };
+        for (side, node) in [left, right].into_iter().enumerate() {
+            sides[side * 2].append_value(types[usize::from(nodes.type_of(node))]);
+            sides[side * 2 + 1].append_value(nodes.text(node));
+        }
+        let hub = [left, right].into_iter().any(|n| is_hub(run.entities.entity[n as usize]));
+        let why = refused.get(&(index as u32));
+        accepted.append_value(why.is_none() && !hub);
+        reasons.append_option(why.map(String::as_str).or(hub.then_some("hub")));
+        tables.append_value(&run.tables[usize::from(evidence.table)]);
+        rows.append_option(run.evidence_rows.get(&(evidence.table, evidence.row)));
+        append_time(&mut first, link.first_seen);
+    }
+    let [mut a, mut b, mut c, mut d] = sides;
+    batch(
+        schema,
+        vec![
+            Arc::new(a.finish()),
+            Arc::new(b.finish()),
+            Arc::new(c.finish()),
+            Arc::new(d.finish()),
+            Arc::new(accepted.finish()),
+            Arc::new(reasons.finish()),
+            Arc::new(tables.finish()),
+            Arc::new(rows.finish()),
+            Arc::new(first.finish()),
+        ],
+    )
+}
+
+fn reason(bound: &BoundIdentity, model: &IdentityModel, run: &StitchedRun, reason: RefusalReason) -> String {
+    let types = bound.type_names();
+    match reason {
+        RefusalReason::MaxPerEntity { type_code, stronger_side, weaker_side, limit } => format!(
+            "max_per_entity: {} would be {stronger_side} + {weaker_side}, the limit is {limit}",
+            types[usize::from(type_code)]
+        ),
+        RefusalReason::Never { rule } => {
+            let text = model.rules.iter().filter(|r| r.verdict == crate::model::Verdict::Never).nth(rule as usize);
+            text.map_or_else(|| "never rule".to_owned(), |r| format!("never rule by {}: {}", r.by, r.reason))
+        }
+        RefusalReason::Hub { node } => format!("hub {}", run.entities.nodes.text(node)),
+    }
+}
+
+/// Hubs with how many neighbours they have.
+pub(super) fn hubs(bound: &BoundIdentity, run: &StitchedRun, schema: &SchemaRef) -> Result<RecordBatch> {
+    let nodes = &run.entities.nodes;
+    let types = bound.type_names();
+    let (mut kinds, mut texts, mut neighbours) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
+    let (mut degrees, mut limits) = (Int64Builder::new(), Int64Builder::new());
+    for hub in &run.stitched.hubs {
+        kinds.append_value(types[usize::from(nodes.type_of(hub.node))]);
+        texts.append_value(nodes.text(hub.node));
+        degrees.append_value(i64::from(hub.degree));
+        limits.append_value(i64::from(hub.limit));
+        neighbours.append_option(hub.neighbour_type.map(|t| types[usize::from(t)]));
+    }
+    batch(
+        schema,
+        vec![
+            Arc::new(kinds.finish()),
+            Arc::new(texts.finish()),
+            Arc::new(degrees.finish()),
+            Arc::new(limits.finish()),
+            Arc::new(neighbours.finish()),
+        ],
+    )
+}
+
+/// What happened to entities in this run.
+pub(super) fn changes(run: &StitchedRun, number: u64, as_of: i64, schema: &SchemaRef) -> Result<RecordBatch> {
+    let (mut runs, mut at) = (Int64Builder::new(), times());
+    let (mut words, mut ids, mut others) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
+    for change in &run.assigned.changes {
+        runs.append_value(number.cast_signed());
+        at.append_value(as_of);
+        match change {
+            Change::Created { entity } => {
+                words.append_value("created");
+                append_id(&mut ids, run.entities.ids[*entity as usize]);
+                others.append_null();
+            }
+            Change::Merged { from, into, .. } => {
+                words.append_value("merged");
+                append_id(&mut ids, *into);
+                append_id(&mut others, *from);
+            }
+            Change::Split { from, new, .. } => {
+                words.append_value("split");
+                append_id(&mut ids, *new);
+                append_id(&mut others, *from);
+            }
+        }
+    }
+    batch(
+        schema,
+        vec![
+            Arc::new(runs.finish()),
+            Arc::new(at.finish()),
+            Arc::new(words.finish()),
+            Arc::new(ids.finish()),
+            Arc::new(others.finish()),
+        ],
+    )
+}
+
+/// Identifiers that were registered for the first time, or under another id.
+pub(super) fn registry(
+    bound: &BoundIdentity,
+    run: &StitchedRun,
+    number: u64,
+    schema: &SchemaRef,
+) -> Result<Vec<RecordBatch>> {
+    let nodes = &run.entities.nodes;
+    let types = bound.type_names();
+    let mut out = Vec::new();
+    for chunk in run.assigned.newly_registered.chunks(CHUNK) {
+        let (mut kinds, mut texts, mut ids) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
+        let mut runs = Int64Builder::new();
+        for (node, entity) in chunk {
+            kinds.append_value(types[usize::from(nodes.type_of(*node))]);
+            texts.append_value(nodes.text(*node));
+            append_id(&mut ids, run.entities.ids[*entity as usize]);
+            runs.append_value(number.cast_signed());
+        }
+        out.push(batch(
+            schema,
+            vec![Arc::new(kinds.finish()), Arc::new(texts.finish()), Arc::new(ids.finish()), Arc::new(runs.finish())],
+        )?);
+    }
+    Ok(out)
+}

@@ -1,0 +1,69 @@
+//! A table whose shape is known when models are bound and whose rows come later in the run.
+//!
+//! `check` binds every model against such tables without reading data; `run` fills them in dependency
+//! order and executes the very plans that were bound.
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::exec_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use std::sync::{Arc, OnceLock};
+
+/// A table that is filled once.
+#[derive(Debug)]
+pub(super) struct LateTable {
+    name: String,
+    schema: SchemaRef,
+    rows: OnceLock<Arc<dyn TableProvider>>,
+}
+
+impl LateTable {
+    /// A table of this shape without rows yet.
+    pub(super) fn new(name: &str, schema: SchemaRef) -> Self {
+        Self { name: name.to_owned(), schema, rows: OnceLock::new() }
+    }
+
+    /// Gives it its rows; a second call is ignored.
+    pub(super) fn fill(&self, rows: Arc<dyn TableProvider>) {
+        let _ = self.rows.set(rows);
+    }
+
+    /// Whether it has rows.
+    pub(super) fn is_filled(&self) -> bool {
+        self.rows.get().is_some()
+    }
+}
+
+#[async_trait]
+impl TableProvider for LateTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match self.rows.get() {
+            Some(rows) => rows.scan(state, projection, filters, limit).await,
+            None => exec_err!("`{}` has not been built yet: select it too, or run it once", self.name),
+        }
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        match self.rows.get() {
+            Some(rows) => rows.supports_filters_pushdown(filters),
+            None => Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()]),
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The engine: binds a project's models to data and executes them. The only importer of DataFusion.
+//!
+//! [`Engine::open`] makes a session, [`Engine::bind`] binds every model in dependency order against late
+//! tables (shapes without rows) and returns all findings; no data are read. [`Engine::build`] executes one
+//! bound model and fills its late tables, so that its readers' plans, bound long before, can run;
+//! [`Engine::load`] fills them from the warehouse instead, for models that are not part of the run.
+
+mod audience;
+mod bind;
+mod build;
+mod committed;
+mod entities;
+mod files;
+mod fold;
+mod functions;
+mod identity;
+mod identity_tables;
+mod late;
+mod measures;
+mod print;
+mod profile;
+mod query;
+mod segment;
+mod session;
+mod sources;
+mod sync_rows;
+mod validate;
+mod wide;
+
+pub use build::{Built, Facts, Output, RunContext};
+pub use print::{TextTable, to_csv, to_json, to_text};
+pub use query::Reader;
+pub use session::Resources;
+pub use validate::validate_text_tables;
+
+use crate::diagnostic::{Code, Diagnostic, Severity, SourceMap, Spanned};
+use crate::error::Result;
+use crate::model::{Materialize, Model, ModelKind, Project};
+use crate::warehouse::{Environment, storable_schema};
+use audience::BoundAudience;
+use bind::Binder;
+use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use datafusion::common::TableReference;
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::logical_expr::{AggregateUDF, LogicalPlan, LogicalPlanBuilder};
+use datafusion::prelude::SessionContext;
+use identity::BoundIdentity;
+use late::LateTable;
+use profile::BoundProfile;
+use sources::OpenTable;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use sync_rows::BoundSync;
+
+/// The one type of times: microseconds, UTC.
+pub(crate) fn time_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// What binding needs to know, without the bound models.
+pub(crate) struct EngineParts<'a> {
+    pub context: &'a SessionContext,
+    pub map: &'a SourceMap,
+    pub environment: &'a Environment,
+    pub root: &'a Path,
+    pub as_of: i64,
+}
+
+impl EngineParts<'_> {
+    fn binder(&self) -> Binder<'_> {
+        Binder { state: self.context.state(), map: self.map }
+    }
+
+    /// A registered aggregate; the names are ours, so a missing one falls back to `count`.
+    fn aggregate(&self, name: &str) -> Arc<AggregateUDF> {
+        let state = self.context.state();
+        let known = state.aggregate_functions();
+        known.get(name).cloned().unwrap_or_else(datafusion::functions_aggregate::count::count_udaf)
+    }
+}
+
+/// A table that models can read: a source table or a model's output.
+#[derive(Debug, Clone)]
+pub(crate) struct Relation {
+    pub name: String,
+    pub plan: LogicalPlan,
+    pub time: Option<String>,
+    pub row_id: Option<String>,
+}
+
+/// A bound model.
+#[derive(Debug, Clone)]
+enum BoundModel {
+    Sql { plan: LogicalPlan, schema: SchemaRef, view: bool },
+    Identity(Box<BoundIdentity>),
+    Profile(Box<BoundProfile>),
+    Audience(Box<BoundAudience>),
+    Sync(Box<BoundSync>),
+}
+
+/// A project's models, bound to data and ready to run at one logical time.
+pub struct Engine {
+    context: SessionContext,
+    project: Arc<Project>,
+    map: SourceMap,
+    environment: Environment,
+    root: PathBuf,
+    as_of: i64,
+    resources: Resources,
+    sources: BTreeMap<String, OpenTable>,
+    relations: BTreeMap<String, Relation>,
+    late: BTreeMap<String, Arc<LateTable>>,
+    models: BTreeMap<String, BoundModel>,
+    wide: Mutex<BTreeMap<String, wide::Wide>>,
+    members: Mutex<BTreeMap<String, segment::Members>>,
+}
+
+impl Engine {
+    /// Opens a session for a project at a logical time (microseconds since 1970, UTC).
+    ///
+    /// # Errors
+    /// When the query engine cannot start.
+    pub fn open(
+        project: Arc<Project>,
+        map: SourceMap,
+        root: &Path,
+        environment: Environment,
+        as_of: i64,
+        resources: Resources,
+    ) -> Result<Self> {
+        let context = session::open(&project, as_of, &project.settings.secrets, resources)?;
+        Ok(Self {
+            context,
+            project,
+            map,
+            environment,
+            root: root.to_owned(),
+            as_of,
+            resources,
+            sources: BTreeMap::new(),
+            relations: BTreeMap::new(),
+            late: BTreeMap::new(),
+            models: BTreeMap::new(),
+            wide: Mutex::new(BTreeMap::new()),
+            members: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    /// The author's files, for rendering findings.
+    pub fn source_map(&self) -> &SourceMap {
+        &self.map
+    }
+
+    /// Tables and models that a model's SQL names: what `graph` cannot know without a SQL parser.
+    ///
+    /// # Errors
+    /// A finding when the SQL does not parse.
+    pub fn sql_references(&self, model: &Model) -> std::result::Result<BTreeSet<String>, Box<Diagnostic>> {
+        let sql = match &model.kind {
+            ModelKind::Sql(sql) => &sql.sql,
+            ModelKind::Audience(crate::model::AudienceModel {
+                condition: crate::model::AudienceCondition::Sql(sql),
+                ..
+            }) => sql,
+            _ => return Ok(BTreeSet::new()),
+        };
+        self.parts().binder().references(sql)
+    }
+
+    fn parts(&self) -> EngineParts<'_> {
+        EngineParts {
+            context: &self.context,
+            map: &self.map,
+            environment: &self.environment,
+            root: &self.root,
+            as_of: self.as_of,
+        }
+    }
+
+    /// Opens the named source tables and binds the models in the given (dependency) order. A model whose
+    /// dependency failed is skipped, so that one mistake is said once.
+    ///
+    /// # Errors
+    /// When storage fails; mistakes of the author are findings.
+    pub async fn bind(
+        &mut self,
+        tables: &BTreeSet<String>,
+        order: &[String],
+        dependencies: &BTreeMap<String, BTreeSet<String>>,
+    ) -> Result<Vec<Diagnostic>> {
+        let mut findings = Vec::new();
+        self.open_sources(tables, &mut findings).await?;
+        for name in order {
+            let ready = dependencies.get(name).is_none_or(|d| d.iter().all(|d| self.relations.contains_key(d)));
+            if !ready {
+                continue;
+            }
+            let Some(model) = self.project.models.get(name).cloned() else { continue };
+            let bound = self.bind_model(&model, &mut findings).await?;
+            if let Some(bound) = bound {
+                self.publish(&model, &bound)?;
+                self.models.insert(name.clone(), bound);
+            }
+        }
+        Ok(findings)
+    }
+
+    async fn open_sources(&mut self, tables: &BTreeSet<String>, findings: &mut Vec<Diagnostic>) -> Result<()> {
+        let project = Arc::clone(&self.project);
+        for name in tables {
+            let Some((source, table)) = project.source_table(name) else { continue };
+            if !table.enabled {
+                continue;
+            }
+            let Some(open) = sources::open(&self.parts(), source, table, findings).await? else { continue };
+            self.relations.insert(
+                name.clone(),
+                Relation {
+                    name: name.clone(),
+                    plan: open.plan.clone(),
+                    time: open.time.clone(),
+                    row_id: open.row_id.clone(),
+                },
+            );
+            self.sources.insert(name.clone(), open);
+        }
+        Ok(())
+    }
+
+    async fn bind_model(&self, model: &Model, findings: &mut Vec<Diagnostic>) -> Result<Option<BoundModel>> {
+        let parts = self.parts();
+        let name = &model.name.value;
+        let before = errors(findings);
+        let bound = match &model.kind {
+            ModelKind::Sql(sql) => self.bind_sql(sql, findings).await,
+            ModelKind::Identity(identity) => {
+                identity::bind(&parts, name, identity, &self.relations, findings).map(|b| BoundModel::Identity(b.into()))
+            }
+            ModelKind::Profile(profile) => match self.models.get(&profile.identity.value) {
+                Some(BoundModel::Identity(identity)) => {
+                    profile::bind(&parts, name, profile, identity, &self.relations, findings)
+                        .map(|b| BoundModel::Profile(b.into()))
+                }
+                _ => None,
+            },
+            ModelKind::Audience(audience) => match self.profile_of(&audience.profile) {
+                Some((profile, identity)) => {
+                    audience::bind(&parts, name, audience, profile, identity, &self.relations, findings)
+                        .await
+                        .map(|b| BoundModel::Audience(b.into()))
+                }
+                None => None,
+            },
+            ModelKind::Sync(sync) => {
+                sync_rows::bind(self, name, sync, findings).await.map(|b| BoundModel::Sync(b.into()))
+            }
+        };
+        Ok(bound.filter(|_| errors(findings) == before))
+    }
+
+    fn profile_of(&self, name: &Spanned<String>) -> Option<(&BoundProfile, &BoundIdentity)> {
+        let Some(BoundModel::Profile(profile)) = self.models.get(&name.value) else { return None };
+        let Some(BoundModel::Identity(identity)) = self.models.get(&profile.identity) else { return None };
+        Some((profile, identity))
+    }
+
+    async fn bind_sql(&self, model: &crate::model::SqlModel, findings: &mut Vec<Diagnostic>) -> Option<BoundModel> {
+        let plan = match self.parts().binder().query(&model.sql).await {
+            Ok(plan) => plan,
+            Err(finding) => {
+                findings.push(*finding);
+                return None;
+            }
+        };
+        let analysed = self.context.state().analyzer().execute_and_check(
+            plan.clone(),
+            self.context.state().config_options(),
+            |_, _| {},
+        );
+        let typed = match analysed {
+            Ok(plan) => plan,
+            Err(e) => {
+                findings.push(self.parts().binder().finding(&e, &model.sql, ""));
+                return None;
+            }
+        };
+        let schema = sources::nullable(typed.schema().as_arrow());
+        match storable_schema(&schema) {
+            Ok(schema) => Some(BoundModel::Sql { plan, schema, view: model.materialize == Materialize::View }),
+            Err(e) => {
+                findings.push(Diagnostic::error(Code::SqlBinding, model.sql.span, e.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Makes a bound model's tables known to the models after it.
+    fn publish(&mut self, model: &Model, bound: &BoundModel) -> Result<()> {
+        let name = &model.name.value;
+        match bound {
+            BoundModel::Sql { plan, view: true, .. } => {
+                session::register(&self.context, name, Arc::new(ViewTable::new(plan.clone(), None)))?;
+                self.relate(name, plan.clone(), None);
+            }
+            BoundModel::Sql { schema, .. } => self.publish_table(name, Arc::clone(schema), None)?,
+            BoundModel::Identity(_) => {
+                for (table, schema) in identity_tables::schemas(name) {
+                    self.publish_table(&table, schema, None)?;
+                }
+            }
+            BoundModel::Profile(profile) => {
+                self.publish_table(name, Arc::clone(&profile.schema), None)?;
+                self.publish_table(&format!("{name}_provenance"), profile.provenance_schema(), None)?;
+            }
+            BoundModel::Audience(audience) => {
+                self.publish_table(name, Arc::clone(&audience.schema), Some("entered_at"))?;
+            }
+            BoundModel::Sync(_) => self.relate(name, LogicalPlanBuilder::empty(false).build().map_err(internal)?, None),
+        }
+        Ok(())
+    }
+
+    fn publish_table(&mut self, name: &str, schema: SchemaRef, time: Option<&str>) -> Result<()> {
+        let table = Arc::new(LateTable::new(name, schema));
+        session::register(&self.context, name, Arc::clone(&table) as _)?;
+        let source = provider_as_source(Arc::clone(&table) as _);
+        let plan = LogicalPlanBuilder::scan(TableReference::bare(name), source, None)
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(internal)?;
+        self.late.insert(name.to_owned(), table);
+        self.relate(name, plan, time);
+        Ok(())
+    }
+
+    fn relate(&mut self, name: &str, plan: LogicalPlan, time: Option<&str>) {
+        let relation = Relation { name: name.to_owned(), plan, time: time.map(str::to_owned), row_id: None };
+        self.relations.insert(name.to_owned(), relation);
+    }
+
+    /// Bytes and files of an opened source table.
+    pub fn source_size(&self, table: &str) -> Option<(usize, u64)> {
+        self.sources.get(table).map(|t| (t.files, t.bytes))
+    }
+
+    /// Columns of a bound model's main table, with their types.
+    pub fn columns(&self, model: &str) -> Vec<(String, String)> {
+        let Some(table) = self.late.get(model) else { return Vec::new() };
+        use datafusion::catalog::TableProvider;
+        table.schema().fields().iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect()
+    }
+}
+
+fn errors(findings: &[Diagnostic]) -> usize {
+    findings.iter().filter(|f| f.severity == Severity::Error).count()
+}
+
+/// A DataFusion error that no input should be able to cause.
+pub(crate) fn internal(error: datafusion::error::DataFusionError) -> crate::error::Error {
+    crate::error::Error::new(crate::error::ErrorKind::Failed, "the query engine refused a plan").caused_by(error)
+}
+
+impl Engine {
+    /// The relation of a source table before selection and types.
+    pub(crate) fn raw(&self, name: &str) -> Option<&LogicalPlan> {
+        self.sources.get(name).map(|t| &t.raw)
+    }
+}

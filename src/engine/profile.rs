@@ -1,0 +1,517 @@
+//! The profile stage: attributes and traits become columns of the fold and expressions over the wide row.
+
+use super::fold::{self, FoldColumn, FoldInput};
+use super::functions::{PickFirst, Returns};
+use super::identity::BoundIdentity;
+use super::measures::{FoldScope, Reading, all_of, clock, column, take_apart, window};
+use super::wide::{Wide, null_of};
+use super::{EngineParts, Relation};
+use crate::diagnostic::{Code, Diagnostic, Spanned};
+use crate::error::{Context, ErrorKind, Result};
+use crate::model::{Attribute, Persona, Pick, ProfileModel, Trait};
+use crate::warehouse::storable_schema;
+use datafusion::arrow::array::{
+    Array, AsArray, ListBuilder, RecordBatch, StringBuilder,
+};
+use datafusion::arrow::compute::cast as cast_array;
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::execution::SessionState;
+use datafusion::functions::core::expr_fn::{coalesce, get_field};
+use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, cast, ident, lit, when};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A column that is computed over the wide row.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub name: String,
+    pub expr: Expr,
+}
+
+/// How an attribute's provenance is found in the wide row.
+#[derive(Debug, Clone)]
+struct Provenance {
+    attribute: String,
+    picked: Option<String>,
+    values: String,
+    sources: Vec<String>,
+}
+
+/// A bound profile model.
+#[derive(Debug, Clone)]
+pub(super) struct BoundProfile {
+    pub name: String,
+    pub identity: String,
+    pub columns: Vec<FoldColumn>,
+    pub tables: BTreeMap<String, fold::FoldTable>,
+    pub schema: SchemaRef,
+    steps: Vec<Step>,
+    provenance: Vec<Provenance>,
+}
+
+struct Building<'a> {
+    scope: FoldScope<'a>,
+    columns: Vec<FoldColumn>,
+    steps: Vec<Step>,
+    provenance: Vec<Provenance>,
+    findings: &'a mut Vec<Diagnostic>,
+}
+
+/// Binds the model.
+pub(super) fn bind(
+    parts: &EngineParts<'_>,
+    name: &str,
+    model: &ProfileModel,
+    identity: &BoundIdentity,
+    relations: &BTreeMap<String, Relation>,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<BoundProfile> {
+    let before = findings.len();
+    let scope = FoldScope { parts, identity, relations, tables: BTreeMap::new() };
+    let mut building = Building { scope, columns: Vec::new(), steps: Vec::new(), provenance: Vec::new(), findings };
+    for attribute in &model.attributes {
+        building.attribute(attribute);
+    }
+    for one in model.traits.iter().filter(|t| !t.from.is_empty()) {
+        building.folded(one);
+    }
+    if building.findings.len() > before {
+        return None;
+    }
+    let planned = fold::plan(&building.scope.tables, building.columns.clone());
+    let groups = match planned {
+        Ok(groups) => groups,
+        Err(e) => {
+            building.findings.push(
+                Diagnostic::placeless(Code::SqlBinding, format!("profile `{name}`: {}", e.strip_backtrace())),
+            );
+            return None;
+        }
+    };
+    let mut fields: Vec<(String, DataType)> = vec![(format!("{}_id", model.identity.value), DataType::Utf8)];
+    fields.extend(groups.iter().flat_map(fold::FoldGroup::fields));
+    building.finish_folded(model, &mut fields);
+    building.over_the_row(model, &mut fields);
+    if building.findings.len() > before {
+        return None;
+    }
+    let schema = output_schema(name, model, &fields, building.findings)?;
+    Some(BoundProfile {
+        name: name.to_owned(),
+        identity: model.identity.value.clone(),
+        columns: building.columns,
+        tables: building.scope.tables,
+        schema,
+        steps: building.steps,
+        provenance: building.provenance,
+    })
+}
+
+/// Output columns in the author's order, in the types that the warehouse stores.
+fn output_schema(
+    name: &str,
+    model: &ProfileModel,
+    fields: &[(String, DataType)],
+    findings: &mut Vec<Diagnostic>,
+) -> Option<SchemaRef> {
+    let id = format!("{}_id", model.identity.value);
+    let mut names = vec![id.as_str()];
+    names.extend(model.attributes.iter().map(|a| a.name.value.as_str()));
+    names.extend(model.traits.iter().map(|t| t.name.value.as_str()));
+    if model.persona.is_some() {
+        names.push("persona");
+    }
+    let field = |n: &&str| fields.iter().find(|(f, _)| f == n).map(|(f, t)| Field::new(f, t.clone(), *n != id));
+    let schema = Schema::new(names.iter().filter_map(field).collect::<Vec<_>>());
+    match storable_schema(&schema) {
+        Ok(schema) => Some(schema),
+        Err(e) => {
+            findings.push(Diagnostic::placeless(Code::SqlBinding, format!("profile `{name}`: {e}")));
+            None
+        }
+    }
+}
+
+impl Building<'_> {
+    fn note<T>(&mut self, result: std::result::Result<T, Box<Diagnostic>>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(finding) => {
+                self.findings.push(*finding);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, at: &Spanned<String>, message: String) {
+        self.findings.push(Diagnostic::error(Code::SqlBinding, at.span, message));
+    }
+
+    /// An attribute: the winning row with its source and row id, and the list of all values.
+    fn attribute(&mut self, attribute: &Attribute) {
+        let name = &attribute.name.value;
+        let mut inputs = Vec::new();
+        let mut values = Vec::new();
+        let mut copies: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut result_type = DataType::Null;
+        for (rank, source) in attribute.from.iter().enumerate() {
+            let copy = copies.entry(&source.table.value).or_insert(0);
+            let found = self.scope.table(&source.table, *copy);
+            *copy += 1;
+            let Some((key, relation)) = self.note(found) else { continue };
+            let Some(raw) = self.note_bind(&source.column, &relation) else { continue };
+            let known = (source.table.value.clone(), source.column.value.clone());
+            let identifier = self.scope.identity.columns.get(&known).filter(|_| !attribute.raw);
+            let value = identifier.cloned().unwrap_or(raw);
+            if let Ok(data_type) = value.get_type(relation.plan.schema()) {
+                if inputs.is_empty() {
+                    result_type = data_type;
+                }
+            }
+            let mut arguments = pick_keys(attribute.pick, rank, &value, &relation);
+            arguments.push(value.clone());
+            arguments.push(lit(i32::try_from(rank).unwrap_or(i32::MAX)));
+            arguments.push(match &relation.row_id {
+                Some(row_id) => cast(ident(row_id), DataType::Utf8),
+                None => lit(ScalarValue::Utf8(None)),
+            });
+            inputs.push(FoldInput { table: key.clone(), arguments, filter: None });
+            values.push(FoldInput { table: key, arguments: vec![cast(value, DataType::Utf8)], filter: None });
+        }
+        if inputs.is_empty() {
+            return;
+        }
+        self.attribute_columns(attribute, inputs, values, &result_type);
+        debug_assert!(!name.is_empty(), "names are checked when read");
+    }
+
+    fn attribute_columns(
+        &mut self,
+        attribute: &Attribute,
+        inputs: Vec<FoldInput>,
+        values: Vec<FoldInput>,
+        result_type: &DataType,
+    ) {
+        let name = &attribute.name.value;
+        let all = format!("__{name}_values");
+        let list = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
+        let tally = |n: &str| self.scope.parts.aggregate(n);
+        let (unique_list, most_frequent) = (tally("unique_list"), tally("most_frequent"));
+        let picked = if attribute.pick == Pick::MostFrequent {
+            let keys = pick_key_count(attribute.pick);
+            let inputs = inputs
+                .into_iter()
+                .map(|i| FoldInput { arguments: vec![i.arguments[keys].clone()], ..i })
+                .collect();
+            let column = format!("__{name}_value");
+            self.columns.push(fold_column(column.clone(), most_frequent, inputs, null_of(result_type)));
+            self.steps.push(Step { name: name.clone(), expr: ident(column) });
+            None
+        } else {
+            let column = format!("__{name}_picked");
+            let pick = PickFirst::new(pick_directions(attribute.pick), Returns::ValueAndPayload);
+            let udaf = Arc::new(AggregateUDF::new_from_impl(pick));
+            self.columns.push(fold_column(column.clone(), udaf, inputs, ScalarValue::Null));
+            self.steps.push(Step { name: name.clone(), expr: get_field(ident(&column), "value") });
+            Some(column)
+        };
+        self.columns.push(fold_column(all.clone(), unique_list, values, null_of(&list)));
+        self.provenance.push(Provenance {
+            attribute: name.clone(),
+            picked,
+            values: all,
+            sources: attribute.from.iter().map(|s| format!("{}.{}", s.table.value, s.column.value)).collect(),
+        });
+    }
+
+    fn note_bind(&mut self, sql: &Spanned<String>, relation: &Relation) -> Option<Expr> {
+        let bound = self.scope.bind(sql, relation);
+        self.note(bound)
+    }
+
+    /// A trait over tables: its aggregates become fold columns.
+    fn folded(&mut self, one: &Trait) {
+        let mut readings = Vec::new();
+        let mut parts = Vec::new();
+        for from in &one.from {
+            let found = self.scope.table(from, 0);
+            let Some((key, relation)) = self.note(found) else { continue };
+            let filter = match &one.filter {
+                Some(sql) => match self.note_bind(sql, &relation) {
+                    Some(expr) => Some(expr),
+                    None => continue,
+                },
+                None => None,
+            };
+            let bounds = window(&one.window, &relation, one.time.as_ref(), self.scope.parts.as_of);
+            let Some(bounds) = self.note(bounds) else { continue };
+            let order = self.order(one, &relation);
+            let Some(expr) = self.note_bind(&one.select, &relation) else { continue };
+            match take_apart(expr, &format!("__{}", one.name.value)) {
+                Ok(apart) => parts.push(apart),
+                Err(e) => {
+                    self.refuse(&one.select, e.strip_backtrace());
+                    continue;
+                }
+            }
+            readings.push(Reading { key, relation, filter: all_of([filter, bounds]), order });
+        }
+        if parts.len() < one.from.len() || parts.is_empty() {
+            return;
+        }
+        self.trait_columns(one, &readings, &parts);
+    }
+
+    fn trait_columns(&mut self, one: &Trait, readings: &[Reading], parts: &[super::measures::TakenApart]) {
+        let count = parts[0].aggregates.len();
+        if count == 0 {
+            let message = format!("trait `{}` has `from` but no aggregate", one.name.value);
+            self.findings.push(
+                Diagnostic::error(Code::SqlBinding, one.select.span, message)
+                    .with_help("write an aggregate such as count(*), or leave `from` out for an expression over the profile"),
+            );
+            return;
+        }
+        for index in 0..count {
+            let calls: Vec<_> = parts.iter().filter_map(|p| p.aggregates.get(index)).collect();
+            let name = format!("__{}_{index}", one.name.value);
+            match column(name, readings, &calls) {
+                Ok(column) => self.columns.push(column),
+                Err(message) => self.refuse(&one.select, message),
+            }
+        }
+    }
+
+    fn order(&mut self, one: &Trait, relation: &Relation) -> Vec<Expr> {
+        if one.by.is_empty() {
+            return clock(relation, one.time.as_ref()).into_iter().collect();
+        }
+        one.by.iter().filter_map(|by| self.note_bind(by, relation)).collect()
+    }
+
+    /// Attribute and trait expressions over fold columns, now that their types are known.
+    fn finish_folded(&mut self, model: &ProfileModel, fields: &mut Vec<(String, DataType)>) {
+        for step in self.steps.clone() {
+            self.type_step(&step, fields, None);
+        }
+        for one in model.traits.iter().filter(|t| !t.from.is_empty()) {
+            let Some(relation) = self.scope.relations.get(&one.from[0].value).cloned() else { continue };
+            let Some(expr) = self.note_bind(&one.select, &relation) else { continue };
+            let Ok(apart) = take_apart(expr, &format!("__{}", one.name.value)) else { continue };
+            let expr = self.with_default(one, apart.rest);
+            let step = Step { name: one.name.value.clone(), expr };
+            self.type_step(&step, fields, Some(&one.select));
+            self.steps.push(step);
+        }
+    }
+
+    fn with_default(&mut self, one: &Trait, expr: Expr) -> Expr {
+        let Some(default) = &one.default else { return expr };
+        let bound = self.scope.parts.binder().expression(default, &DFSchema::empty(), "default");
+        match self.note(bound) {
+            Some(value) => coalesce(vec![expr, value]),
+            None => expr,
+        }
+    }
+
+    fn type_step(&mut self, step: &Step, fields: &mut Vec<(String, DataType)>, at: Option<&Spanned<String>>) {
+        match typed(&self.scope.parts.context.state(), &step.expr, fields) {
+            Ok(data_type) => fields.push((step.name.clone(), data_type)),
+            Err(e) => {
+                let finding = match at {
+                    Some(sql) => self.scope.parts.binder().finding(&e, sql, "the profile"),
+                    None => Diagnostic::placeless(Code::SqlBinding, e.strip_backtrace()),
+                };
+                self.findings.push(finding);
+            }
+        }
+    }
+
+    /// Traits without `from` and the persona, each after the columns that it mentions.
+    fn over_the_row(&mut self, model: &ProfileModel, fields: &mut Vec<(String, DataType)>) {
+        let mut waiting: Vec<&Trait> = model.traits.iter().filter(|t| t.from.is_empty()).collect();
+        while !waiting.is_empty() {
+            let names: Vec<String> = waiting.iter().map(|t| t.name.value.clone()).collect();
+            let mut rest = Vec::new();
+            let count = waiting.len();
+            for one in waiting {
+                let mentioned = self.scope.parts.binder().mentioned(&one.select);
+                let Some(mentioned) = self.note(mentioned) else { continue };
+                if mentioned.iter().any(|m| names.contains(m) && *m != one.name.value) {
+                    rest.push(one);
+                    continue;
+                }
+                self.row_expression(one, fields);
+            }
+            if rest.len() == count {
+                for one in &rest {
+                    let message = format!("trait `{}` depends on itself through other traits", one.name.value);
+                    self.findings.push(Diagnostic::error(Code::Cycle, one.select.span, message));
+                }
+                return;
+            }
+            waiting = rest;
+        }
+        if let Some(persona) = &model.persona {
+            self.persona(persona, fields);
+        }
+    }
+
+    fn row_expression(&mut self, one: &Trait, fields: &mut Vec<(String, DataType)>) {
+        let Some(expr) = self.over_row(&one.select, fields) else { return };
+        let expr = self.with_default(one, expr);
+        let step = Step { name: one.name.value.clone(), expr };
+        self.type_step(&step, fields, Some(&one.select));
+        self.steps.push(step);
+    }
+
+    fn over_row(&mut self, sql: &Spanned<String>, fields: &[(String, DataType)]) -> Option<Expr> {
+        let visible: Vec<_> = fields.iter().filter(|(n, _)| !n.starts_with("__")).cloned().collect();
+        let schema = match DFSchema::try_from(fold::schema_of(&visible)) {
+            Ok(schema) => schema,
+            Err(e) => {
+                self.refuse(sql, e.strip_backtrace());
+                return None;
+            }
+        };
+        let bound = self.scope.parts.binder().expression(sql, &schema, "the profile");
+        self.note(bound)
+    }
+
+    fn persona(&mut self, persona: &Persona, fields: &mut Vec<(String, DataType)>) {
+        let default = persona.default.as_ref().map(|d| d.value.clone());
+        let mut expr = lit(ScalarValue::Utf8(default));
+        for (name, condition) in persona.rules.iter().rev() {
+            let Some(holds) = self.over_row(condition, fields) else { continue };
+            match when(holds, lit(name.value.clone())).otherwise(expr.clone()) {
+                Ok(case) => expr = case,
+                Err(e) => self.refuse(condition, e.strip_backtrace()),
+            }
+        }
+        let step = Step { name: "persona".to_owned(), expr };
+        self.type_step(&step, fields, persona.rules.first().map(|r| &r.1));
+        self.steps.push(step);
+    }
+}
+
+fn fold_column(name: String, function: Arc<AggregateUDF>, inputs: Vec<FoldInput>, empty: ScalarValue) -> FoldColumn {
+    FoldColumn { name, function, distinct: false, inputs, empty }
+}
+
+/// The type of an expression after coercion, which also proves that it can be evaluated.
+fn typed(state: &SessionState, expr: &Expr, fields: &[(String, DataType)]) -> datafusion::error::Result<DataType> {
+    let schema = fold::schema_of(fields);
+    let bound = DFSchema::try_from(schema.clone())?;
+    let physical = state.create_physical_expr(expr.clone(), &bound)?;
+    physical.data_type(&schema)
+}
+
+/// Order keys of an attribute: the smallest row wins. Ties take the smallest text (the pick adds the value).
+fn pick_keys(pick: Pick, rank: usize, value: &Expr, relation: &Relation) -> Vec<Expr> {
+    let time = clock(relation, None).unwrap_or_else(|| lit(super::functions::as_of_literal_null()));
+    let rank = lit(i64::try_from(rank).unwrap_or(i64::MAX));
+    match pick {
+        Pick::SourceOrder => vec![rank, time],
+        Pick::Latest | Pick::Earliest => vec![time],
+        Pick::Longest => vec![
+            datafusion::functions::unicode::expr_fn::character_length(cast(value.clone(), DataType::Utf8)),
+        ],
+        Pick::MostFrequent => Vec::new(),
+    }
+}
+
+fn pick_directions(pick: Pick) -> Vec<bool> {
+    match pick {
+        Pick::SourceOrder => vec![false, true],
+        Pick::Latest | Pick::Longest => vec![true],
+        Pick::Earliest => vec![false],
+        Pick::MostFrequent => Vec::new(),
+    }
+}
+
+fn pick_key_count(pick: Pick) -> usize {
+    pick_directions(pick).len()
+}
+
+impl BoundProfile {
+    /// Evaluates attributes, traits and persona over the folded columns.
+    pub(super) fn finish(&self, state: &SessionState, wide: &mut Wide, threads: usize) -> Result<RecordBatch> {
+        for step in &self.steps {
+            let column = wide.evaluate(state, step.expr.clone(), threads)?;
+            wide.push(&step.name, column);
+        }
+        wide.batch(&self.schema)
+    }
+
+    /// Schema of the provenance table.
+    pub(super) fn provenance_schema(&self) -> SchemaRef {
+        let text = |n: &str, nullable| Field::new(n, DataType::Utf8, nullable);
+        Arc::new(Schema::new(vec![
+            text(&format!("{}_id", self.identity), false),
+            text("attribute", false),
+            text("value", false),
+            text("source", true),
+            text("row_id", true),
+            Field::new("lost", DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))), true),
+        ]))
+    }
+
+    /// One row per entity and attribute: the value, where it came from, and the values that lost.
+    pub(super) fn provenance(&self, wide: &Wide) -> Result<Vec<RecordBatch>> {
+        let mut out = Vec::new();
+        for one in &self.provenance {
+            let doing = || format!("cannot write the provenance of `{}`", one.attribute);
+            out.push(one.rows(wide, &self.identity, &self.provenance_schema()).or_fail(ErrorKind::Failed, doing)?);
+        }
+        Ok(out)
+    }
+}
+
+impl Provenance {
+    fn rows(&self, wide: &Wide, identity: &str, schema: &SchemaRef) -> datafusion::error::Result<RecordBatch> {
+        let missing = || datafusion::error::DataFusionError::Internal("a provenance column is missing".to_owned());
+        let text = |name: &str| -> datafusion::error::Result<_> {
+            Ok(cast_array(wide.column(name).ok_or_else(missing)?, &DataType::Utf8)?)
+        };
+        let ids = text(&format!("{identity}_id"))?;
+        let values = text(&self.attribute)?;
+        let (ids, values) = (ids.as_string::<i32>(), values.as_string::<i32>());
+        let all = wide.column(&self.values).ok_or_else(missing)?.as_list::<i32>();
+        let all_values = cast_array(all.values(), &DataType::Utf8)?;
+        let all_values = all_values.as_string::<i32>();
+        let picked = self.picked.as_ref().and_then(|p| wide.column(p)).map(|p| p.as_struct());
+        let sources = picked.map(|p| p.column(1).as_primitive::<Int32Type>());
+        let rows = picked.map(|p| p.column(2).as_string::<i32>());
+        let mut texts: [StringBuilder; 5] = std::array::from_fn(|_| StringBuilder::new());
+        let mut lost = ListBuilder::new(StringBuilder::new());
+        for row in (0..wide.rows()).filter(|r| values.is_valid(*r)) {
+            texts[0].append_value(ids.value(row));
+            texts[1].append_value(&self.attribute);
+            texts[2].append_value(values.value(row));
+            let source = sources.filter(|s| s.is_valid(row)).and_then(|s| self.sources.get(s.value(row) as usize));
+            texts[3].append_option(source);
+            texts[4].append_option(rows.filter(|r| r.is_valid(row)).map(|r| r.value(row)));
+            let offsets = all.value_offsets();
+            for k in offsets[row]..offsets[row + 1] {
+                let other = all_values.value(k as usize);
+                if other != values.value(row) {
+                    lost.values().append_value(other);
+                }
+            }
+            lost.append(true);
+        }
+        let [mut a, mut b, mut c, mut d, mut e] = texts;
+        Ok(RecordBatch::try_new(
+            Arc::clone(schema),
+            vec![
+                Arc::new(a.finish()),
+                Arc::new(b.finish()),
+                Arc::new(c.finish()),
+                Arc::new(d.finish()),
+                Arc::new(e.finish()),
+                Arc::new(lost.finish()),
+            ],
+        )?)
+    }
+}

@@ -1,0 +1,115 @@
+//! Reading without running: `show` and `query` over committed tables and source tables.
+
+use super::committed;
+use super::sources;
+use super::{Engine, fold, session};
+use crate::diagnostic::Diagnostic;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::warehouse::{Snapshot, Warehouse};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+/// What a query answers.
+pub struct Answer {
+    /// Columns.
+    pub schema: SchemaRef,
+    /// Rows.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// Answers queries over one snapshot of the warehouse.
+pub struct Reader {
+    engine: Engine,
+    warehouse: Arc<Warehouse>,
+    snapshot: Snapshot,
+}
+
+impl Reader {
+    /// A reader over what `snapshot` makes visible.
+    pub fn new(engine: Engine, warehouse: Arc<Warehouse>, snapshot: Snapshot) -> Self {
+        Self { engine, warehouse, snapshot }
+    }
+
+    /// The author's files, for rendering findings.
+    pub fn source_map(&self) -> &crate::diagnostic::SourceMap {
+        self.engine.source_map()
+    }
+
+    /// Names of all tables that can be read.
+    pub fn tables(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.snapshot.tables.keys().cloned().collect();
+        for source in &self.engine.project.sources {
+            names.extend(
+                source.tables.iter().filter(|t| t.enabled).map(|t| format!("{}.{}", source.name.value, t.name.value)),
+            );
+        }
+        names.sort();
+        names
+    }
+
+    /// Runs one query. Findings are about the source files that it reads.
+    ///
+    /// # Errors
+    /// `Usage` when the SQL is wrong or names an unknown table; `Data` when files cannot be read.
+    pub async fn query(&self, sql: &str) -> Result<(Answer, Vec<Diagnostic>)> {
+        let state = self.engine.context.state();
+        let dialect = state.config().options().sql_parser.dialect;
+        let wrong = |e: datafusion::error::DataFusionError| {
+            let text = e.strip_backtrace();
+            let line = text.lines().next().unwrap_or_default();
+            Error::new(ErrorKind::Usage, line.replace("kinfold.models.", "").replace("kinfold.kinfold.", "kinfold."))
+        };
+        let statement = state.sql_to_statement(sql, &dialect).map_err(wrong)?;
+        let mut findings = Vec::new();
+        for reference in state.resolve_table_references(&statement).map_err(wrong)? {
+            self.open(&super::bind::plain_name(&reference), &mut findings).await?;
+        }
+        let plan = self.engine.context.state().statement_to_plan(statement).await.map_err(wrong)?;
+        if !matches!(
+            plan,
+            datafusion::logical_expr::LogicalPlan::Explain(_)
+                | datafusion::logical_expr::LogicalPlan::Analyze(_)
+        ) && is_command(&plan)
+        {
+            return Err(Error::new(ErrorKind::Usage, "only queries can be asked here")
+                .with_help("write a SELECT; tables are changed by `kinfold run`"));
+        }
+        let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
+        let batches = fold::execute(&self.engine.context, plan).await.or_fail(ErrorKind::Data, || "the query failed".to_owned())?;
+        Ok((Answer { schema, batches }, findings))
+    }
+
+    async fn open(&self, name: &str, findings: &mut Vec<Diagnostic>) -> Result<()> {
+        if let Some(at) = self.snapshot.tables.get(name) {
+            let table = self.warehouse.table(at).await?;
+            let provider =
+                committed::over_files(&self.engine.context, &self.warehouse, &table, &table.schema)?;
+            return session::register(&self.engine.context, name, provider);
+        }
+        if let Some((source, table)) = self.engine.project.source_table(name) {
+            if !table.enabled {
+                return Err(Error::new(ErrorKind::Usage, format!("`{name}` is not selected (`enabled: false`)"))
+                    .with_help("enable it in sources.yaml to read it"));
+            }
+            sources::open(&self.engine.parts(), source, table, findings).await?;
+            return Ok(());
+        }
+        if self.engine.project.models.contains_key(name) {
+            return Err(Error::new(ErrorKind::Usage, format!("`{name}` has not been built yet"))
+                .with_help("run `kinfold run` first"));
+        }
+        let known = self.tables();
+        let near = crate::project::nearest(name, known.iter().map(String::as_str));
+        let error = Error::new(ErrorKind::Usage, format!("no table `{name}`"));
+        Err(match near {
+            Some(near) => error.with_help(format!("did you mean `{near}`?")),
+            None => error.with_help(format!("there are: {}", known.join(", "))),
+        })
+    }
+}
+
+fn is_command(plan: &datafusion::logical_expr::LogicalPlan) -> bool {
+    use datafusion::logical_expr::LogicalPlan as P;
+    matches!(plan, P::Dml(_) | P::Ddl(_) | P::Copy(_) | P::Statement(_))
+}

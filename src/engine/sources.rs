@@ -1,0 +1,287 @@
+//! Source tables: from a location and a path to a relation with the author's columns.
+//!
+//! Opening lists the files, reads their schemas (Parquet footers, CSV headers, the first JSON lines) and
+//! compares them; no rows are read. What is wrong with the files is said as a [`Diagnostic`] at the line of
+//! `sources.yaml` that names them. The relation that models see has the declared types and only the selected
+//! rows and columns; a row delivered twice, or an older version of a record, is left out here.
+
+use super::bind::Binder;
+use super::files;
+use super::session::register;
+use super::EngineParts;
+use crate::diagnostic::{Code, Diagnostic, Spanned};
+use crate::error::{Context, ErrorKind, Result};
+use crate::model::{Dedupe, Format, Source, SourceTable};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::datasource::ViewTable;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
+use datafusion::functions_window::expr_fn::{lag, row_number};
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, cast, col, ident, lit, try_cast,
+};
+use datafusion::prelude::{DataFrame, SessionContext};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A source table that can be read.
+#[derive(Debug, Clone)]
+pub(super) struct OpenTable {
+    /// `web.tracks`
+    pub name: String,
+    /// The relation that models see.
+    pub plan: LogicalPlan,
+    /// The files' rows as they are.
+    pub raw: LogicalPlan,
+    /// Event time column.
+    pub time: Option<String>,
+    /// Column that names a row.
+    pub row_id: Option<String>,
+    /// Files and bytes behind it.
+    pub files: usize,
+    pub bytes: u64,
+}
+
+/// Opens an enabled table. Findings are appended; `None` when it cannot be read.
+///
+/// # Errors
+/// When the storage itself fails.
+pub(super) async fn open(
+    parts: &EngineParts<'_>,
+    source: &Source,
+    table: &SourceTable,
+    findings: &mut Vec<Diagnostic>,
+) -> Result<Option<OpenTable>> {
+    let name = format!("{}.{}", source.name.value, table.name.value);
+    let Some(found) = files::find(parts, source, table, findings).await? else { return Ok(None) };
+    let Some(raw_schema) = files::schema(parts, &name, table, &found, findings).await? else { return Ok(None) };
+    let options = ListingOptions::new(files::format(table.format))
+        .with_file_extension("")
+        .with_table_partition_cols(found.partitions.clone());
+    let config = ListingTableConfig::new_with_multi_paths(found.urls.clone())
+        .with_listing_options(options)
+        .with_schema(Arc::clone(&raw_schema));
+    let listing =
+        ListingTable::try_new(config).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
+    let raw = parts
+        .context
+        .read_table(Arc::new(listing))
+        .or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
+    let unchanged = raw.logical_plan().clone();
+    let Some(plan) = relation(parts, &name, table, raw, findings).await? else { return Ok(None) };
+    register(parts.context, &name, Arc::new(ViewTable::new(plan.clone(), None)))?;
+    Ok(Some(OpenTable {
+        name,
+        plan,
+        raw: unchanged,
+        time: table.time.as_ref().map(|t| t.value.clone()),
+        row_id: table.row_id.as_ref().map(|t| t.value.clone()),
+        files: found.files.len(),
+        bytes: found.files.iter().map(|f| f.size).sum(),
+    }))
+}
+
+/// Applies selection, declared types, versions and deduplication.
+async fn relation(
+    parts: &EngineParts<'_>,
+    name: &str,
+    table: &SourceTable,
+    raw: DataFrame,
+    findings: &mut Vec<Diagnostic>,
+) -> Result<Option<LogicalPlan>> {
+    let doing = || format!("cannot read `{name}`");
+    let before = findings.len();
+    let mut frame = raw;
+    if let Some(filter) = &table.select.filter {
+        match parts.binder().expression(filter, frame.schema(), name) {
+            Ok(predicate) => frame = frame.filter(predicate).or_fail(ErrorKind::Data, doing)?,
+            Err(finding) => findings.push(*finding),
+        }
+    }
+    let Some(columns) = columns(parts, name, table, frame.schema(), findings) else { return Ok(None) };
+    frame = frame.select(columns).or_fail(ErrorKind::Data, doing)?;
+    check_column(table.time.as_ref(), "time", name, &frame, findings);
+    check_column(table.row_id.as_ref(), "row_id", name, &frame, findings);
+    check_column(table.version.as_ref(), "version", name, &frame, findings);
+    check_column(table.dedupe.as_ref().map(|d| &d.by), "dedupe", name, &frame, findings);
+    if findings[before..].iter().any(|f| f.severity == crate::diagnostic::Severity::Error) {
+        return Ok(None);
+    }
+    if let (Some(version), Some(row_id)) = (&table.version, &table.row_id) {
+        frame = latest_version(frame, &row_id.value, &version.value).or_fail(ErrorKind::Data, doing)?;
+    }
+    if let Some(dedupe) = &table.dedupe {
+        frame = delivered_once(frame, dedupe, table.time.as_ref()).or_fail(ErrorKind::Data, doing)?;
+    }
+    Ok(Some(frame.into_unoptimized_plan()))
+}
+
+/// The selected columns in the author's types.
+fn columns(
+    parts: &EngineParts<'_>,
+    name: &str,
+    table: &SourceTable,
+    schema: &DFSchema,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<Vec<Expr>> {
+    let fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+    let exists = |n: &str| fields.iter().any(|f| f.name() == n);
+    for named in table.select.exclude.iter().chain(table.select.include.iter().flatten()) {
+        if !exists(&named.value) {
+            findings.push(missing(named, name, &fields));
+        }
+    }
+    let mut types: BTreeMap<&str, DataType> = BTreeMap::new();
+    for column in &table.columns {
+        if !exists(&column.name.value) {
+            findings.push(missing(&column.name, name, &fields));
+            continue;
+        }
+        let Some(declared) = &column.data_type else { continue };
+        match parse_type(&parts.binder(), declared) {
+            Some(data_type) => {
+                types.insert(&column.name.value, data_type);
+            }
+            None => findings.push(
+                Diagnostic::error(Code::UnknownType, declared.span, format!("`{}` is not a type", declared.value))
+                    .with_help("types are BIGINT, DOUBLE, BOOLEAN, DATE, TIMESTAMP, VARCHAR"),
+            ),
+        }
+    }
+    let wanted = |n: &String| {
+        let included = table.select.include.as_ref().is_none_or(|i| i.iter().any(|c| c.value == *n));
+        included && !table.select.exclude.iter().any(|c| c.value == *n)
+    };
+    let selected: Vec<Expr> = fields
+        .iter()
+        .filter(|f| wanted(f.name()))
+        .map(|f| typed(f, types.get(f.name().as_str()), table.format).alias(f.name()))
+        .collect();
+    (!selected.is_empty()).then_some(selected)
+}
+
+/// A column in its declared type. Text formats are read with `try_cast`: what cannot be read was found and
+/// refused when the run validated the files.
+fn typed(field: &Field, declared: Option<&DataType>, format: Format) -> Expr {
+    let raw = ident(field.name());
+    match declared {
+        Some(wanted) if wanted != field.data_type() => match format {
+            Format::Csv | Format::Ndjson => try_cast(raw, wanted.clone()),
+            Format::Parquet | Format::Delta => cast(raw, wanted.clone()),
+        },
+        _ => match field.data_type() {
+            // one resolution everywhere, and one that holds every year of a calendar
+            DataType::Timestamp(unit, zone) if *unit != datafusion::arrow::datatypes::TimeUnit::Microsecond => {
+                cast(raw, DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, zone.clone()))
+            }
+            _ => raw,
+        },
+    }
+}
+
+/// SQL type names; timestamps are microseconds.
+pub(super) fn parse_type(binder: &Binder<'_>, declared: &Spanned<String>) -> Option<DataType> {
+    let text = Spanned::new(format!("CAST(NULL AS {})", declared.value), declared.span);
+    let expr = binder.expression(&text, &DFSchema::empty(), "").ok()?;
+    let Expr::Cast(cast) = expr else { return None };
+    Some(match cast.field.data_type() {
+        DataType::Timestamp(_, zone) => DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, zone.clone()),
+        DataType::Utf8View => DataType::Utf8,
+        other => other.clone(),
+    })
+}
+
+fn missing(named: &Spanned<String>, table: &str, fields: &[FieldRef]) -> Diagnostic {
+    let finding = Diagnostic::error(
+        Code::DeclaredColumnMissing,
+        named.span,
+        format!("`{table}` has no column `{}` in its files", named.value),
+    );
+    let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
+    finding.with_help(format!("the files have: {}", names.join(", ")))
+}
+
+fn check_column(
+    named: Option<&Spanned<String>>,
+    key: &str,
+    table: &str,
+    frame: &DataFrame,
+    findings: &mut Vec<Diagnostic>,
+) {
+    let Some(named) = named else { return };
+    if frame.schema().field_with_unqualified_name(&named.value).is_err() {
+        let names: Vec<&str> = frame.schema().fields().iter().map(|f| f.name().as_str()).collect();
+        findings.push(
+            Diagnostic::error(
+                Code::DeclaredColumnMissing,
+                named.span,
+                format!("`{key}: {}` names no column of `{table}`", named.value),
+            )
+            .with_help(format!("its columns are: {}", names.join(", "))),
+        );
+    }
+}
+
+const RANK: &str = "__kinfold_rank";
+
+/// Keeps the greatest version of each record; ties are broken by the whole row, so that order never matters.
+fn latest_version(frame: DataFrame, row_id: &str, version: &str) -> datafusion::error::Result<DataFrame> {
+    let mut order = vec![ident(version).sort(false, false)];
+    order.extend(all_columns(&frame).into_iter().map(|c| c.sort(true, false)));
+    let rank = row_number().partition_by(vec![ident(row_id)]).order_by(order).build()?.alias(RANK);
+    keep_ranked(frame, rank, col(RANK).eq(lit(1_u64)))
+}
+
+/// A row delivered again counts once: the earliest delivery stays.
+fn delivered_once(
+    frame: DataFrame,
+    dedupe: &Dedupe,
+    time: Option<&Spanned<String>>,
+) -> datafusion::error::Result<DataFrame> {
+    let by = ident(&dedupe.by.value);
+    let mut order: Vec<_> = time.iter().map(|t| ident(&t.value).sort(true, false)).collect();
+    order.extend(all_columns(&frame).into_iter().map(|c| c.sort(true, false)));
+    match (&dedupe.within, time) {
+        (Some(within), Some(time)) => {
+            let previous = lag(micros(&time.value), None, None);
+            let rank = (micros(&time.value) - previous.partition_by(vec![by.clone()]).order_by(order).build()?)
+                .alias(RANK);
+            let far = col(RANK).gt(lit(within.value.micros));
+            keep_ranked(frame, rank, by.is_null().or(col(RANK).is_null()).or(far))
+        }
+        _ => {
+            let rank = row_number().partition_by(vec![by.clone()]).order_by(order).build()?.alias(RANK);
+            keep_ranked(frame, rank, by.is_null().or(col(RANK).eq(lit(1_u64))))
+        }
+    }
+}
+
+fn micros(column: &str) -> Expr {
+    cast(cast(ident(column), super::time_type()), DataType::Int64)
+}
+
+fn all_columns(frame: &DataFrame) -> Vec<Expr> {
+    let sortable = |t: &DataType| !t.is_nested();
+    frame.schema().fields().iter().filter(|f| sortable(f.data_type())).map(|f| ident(f.name())).collect()
+}
+
+fn keep_ranked(frame: DataFrame, rank: Expr, keep: Expr) -> datafusion::error::Result<DataFrame> {
+    let columns: Vec<Expr> = frame.schema().fields().iter().map(|f| ident(f.name())).collect();
+    let (state, plan) = frame.into_parts();
+    let mut ranked = columns.clone();
+    ranked.push(rank);
+    let windows = datafusion::logical_expr::utils::find_window_exprs(&ranked);
+    let plan = LogicalPlanBuilder::from(plan).window(windows)?.project(ranked)?.filter(keep)?.project(columns)?.build()?;
+    Ok(DataFrame::new(state, plan))
+}
+
+/// A schema without rows, for tables that are declared but have no files yet.
+pub(super) fn nullable(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// The relation as a frame again.
+pub(super) fn frame(context: &SessionContext, plan: &LogicalPlan) -> DataFrame {
+    DataFrame::new(context.state(), plan.clone())
+}

@@ -1,0 +1,110 @@
+//! The rows of a sync: its columns over the model that it sends (an audience comes joined to its profile).
+
+use super::{BoundModel, Engine, fold};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::model::SyncModel;
+use crate::warehouse::storable_schema;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::JoinType;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, cast, ident};
+use std::sync::Arc;
+
+/// A bound sync: the key as text, then the author's columns.
+#[derive(Debug, Clone)]
+pub(super) struct BoundSync {
+    plan: LogicalPlan,
+    schema: SchemaRef,
+}
+
+/// Name of the key column in front of the author's columns.
+pub const KEY: &str = "_key";
+
+/// Binds the model.
+pub(super) async fn bind(
+    engine: &Engine,
+    name: &str,
+    model: &SyncModel,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<BoundSync> {
+    let parts = engine.parts();
+    let before = findings.len();
+    let rows = match rows(engine, model) {
+        Ok(Some(rows)) => rows,
+        Ok(None) => return None,
+        Err(e) => {
+            findings.push(Diagnostic::error(Code::SqlBinding, model.from.span, e.strip_backtrace()));
+            return None;
+        }
+    };
+    let over = &model.from.value;
+    let mut columns = Vec::new();
+    match parts.binder().expression(&model.key, rows.schema(), over) {
+        Ok(key) => columns.push(cast(key, DataType::Utf8).alias(KEY)),
+        Err(finding) => findings.push(*finding),
+    }
+    for (column, sql) in &model.columns {
+        match parts.binder().expression(sql, rows.schema(), over) {
+            Ok(expr) => columns.push(expr.alias(&column.value)),
+            Err(finding) => findings.push(*finding),
+        }
+    }
+    if findings.len() > before {
+        return None;
+    }
+    let planned = LogicalPlanBuilder::from(rows).project(columns).and_then(LogicalPlanBuilder::build);
+    let planned = planned.and_then(|plan| {
+        let state = engine.context.state();
+        let typed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
+        Ok((plan, Arc::new(typed.schema().as_arrow().clone())))
+    });
+    match planned {
+        Ok((plan, schema)) => match storable_schema(&schema) {
+            Ok(schema) => Some(BoundSync { plan, schema }),
+            Err(e) => {
+                findings.push(Diagnostic::error(Code::SyncColumns, model.from.span, format!("sync `{name}`: {e}")));
+                None
+            }
+        },
+        Err(e) => {
+            findings.push(parts.binder().finding(&e, &model.from, over));
+            None
+        }
+    }
+}
+
+/// The relation that columns are over.
+fn rows(engine: &Engine, model: &SyncModel) -> datafusion::error::Result<Option<LogicalPlan>> {
+    let Some(relation) = engine.relations.get(&model.from.value) else { return Ok(None) };
+    let Some(BoundModel::Audience(audience)) = engine.models.get(&model.from.value) else {
+        return Ok(Some(relation.plan.clone()));
+    };
+    let Some(profile) = engine.relations.get(&audience.profile) else { return Ok(None) };
+    let id = format!("{}_id", audience.identity);
+    let member = LogicalPlanBuilder::from(relation.plan.clone())
+        .project(vec![ident(&id).alias("__member"), ident("entered_at"), ident("reason")])?
+        .build()?;
+    let joined = LogicalPlanBuilder::from(member)
+        .join(profile.plan.clone(), JoinType::Inner, (vec!["__member"], vec![id.as_str()]), None)?
+        .build()?;
+    Ok(Some(joined))
+}
+
+impl Engine {
+    /// The rows that a sync would send if nothing had been sent before: the key, then its columns.
+    ///
+    /// # Errors
+    /// When its model is not built or loaded, or an expression fails.
+    pub async fn sync_rows(&self, name: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        let Some(BoundModel::Sync(bound)) = self.models.get(name) else {
+            return Err(Error::new(ErrorKind::Failed, format!("sync `{name}` is not bound")));
+        };
+        let doing = || format!("cannot read the rows of sync `{name}`");
+        let batches =
+            fold::execute(&self.context, bound.plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
+        let batches =
+            batches.iter().map(|b| super::build::conform(b, &bound.schema)).collect::<Result<Vec<_>>>()?;
+        Ok((Arc::clone(&bound.schema), batches))
+    }
+}

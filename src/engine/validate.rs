@@ -1,0 +1,144 @@
+//! Text tables (CSV, NDJSON) against their declared types, before a run uses them.
+//!
+//! Types of text columns are promises of the author. A value that breaks one would silently become null, so
+//! the run looks first and names the file, the line and the value. Times far outside any calendar of a
+//! clinic are a warning in every format.
+
+use super::sources::parse_type;
+use super::{Engine, fold};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::error::{Context, ErrorKind, Result};
+use crate::model::{Column, Format, SourceTable};
+use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::datatypes::Int64Type;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, ident, lit, try_cast};
+use datafusion::functions_aggregate::expr_fn::{count, max, min};
+use std::collections::BTreeSet;
+
+/// Checks every opened table that the run reads.
+///
+/// # Errors
+/// When a table cannot be read at all.
+pub async fn validate_text_tables(engine: &Engine, tables: &BTreeSet<String>) -> Result<Vec<Diagnostic>> {
+    let mut findings = Vec::new();
+    for name in tables {
+        let Some((_, table)) = engine.project.source_table(name) else { continue };
+        if !engine.sources.contains_key(name) {
+            continue;
+        }
+        if matches!(table.format, Format::Csv | Format::Ndjson) {
+            types(engine, name, table, &mut findings).await?;
+        }
+        times(engine, name, table, &mut findings).await?;
+    }
+    Ok(findings)
+}
+
+/// Declared columns whose text cannot be read as their type.
+async fn types(engine: &Engine, name: &str, table: &SourceTable, findings: &mut Vec<Diagnostic>) -> Result<()> {
+    let doing = || format!("cannot read `{name}`");
+    let parts = engine.parts();
+    let Some(raw) = engine.raw(name) else { return Ok(()) };
+    let typed: Vec<(&Column, Expr)> = table
+        .columns
+        .iter()
+        .filter_map(|c| {
+            let data_type = parse_type(&parts.binder(), c.data_type.as_ref()?)?;
+            let column = ident(&c.name.value);
+            Some((c, column.clone().is_not_null().and(try_cast(column, data_type).is_null())))
+        })
+        .collect();
+    if typed.is_empty() {
+        return Ok(());
+    }
+    let mut wanted = Vec::new();
+    for (column, broken) in &typed {
+        let text = cast(ident(&column.name.value), datafusion::arrow::datatypes::DataType::Utf8);
+        let only = datafusion::logical_expr::when(broken.clone(), text).end().map_err(super::internal)?;
+        wanted.push(count(only.clone()).alias(format!("{}__count", column.name.value)));
+        wanted.push(min(only).alias(format!("{}__first", column.name.value)));
+    }
+    let plan = LogicalPlanBuilder::from(raw.clone())
+        .aggregate(Vec::<Expr>::new(), wanted)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(super::internal)?;
+    let batches = fold::execute(&engine.context, plan).await.or_fail(ErrorKind::Data, doing)?;
+    let Some(batch) = batches.first() else { return Ok(()) };
+    for (index, (column, _)) in typed.iter().enumerate() {
+        let broken = batch.column(index * 2).as_primitive::<Int64Type>().value(0);
+        if broken == 0 {
+            continue;
+        }
+        let first = datafusion::arrow::compute::cast(batch.column(index * 2 + 1), &datafusion::arrow::datatypes::DataType::Utf8)
+            .or_fail(ErrorKind::Data, doing)?;
+        findings.push(broken_values(engine, name, table, column, broken, first.as_string::<i32>().value(0)).await?);
+    }
+    Ok(())
+}
+
+async fn broken_values(
+    engine: &Engine,
+    name: &str,
+    table: &SourceTable,
+    column: &Column,
+    count: i64,
+    value: &str,
+) -> Result<Diagnostic> {
+    let declared = column.data_type.as_ref();
+    let word = declared.map_or("", |d| d.value.as_str());
+    let span = declared.map_or(column.name.span, |d| d.span);
+    let rows = if count == 1 { "row has".to_owned() } else { format!("{count} rows have") };
+    let count = if count == 1 { "1 ".to_owned() } else { String::new() };
+    let mut finding = Diagnostic::error(
+        Code::DataUnreadable,
+        span,
+        format!("`{name}`: {count}{rows} text in `{}` that is not a {word}", column.name.value),
+    );
+    if let Some(place) = super::files::locate(engine, name, table, &column.name.value, value).await? {
+        finding = finding.with_note(format!("{place} has `{value}`"));
+    } else {
+        finding = finding.with_note(format!("one of them is `{value}`"));
+    }
+    Ok(finding.with_help("mend the file, or declare the column as VARCHAR and use try_cast in models"))
+}
+
+/// 1900-01-01 and 2200-01-01 in microseconds.
+const PLAUSIBLE: (i64, i64) = (-2_208_988_800_000_000, 7_258_118_400_000_000);
+
+/// Event times that no clinic has.
+async fn times(engine: &Engine, name: &str, table: &SourceTable, findings: &mut Vec<Diagnostic>) -> Result<()> {
+    let doing = || format!("cannot read the times of `{name}`");
+    let Some(time) = &table.time else { return Ok(()) };
+    let Some(open) = engine.raw(name) else { return Ok(()) };
+    let Ok(field) = open.schema().field_with_unqualified_name(&time.value) else { return Ok(()) };
+    if !matches!(field.data_type(), datafusion::arrow::datatypes::DataType::Timestamp(..)) {
+        return Ok(());
+    }
+    // whole numbers: a time that no calendar holds cannot be printed, but compared
+    let micros = match field.data_type() {
+        datafusion::arrow::datatypes::DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, _) => {
+            cast(ident(&time.value), datafusion::arrow::datatypes::DataType::Int64)
+        }
+        _ => return Ok(()),
+    };
+    let plan = LogicalPlanBuilder::from(open.clone())
+        .aggregate(Vec::<Expr>::new(), vec![min(micros.clone()), max(micros), count(lit(1_i64))])
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(super::internal)?;
+    let batches = fold::execute(&engine.context, plan).await.or_fail(ErrorKind::Data, doing)?;
+    let Some(batch) = batches.first() else { return Ok(()) };
+    let (low, high) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_primitive::<Int64Type>());
+    if batch.column(2).as_primitive::<Int64Type>().value(0) == 0 {
+        findings.push(
+            Diagnostic::warning(Code::NoRows, table.path.span, format!("`{name}` has no rows"))
+                .with_help("if that is right, nothing is wrong: counts are 0 and other traits null"),
+        );
+    } else if low.is_valid(0) && (low.value(0) < PLAUSIBLE.0 || high.value(0) > PLAUSIBLE.1) {
+        let shown = |t: i64| chrono::DateTime::from_timestamp_micros(t).map_or_else(|| format!("{t} us"), |t| t.to_rfc3339());
+        findings.push(
+            Diagnostic::warning(Code::DataUnreadable, time.span, format!("`{name}`: `{}` holds times from {} to {}", time.value, shown(low.value(0)), shown(high.value(0))))
+                .with_help("a unit may be wrong (milliseconds read as microseconds); leave such rows out with `select: {where: ...}`"),
+        );
+    }
+    Ok(())
+}

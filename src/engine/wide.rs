@@ -1,0 +1,175 @@
+//! The wide table of a profile: one row per entity, in entity order, columns added as they are computed.
+//!
+//! Partials of every scan are aligned by entity code (no join), and expressions over the wide row are
+//! evaluated directly, in parallel slices.
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use datafusion::arrow::compute::{cast, concat, concat_batches, take};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::PhysicalExpr;
+use std::sync::Arc;
+
+/// Rows per slice when evaluating expressions.
+const SLICE: usize = 65_536;
+
+/// Columns over all entities.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wide {
+    rows: usize,
+    names: Vec<String>,
+    columns: Vec<ArrayRef>,
+}
+
+impl Wide {
+    /// No columns yet, for `rows` entities.
+    pub(super) fn new(rows: usize) -> Self {
+        Self { rows, names: Vec::new(), columns: Vec::new() }
+    }
+
+    /// Number of entities.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Adds a column.
+    pub(super) fn push(&mut self, name: &str, column: ArrayRef) {
+        debug_assert_eq!(column.len(), self.rows, "one value per entity");
+        self.names.push(name.to_owned());
+        self.columns.push(column);
+    }
+
+    /// Whether a column is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|n| n == name)
+    }
+
+    /// A column by name.
+    pub(super) fn column(&self, name: &str) -> Option<&ArrayRef> {
+        self.names.iter().position(|n| n == name).map(|i| &self.columns[i])
+    }
+
+    /// Adds the columns of a fold's result (`key` is the entity code); entities without rows get `empty`.
+    pub(super) fn align(&mut self, key: &str, result: &[RecordBatch], empty: &[(String, ScalarValue)]) -> Result<()> {
+        let doing = || "cannot gather the fold's result".to_owned();
+        let Some(first) = result.first() else {
+            for (name, value) in empty {
+                let column = value.to_array_of_size(self.rows).or_fail(ErrorKind::Failed, doing)?;
+                self.push(name, column);
+            }
+            return Ok(());
+        };
+        let all = concat_batches(&first.schema(), result).or_fail(ErrorKind::Failed, doing)?;
+        let keys = all.column_by_name(key).ok_or_else(|| Error::new(ErrorKind::Failed, doing()))?;
+        let keys = keys.as_primitive::<UInt32Type>();
+        let mut index: Vec<Option<u32>> = vec![None; self.rows];
+        for row in 0..keys.len() {
+            if keys.is_valid(row) {
+                index[keys.value(row) as usize] = u32::try_from(row).ok();
+            }
+        }
+        let index = UInt32Array::from(index);
+        for (name, value) in empty {
+            let column = all.column_by_name(name).ok_or_else(|| Error::new(ErrorKind::Failed, doing()))?;
+            let taken = take(column, &index, None).or_fail(ErrorKind::Failed, doing)?;
+            self.push(name, fill(taken, value).or_fail(ErrorKind::Failed, doing)?);
+        }
+        Ok(())
+    }
+
+    /// The wide table's schema; every column can be null.
+    pub(super) fn schema(&self) -> Schema {
+        let field = |(n, c): (&String, &ArrayRef)| Field::new(n, c.data_type().clone(), true);
+        Schema::new(self.names.iter().zip(&self.columns).map(field).collect::<Vec<_>>())
+    }
+
+    /// Some columns as one batch in the types of `schema`.
+    pub(super) fn batch(&self, schema: &Arc<Schema>) -> Result<RecordBatch> {
+        let doing = || "cannot assemble the profile".to_owned();
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|f| {
+                let column = self.column(f.name()).ok_or_else(|| Error::new(ErrorKind::Failed, doing()))?;
+                cast(column, f.data_type()).or_fail(ErrorKind::Failed, doing)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).or_fail(ErrorKind::Failed, doing)
+    }
+
+    /// Evaluates an expression over the wide row for all entities, on `threads` threads.
+    pub(super) fn evaluate(&self, state: &SessionState, expr: Expr, threads: usize) -> Result<ArrayRef> {
+        let doing = || format!("cannot evaluate `{expr}`");
+        let needed: Vec<String> = expr.column_refs().iter().map(|c| c.name.clone()).collect();
+        let mut narrow = Self::new(self.rows);
+        for (name, column) in self.names.iter().zip(&self.columns) {
+            if needed.contains(name) {
+                narrow.push(name, Arc::clone(column));
+            }
+        }
+        let schema = Arc::new(narrow.schema());
+        let bound = DFSchema::try_from(schema.as_ref().clone()).or_fail(ErrorKind::Failed, doing)?;
+        let physical = state.create_physical_expr(expr.clone(), &bound).or_fail(ErrorKind::Failed, doing)?;
+        let batch = narrow.batch(&schema)?;
+        evaluate_slices(&physical, &batch, threads).or_fail(ErrorKind::Failed, doing)
+    }
+}
+
+fn evaluate_slices(
+    expr: &Arc<dyn PhysicalExpr>,
+    batch: &RecordBatch,
+    threads: usize,
+) -> datafusion::error::Result<ArrayRef> {
+    let rows = batch.num_rows();
+    let slices: Vec<RecordBatch> =
+        (0..rows).step_by(SLICE).map(|at| batch.slice(at, SLICE.min(rows - at))).collect();
+    let share = slices.len().div_ceil(threads.max(1)).max(1);
+    let one = |s: &RecordBatch| expr.evaluate(s)?.into_array(s.num_rows());
+    let parts: Vec<datafusion::error::Result<Vec<ArrayRef>>> = std::thread::scope(|scope| {
+        let running: Vec<_> = slices
+            .chunks(share)
+            .map(|chunk| scope.spawn(move || chunk.iter().map(one).collect::<datafusion::error::Result<Vec<_>>>()))
+            .collect();
+        running
+            .into_iter()
+            .map(|r| r.join().unwrap_or_else(|_| datafusion::common::exec_err!("an evaluation thread failed")))
+            .collect()
+    });
+    let mut arrays = Vec::with_capacity(slices.len());
+    for part in parts {
+        arrays.extend(part?);
+    }
+    if arrays.is_empty() {
+        let data_type = expr.data_type(batch.schema_ref())?;
+        return Ok(new_null_array(&data_type, 0));
+    }
+    let references: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
+    Ok(concat(&references)?)
+}
+
+/// Replaces nulls by a value, if the value is not null itself.
+fn fill(column: ArrayRef, value: &ScalarValue) -> datafusion::error::Result<ArrayRef> {
+    if value.is_null() || column.null_count() == 0 {
+        return Ok(column);
+    }
+    let value = cast(&value.to_array()?, column.data_type())?;
+    let valid = datafusion::arrow::compute::is_not_null(&column)?;
+    let scalar = datafusion::arrow::array::Scalar::new(value);
+    Ok(datafusion::arrow::compute::kernels::zip::zip(&valid, &column, &scalar)?)
+}
+
+/// Rows where a condition holds; null is no.
+pub(super) fn holds(condition: &ArrayRef) -> Vec<u32> {
+    let condition: &BooleanArray = condition.as_boolean();
+    let row = |(i, b): (usize, Option<bool>)| (b == Some(true)).then(|| u32::try_from(i).ok()).flatten();
+    condition.iter().enumerate().filter_map(row).collect()
+}
+
+/// The empty value of a type: zero for counts, false for conditions, else null.
+pub(super) fn null_of(data_type: &DataType) -> ScalarValue {
+    ScalarValue::try_from(data_type).unwrap_or(ScalarValue::Null)
+}

@@ -1,0 +1,170 @@
+//! Links between identifiers: each distinct pair once, with its earliest evidence.
+//!
+//! A row links every pair of its identifiers. Each thread adds its rows to a [`LinkSet`] of its own, over the
+//! interner's provisional codes; [`LinkSet::into_links`] joins the sets and maps them to dense codes.
+//!
+//! - A pair is undirected; a pair of an identifier with itself and a pair with a null are no links.
+//! - The evidence of a link is its earliest row: smallest time, then smallest (table, row). A row without a time
+//!   comes last. So the evidence does not depend on the order in which rows are read.
+//! - The order of links is not canonical, and neither is which endpoint is `a`.
+
+use std::thread;
+
+use hashbrown::HashMap;
+
+use super::interner::{NO_NODE, NO_TIME, SHARDS};
+use super::nodes::Nodes;
+
+/// Two identifiers that were seen in one row, and when first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// One endpoint, a dense code.
+    pub a: u32,
+    /// The other endpoint.
+    pub b: u32,
+    /// Time of the earliest row, in microseconds, or [`NO_TIME`].
+    pub first_seen: i64,
+}
+
+/// The row that proves a link. Ordered: the smallest is the earliest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Evidence {
+    /// Time of the row, in microseconds, or [`NO_TIME`].
+    pub first_seen: i64,
+    /// The table, as the caller numbers them.
+    pub table: u16,
+    /// The row, as the caller refers to it.
+    pub row: u64,
+}
+
+/// All distinct links; `evidence[i]` is that of `links[i]`.
+#[derive(Debug, Default)]
+pub struct Links {
+    /// The links.
+    pub links: Vec<Link>,
+    /// For each link its earliest row.
+    pub evidence: Vec<Evidence>,
+}
+
+const RECENT_BITS: u32 = 11;
+const NO_PAIR: u64 = u64::MAX;
+const NO_EVIDENCE: Evidence = Evidence { first_seen: NO_TIME, table: u16::MAX, row: u64::MAX };
+
+/// The distinct links that one thread has seen, over provisional codes.
+#[derive(Debug)]
+pub struct LinkSet {
+    /// By the shard of a pair's smaller code: links of one part then lie close together in dense codes, which
+    /// keeps one endpoint's side of union-find in cache.
+    parts: Vec<HashMap<u64, Evidence>>,
+    /// Pairs added lately with evidence already taken, by hash: most rows repeat a recent pair.
+    recent: Vec<(u64, Evidence)>,
+}
+
+impl Default for LinkSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LinkSet {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self { parts: vec![HashMap::new(); SHARDS], recent: vec![(NO_PAIR, NO_EVIDENCE); 1 << RECENT_BITS] }
+    }
+
+    /// Adds the link of two provisional codes, unless one is null or both are the same. Whether the row became the
+    /// link's evidence.
+    pub fn add(&mut self, a: u32, b: u32, evidence: Evidence) -> bool {
+        if a == b || a == NO_NODE || b == NO_NODE {
+            return false;
+        }
+        let (low, high) = (a.min(b), a.max(b));
+        let pair = u64::from(low) << 32 | u64::from(high);
+        let recent = &mut self.recent[(pair.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - RECENT_BITS)) as usize];
+        if recent.0 == pair && recent.1 <= evidence {
+            return false;
+        }
+        let known = self.parts[low as usize & (SHARDS - 1)].entry(pair).or_insert(evidence);
+        *known = (*known).min(evidence);
+        *recent = (pair, *known);
+        *known == evidence
+    }
+
+    /// Adds the links of a batch of rows: every pair of the columns' codes, row by row.
+    ///
+    /// `times` is as in [`super::Interner::intern_batch`]; `row_of` gives the reference of a row of the batch.
+    pub fn add_rows(&mut self, columns: &[&[u32]], times: Option<&[i64]>, table: u16, row_of: impl Fn(usize) -> u64) {
+        for (index, left) in columns.iter().enumerate() {
+            for right in &columns[index + 1..] {
+                for (row, (&a, &b)) in left.iter().zip(right.iter()).enumerate() {
+                    let first_seen = times.map_or(NO_TIME, |times| times[row]);
+                    self.add(a, b, Evidence { first_seen, table, row: row_of(row) });
+                }
+            }
+        }
+    }
+
+    /// How many distinct links there are.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(HashMap::len).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.parts.iter().all(HashMap::is_empty)
+    }
+
+    /// Memory held, in bytes, for a memory pool to account for.
+    pub fn memory_bytes(&self) -> usize {
+        self.parts.iter().map(HashMap::allocation_size).sum()
+    }
+
+    /// Joins the sets of several threads, with `threads` threads, and maps them to dense codes.
+    pub fn into_links(sets: Vec<Self>, nodes: &Nodes, threads: usize) -> Links {
+        let mut parts: Vec<Vec<HashMap<u64, Evidence>>> = (0..SHARDS).map(|_| Vec::new()).collect();
+        for set in sets {
+            for (index, part) in set.parts.into_iter().enumerate() {
+                parts[index].push(part);
+            }
+        }
+        let mut chunks = Vec::new();
+        let size = SHARDS.div_ceil(threads.clamp(1, SHARDS));
+        while !parts.is_empty() {
+            chunks.push((parts.drain(..size.min(parts.len())).collect::<Vec<_>>(), Links::default()));
+        }
+        thread::scope(|scope| {
+            for (parts, links) in &mut chunks {
+                scope.spawn(move || parts.drain(..).for_each(|maps| join_part(maps, nodes, links)));
+            }
+        });
+        let mut joined = Links::default();
+        let total = chunks.iter().map(|(_, links)| links.links.len()).sum();
+        joined.links.reserve_exact(total);
+        joined.evidence.reserve_exact(total);
+        for (_, links) in chunks {
+            joined.links.extend_from_slice(&links.links);
+            joined.evidence.extend_from_slice(&links.evidence);
+        }
+        joined
+    }
+}
+
+/// Joins one part of every set and appends it to `links`.
+fn join_part(mut maps: Vec<HashMap<u64, Evidence>>, nodes: &Nodes, links: &mut Links) {
+    maps.sort_by_key(HashMap::len);
+    let mut joined = maps.pop().unwrap_or_default();
+    for map in maps {
+        joined.reserve(map.len());
+        for (pair, evidence) in map {
+            let known = joined.entry(pair).or_insert(evidence);
+            *known = (*known).min(evidence);
+        }
+    }
+    links.links.reserve(joined.len());
+    links.evidence.reserve(joined.len());
+    for (pair, evidence) in joined {
+        let (a, b) = (nodes.dense((pair >> 32) as u32), nodes.dense(pair as u32));
+        links.links.push(Link { a, b, first_seen: evidence.first_seen });
+        links.evidence.push(evidence);
+    }
+}

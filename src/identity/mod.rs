@@ -1,0 +1,37 @@
+//! Identity stitching over coded links: which identifiers are one entity, and what that entity is called.
+//!
+//! The way through, each step a file:
+//!
+//! 1. `interner`: identifier texts become codes, exactly, from several threads ([`Interner`], [`Nodes`]).
+//! 2. `links`: every pair of identifiers seen in one row, once, with its earliest evidence ([`LinkSet`]).
+//! 3. `hubs`: identifiers with more neighbours than their type allows ([`Hub`]).
+//! 4. `stitch`: components of the links that are left ([`stitch`]); `guarded`: those components in which a guard
+//!    would be broken, taken apart link by link; `refused`: which links were not taken, and why ([`Refused`]).
+//! 5. `assign`: ids from the registry and from anchors, and what changed ([`assign_ids`], [`EntityId`]).
+//!
+//! The result depends on the set of rows, the rules, the registry and the key, and on nothing else: not on the
+//! order of rows or links, nor on how codes were numbered, nor on threads, nor on rows that share no identifier.
+//! Codes are therefore names and never ranks; whatever needs an order takes it from (type, text).
+//!
+//! This folder is pure: it reads no file, no clock and no environment, and knows no query engine. Normalising
+//! and blocking values, reading rows and writing tables are the engine's.
+
+mod assign;
+mod entity_id;
+mod forest;
+mod guarded;
+mod hubs;
+mod interner;
+mod links;
+mod nodes;
+mod refused;
+mod stitch;
+
+pub use assign::{Assigned, Change, IdInput, Registered, assign_ids};
+pub use entity_id::{EntityId, NotAnEntityId};
+pub use hubs::Hub;
+pub use interner::{Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, Scratch};
+pub use links::{Evidence, Link, LinkSet, Links};
+pub use nodes::Nodes;
+pub use refused::{Candidate, RefusalReason, Refused};
+pub use stitch::{HUB, MaxLinks, StitchInput, Stitched, TypePolicy, stitch};

@@ -1,0 +1,104 @@
+//! The identifiers of an identity, frozen: dense codes `0..len` and what is known of each.
+//!
+//! Made by [`super::Interner::freeze`]. Codes are not canonical (they depend on threads and order); compare two
+//! identifiers with [`Nodes::compare`], which is by (type, text), strongest type first.
+
+use std::cmp::Ordering;
+
+use hashbrown::DefaultHashBuilder;
+
+use super::interner::{NO_NODE, SHARD_BITS, SHARDS, Shard, hash_identifier, shard_of};
+
+/// All identifiers with type, text and times, by dense code.
+#[derive(Debug)]
+pub struct Nodes {
+    shards: Vec<Shard>,
+    /// The first dense code of each shard, then the number of all.
+    bases: [u32; SHARDS + 1],
+    hasher: DefaultHashBuilder,
+    types: Vec<u8>,
+    times: Vec<(i64, i64)>,
+    type_count: usize,
+}
+
+impl Nodes {
+    pub(super) fn new(mut shards: Vec<Shard>, hasher: DefaultHashBuilder, type_count: usize) -> Self {
+        let mut bases = [0; SHARDS + 1];
+        for (index, shard) in shards.iter().enumerate() {
+            bases[index + 1] = bases[index] + shard.len() as u32;
+        }
+        let mut types = Vec::with_capacity(bases[SHARDS] as usize);
+        let mut times = Vec::with_capacity(bases[SHARDS] as usize);
+        for shard in &mut shards {
+            let (shard_types, shard_times) = shard.take_columns();
+            types.extend_from_slice(&shard_types);
+            times.extend_from_slice(&shard_times);
+        }
+        Self { shards, bases, hasher, types, times, type_count }
+    }
+
+    /// How many identifiers there are.
+    pub fn len(&self) -> usize {
+        self.types.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.types.is_empty()
+    }
+
+    /// The number of types the interner was made for.
+    pub fn type_count(&self) -> usize {
+        self.type_count
+    }
+
+    /// The dense code of a provisional one; [`NO_NODE`] stays what it is.
+    pub fn dense(&self, provisional: u32) -> u32 {
+        if provisional == NO_NODE {
+            return NO_NODE;
+        }
+        self.bases[provisional as usize & (SHARDS - 1)] + (provisional >> SHARD_BITS)
+    }
+
+    /// The type code of an identifier.
+    pub fn type_of(&self, node: u32) -> u8 {
+        self.types[node as usize]
+    }
+
+    /// The normalised text of an identifier.
+    pub fn text(&self, node: u32) -> &str {
+        let shard = self.bases[1..].partition_point(|&end| end <= node);
+        self.shards[shard].text((node - self.bases[shard]) as usize)
+    }
+
+    /// The earliest time seen, in microseconds, or [`super::NO_TIME`].
+    pub fn first_seen(&self, node: u32) -> i64 {
+        self.times[node as usize].0
+    }
+
+    /// The latest time seen, in microseconds, or [`super::NO_LAST_TIME`].
+    pub fn last_seen(&self, node: u32) -> i64 {
+        self.times[node as usize].1
+    }
+
+    /// The code of an identifier, if it occurs.
+    pub fn lookup(&self, type_code: u8, text: &str) -> Option<u32> {
+        let hash = hash_identifier(&self.hasher, type_code, text);
+        let shard = shard_of(hash);
+        self.shards[shard].find(type_code, hash, text).map(|local| self.bases[shard] + local)
+    }
+
+    /// Canonical order: by type, strongest first, then by text.
+    pub fn compare(&self, left: u32, right: u32) -> Ordering {
+        if left == right {
+            return Ordering::Equal;
+        }
+        self.type_of(left).cmp(&self.type_of(right)).then_with(|| self.text(left).cmp(self.text(right)))
+    }
+
+    /// Memory held, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        let columns = self.types.capacity() + self.times.capacity() * size_of::<(i64, i64)>();
+        columns + self.shards.iter().map(Shard::memory_bytes).sum::<usize>()
+    }
+}

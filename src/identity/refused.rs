@@ -1,0 +1,127 @@
+//! What was refused, and why.
+//!
+//! A link or always rule was refused if and only if its endpoints are in different entities or one of an always
+//! rule's is a hub (a link of a hub is not refused: it takes no part). The reason is read off the entities that
+//! came out; see `stitch`.
+
+use hashbrown::HashMap;
+
+use super::guarded::{Limits, canonical, compare_rules, members};
+use super::stitch::{HUB, StitchInput};
+
+/// What asks for two identifiers to be joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Candidate {
+    /// The always rule of this index.
+    Always(u32),
+    /// The link of this index.
+    Link(u32),
+}
+
+/// A link or always rule that did not join its endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// What was refused.
+    pub candidate: Candidate,
+    /// Why.
+    pub reason: RefusalReason,
+}
+
+/// Why a link or always rule was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// The two entities together would hold too many identifiers of a type (the strongest such type).
+    MaxPerEntity {
+        /// The type.
+        type_code: u8,
+        /// How many the entity of the stronger endpoint holds.
+        stronger_side: u32,
+        /// How many the entity of the weaker endpoint holds.
+        weaker_side: u32,
+        /// How many there may be.
+        limit: u32,
+    },
+    /// It would bring together the two sides of the never rule of this index (the first in canonical order).
+    Never {
+        /// Index into the never rules.
+        rule: u32,
+    },
+    /// An endpoint of the always rule is a hub.
+    Hub {
+        /// The hub (the stronger, if both are).
+        node: u32,
+    },
+}
+
+/// Everything that was refused: always rules, then links, each by index. `links` are the links in question.
+pub(super) fn find_refused(input: &StitchInput<'_>, entity: &[u32], entities: u32, links: &[u32]) -> Vec<Refused> {
+    let apart = |(a, b): (u32, u32)| entity[a as usize] != entity[b as usize];
+    let ends = |link: u32| (input.links[link as usize].a, input.links[link as usize].b);
+    let mut links: Vec<u32> = links.iter().copied().filter(|link| apart(ends(*link))).collect();
+    links.sort_unstable();
+    let mut refused = Vec::with_capacity(links.len());
+    let never = never_by_entities(input, entity);
+    for (index, &(a, b)) in input.always.iter().enumerate() {
+        let candidate = Candidate::Always(index as u32);
+        let (stronger, weaker) = canonical(input.nodes, (a, b));
+        if let Some(&node) = [stronger, weaker].iter().find(|node| a != b && entity[**node as usize] == HUB) {
+            refused.push(Refused { candidate, reason: RefusalReason::Hub { node } });
+        } else if let Some(&rule) = never.get(&sides(entity, (a, b))) {
+            refused.push(Refused { candidate, reason: RefusalReason::Never { rule } });
+        }
+    }
+    let limits = Limits::new(input);
+    let groups = if links.is_empty() { 0 } else { entities as usize };
+    let counts = limits.count(input.nodes, groups, members(entity).take_while(|_| groups > 0));
+    for link in links {
+        let rule = never.get(&sides(entity, ends(link))).map(|rule| RefusalReason::Never { rule: *rule });
+        let reason = rule.or_else(|| limit_between(input, entity, &limits, &counts, ends(link)));
+        refused.extend(reason.map(|reason| Refused { candidate: Candidate::Link(link), reason }));
+    }
+    refused
+}
+
+/// The entities of a pair, the smaller first.
+fn sides(entity: &[u32], (a, b): (u32, u32)) -> (u32, u32) {
+    let (a, b) = (entity[a as usize], entity[b as usize]);
+    (a.min(b), a.max(b))
+}
+
+/// By the entities that it keeps apart, the first never rule in canonical order.
+fn never_by_entities(input: &StitchInput<'_>, entity: &[u32]) -> HashMap<(u32, u32), u32> {
+    let mut first: HashMap<(u32, u32), u32> = HashMap::new();
+    for (rule, &pair) in input.never.iter().enumerate() {
+        let rule = rule as u32;
+        let sides = sides(entity, pair);
+        if sides.0 == sides.1 || sides.1 == HUB {
+            continue;
+        }
+        let known = first.entry(sides).or_insert(rule);
+        if compare_rules(input, input.never, rule, *known).is_lt() {
+            *known = rule;
+        }
+    }
+    first
+}
+
+/// The strongest type of which the entities of a pair together hold too many.
+fn limit_between(
+    input: &StitchInput<'_>,
+    entity: &[u32],
+    limits: &Limits,
+    counts: &[u32],
+    ends: (u32, u32),
+) -> Option<RefusalReason> {
+    let width = limits.all.len();
+    let (stronger, weaker) = (entity[ends.0 as usize] as usize, entity[ends.1 as usize] as usize);
+    limits.all.iter().enumerate().find_map(|(place, &(type_code, limit))| {
+        let mut held = (counts[stronger * width + place], counts[weaker * width + place]);
+        if held.0 == 0 || held.1 == 0 || held.0 + held.1 <= limit {
+            return None;
+        }
+        if canonical(input.nodes, ends) != ends {
+            held = (held.1, held.0);
+        }
+        Some(RefusalReason::MaxPerEntity { type_code, stronger_side: held.0, weaker_side: held.1, limit })
+    })
+}

@@ -1,0 +1,110 @@
+//! What an author defined, validated in shape but not yet bound to data.
+//!
+//! Pure values: no DataFusion, no file system, no clock. `project` makes them from files, `graph` orders
+//! them, `engine` binds and executes them. Every text that can be wrong later (SQL, names) keeps its
+//! [`Span`](crate::diagnostic::Span), so that later steps point into the author's file.
+
+mod audience;
+mod identity;
+mod profile;
+mod settings;
+mod source;
+mod sync;
+mod values;
+
+pub use audience::*;
+pub use identity::*;
+pub use profile::*;
+pub use settings::*;
+pub use source::*;
+pub use sync::*;
+pub use values::*;
+
+use crate::diagnostic::Spanned;
+use std::collections::BTreeMap;
+
+/// A whole project: settings, sources, destinations and models by name.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// Settings of `kinfold.yaml`, with the chosen target applied.
+    pub settings: Settings,
+    /// Sources in the order of `sources.yaml`.
+    pub sources: Vec<Source>,
+    /// Destinations of `destinations.yaml`.
+    pub destinations: Vec<Destination>,
+    /// Models by name; names are unique over all kinds.
+    pub models: BTreeMap<String, Model>,
+}
+
+impl Project {
+    /// Finds an enabled or disabled source table by its dotted name, such as `web.tracks`.
+    pub fn source_table(&self, name: &str) -> Option<(&Source, &SourceTable)> {
+        let (source, table) = name.split_once('.')?;
+        let source = self.sources.iter().find(|s| s.name.value == source)?;
+        let table = source.tables.iter().find(|t| t.name.value == table)?;
+        Some((source, table))
+    }
+}
+
+/// One model, with what all kinds have in common.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Unique name; also the name of its main table.
+    pub name: Spanned<String>,
+    /// Free text for people.
+    pub description: Option<String>,
+    /// Tags for selection (`tag:x`).
+    pub tags: Vec<Spanned<String>>,
+    /// Path of the defining file, relative to the project, with forward slashes.
+    pub path: String,
+    /// What it is.
+    pub kind: ModelKind,
+}
+
+/// The kinds of model.
+#[derive(Debug, Clone)]
+pub enum ModelKind {
+    /// `models/x.sql`, with an optional YAML file beside it.
+    Sql(SqlModel),
+    /// `kind: identity`.
+    Identity(IdentityModel),
+    /// `kind: profile`.
+    Profile(ProfileModel),
+    /// `kind: audience`.
+    Audience(AudienceModel),
+    /// `kind: sync`.
+    Sync(SyncModel),
+}
+
+impl ModelKind {
+    /// The word that `kind:` uses.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Sql(_) => "sql",
+            Self::Identity(_) => "identity",
+            Self::Profile(_) => "profile",
+            Self::Audience(_) => "audience",
+            Self::Sync(_) => "sync",
+        }
+    }
+}
+
+/// A SQL model: text after templates were rendered, line numbers kept.
+#[derive(Debug, Clone)]
+pub struct SqlModel {
+    /// The rendered SQL, one query. The span covers the whole file.
+    pub sql: Spanned<String>,
+    /// Whether rendering changed the text (spans then hold line numbers only).
+    pub templated: bool,
+    /// How the result is kept.
+    pub materialize: Materialize,
+}
+
+/// How a SQL model's result is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Materialize {
+    /// A Delta table, rewritten by each run.
+    Table,
+    /// Not kept: expanded into its readers.
+    View,
+}

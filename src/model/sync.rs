@@ -1,0 +1,75 @@
+//! Destinations and `kind: sync`.
+
+use crate::diagnostic::Spanned;
+
+/// Somewhere rows go.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// Unique name.
+    pub name: Spanned<String>,
+    /// What it is and how to reach it.
+    pub kind: DestinationKind,
+    /// Labels it may get.
+    pub allow: Vec<Spanned<String>>,
+    /// Whether an agreement covers health data.
+    pub baa: bool,
+}
+
+/// Kinds of destination.
+#[derive(Debug, Clone)]
+pub enum DestinationKind {
+    /// Files in a folder or an object store.
+    Files {
+        /// Folder or URL; relative paths are relative to the project.
+        location: Spanned<String>,
+        /// Format of the files.
+        format: FileFormat,
+    },
+}
+
+/// Formats of the `files` destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Apache Parquet.
+    Parquet,
+    /// Comma-separated text with a header line.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// A sync of one model's rows to one destination.
+#[derive(Debug, Clone)]
+pub struct SyncModel {
+    /// The model whose rows are sent; an audience comes joined to its profile.
+    pub from: Spanned<String>,
+    /// The destination.
+    pub to: Spanned<String>,
+    /// What is done with rows that are there already.
+    pub mode: SyncMode,
+    /// Column of `from` that names a row.
+    pub key: Spanned<String>,
+    /// Destination column and SQL expression, in the author's order.
+    pub columns: Vec<(Spanned<String>, Spanned<String>)>,
+    /// `enabled: false` keeps history and sends nothing.
+    pub enabled: bool,
+    /// Largest share of acknowledged rows that a run may delete, in percent.
+    pub max_delete_percent: f64,
+}
+
+/// What a sync does with rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Insert and update.
+    Upsert,
+    /// Insert only.
+    Insert,
+    /// Update only.
+    Update,
+    /// Every change as a row.
+    Append,
+    /// Upsert, and delete what left.
+    Mirror,
+    /// The whole table, swapped in one step.
+    Replace,
+}

@@ -1,0 +1,229 @@
+//! List files: CSV with a header line, kept by people beside the models.
+//!
+//! Paths start at the project's folder. Lines that start with `#` are comments. Every row keeps its place,
+//! because what is wrong with it is often found later.
+
+use super::files;
+use super::reader::{Reader, alternatives};
+use super::yaml::Node;
+use crate::diagnostic::{Code, Diagnostic, FileId, Span, Spanned};
+use crate::model::{BlockRule, IdentityRule, ListEntry, Verdict};
+use regex::Regex;
+
+/// A row as text, with the place of each cell.
+struct Row {
+    span: Span,
+    cells: Vec<Spanned<String>>,
+}
+
+/// Two identifiers in sorted order.
+type Pair = [(String, String); 2];
+
+/// Reads `rules`: verdict, left, right, reason, by, at.
+pub(super) fn rules(reader: &mut Reader<'_>, node: &Node, types: &[&str]) -> Vec<IdentityRule> {
+    let columns = ["verdict", "left", "right", "reason", "by", "at"];
+    let mut rules = Vec::new();
+    let mut seen: Vec<(Verdict, Pair, Span)> = Vec::new();
+    for row in table(reader, "rules", node, &columns) {
+        let Some(rule) = rule(reader, &row, types) else { continue };
+        let mut pair = [rule.left.clone(), rule.right.clone()];
+        pair.sort();
+        if let Some((_, _, first)) = seen.iter().find(|(v, p, _)| *p == pair && *v != rule.verdict) {
+            reader.findings.push(
+                Diagnostic::error(Code::RuleContradiction, row.span, "this pair is both `always` and `never`")
+                    .with_label("says one thing")
+                    .with_related(*first, "says the other")
+                    .with_help("remove the row that is wrong"),
+            );
+        }
+        seen.push((rule.verdict, pair, row.span));
+        rules.push(rule);
+    }
+    rules
+}
+
+fn rule(reader: &mut Reader<'_>, row: &Row, types: &[&str]) -> Option<IdentityRule> {
+    let [verdict, left, right, reason, by, at] = row.cells.as_slice() else { return None };
+    let verdict = match verdict.value.as_str() {
+        "never" => Some(Verdict::Never),
+        "always" => Some(Verdict::Always),
+        _ => {
+            reader.unknown_word("verdict", verdict.span, &["never", "always"]);
+            None
+        }
+    };
+    let (left_value, right_value) = (identifier(reader, left, types), identifier(reader, right, types));
+    let (left_value, right_value) = (left_value?, right_value?);
+    if left_value == right_value {
+        row_mistake(reader, right.span, "`left` and `right` are the same identifier", "a pair needs two");
+        return None;
+    }
+    let [reason, by, at] = [reason, by, at].map(|c| c.value.clone());
+    Some(IdentityRule { verdict: verdict?, left: left_value, right: right_value, reason, by, at })
+}
+
+fn identifier(reader: &mut Reader<'_>, cell: &Spanned<String>, types: &[&str]) -> Option<(String, String)> {
+    let Some((kind, value)) = cell.value.split_once(':').filter(|(_, v)| !v.trim().is_empty()) else {
+        row_mistake(reader, cell.span, "not an identifier", "expected `type:value`");
+        return None;
+    };
+    if !types.contains(&kind) {
+        reader.findings.push(
+            Diagnostic::error(Code::UnknownIdentifier, cell.span, format!("unknown identifier type `{kind}`"))
+                .with_label("not among `identifiers:` of this identity")
+                .with_help(format!("use {}", alternatives(types))),
+        );
+        return None;
+    }
+    Some((kind.to_owned(), value.trim().to_owned()))
+}
+
+/// Reads one `include` or `exclude` path or a list of them: identifier, by, reason.
+pub(super) fn entries(reader: &mut Reader<'_>, key: &str, node: &Node) -> Vec<ListEntry> {
+    let mut entries: Vec<ListEntry> = Vec::new();
+    for node in reader.one_or_list(key, node) {
+        for row in table(reader, key, node, &["identifier", "by", "reason"]) {
+            let [identifier, by, reason] = row.cells.as_slice() else { continue };
+            let blank = row.cells.iter().zip(["identifier", "by", "reason"]).find(|(cell, _)| cell.value.is_empty());
+            if let Some((_, name)) = blank {
+                row_mistake(reader, row.span, &format!("`{name}` is empty"), "who is meant, who says so and why");
+                continue;
+            }
+            let (by, reason) = (by.value.clone(), reason.value.clone());
+            entries.push(ListEntry { identifier: identifier.clone(), by, reason });
+        }
+    }
+    entries
+}
+
+/// Reads `block_file`: a column `value`, or one value a line without a header.
+pub(super) fn blocked(reader: &mut Reader<'_>, node: &Node) -> Vec<BlockRule> {
+    let mut rules = Vec::new();
+    let Some(id) = open(reader, "block_file", node) else { return rules };
+    for row in rows(reader, id) {
+        let Some(cell) = row.cells.into_iter().next().filter(|c| !c.value.is_empty()) else { continue };
+        if rules.is_empty() && cell.value == "value" {
+            continue;
+        }
+        rules.extend(block_rule(reader, cell));
+    }
+    rules
+}
+
+/// `/text/` is a pattern, any other text itself.
+pub(super) fn block_rule(reader: &mut Reader<'_>, text: Spanned<String>) -> Option<BlockRule> {
+    let inner = text.value.strip_prefix('/').and_then(|t| t.strip_suffix('/')).filter(|t| !t.is_empty());
+    let Some(pattern) = inner else { return Some(BlockRule::Exact(text.value)) };
+    if let Err(error) = Regex::new(pattern) {
+        let reason = match &error {
+            regex::Error::Syntax(text) => text.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned(),
+            other => other.to_string(),
+        };
+        let shown = reader.shown(text.span);
+        reader.findings.push(
+            Diagnostic::error(Code::BadPattern, text.span, format!("`{shown}` is not a regular expression"))
+                .with_label(reason)
+                .with_help("text between slashes is a pattern; escape special characters with `\\`"),
+        );
+        return None;
+    }
+    let pattern = pattern.to_owned();
+    Some(BlockRule::Pattern(Spanned::new(pattern, text.span)))
+}
+
+/// The rows of a CSV file with these columns in any order; cells come in the order of `columns`.
+fn table(reader: &mut Reader<'_>, key: &str, node: &Node, columns: &[&str]) -> Vec<Row> {
+    let Some(id) = open(reader, key, node) else { return Vec::new() };
+    let mut rows = rows(reader, id).into_iter();
+    let Some(header) = rows.next() else {
+        let start = Span { file: id, start: 0, end: 0 };
+        row_mistake(reader, start, "the file is empty", &format!("expected the header {}", columns.join(",")));
+        return Vec::new();
+    };
+    let positions: Option<Vec<usize>> =
+        columns.iter().map(|c| header.cells.iter().position(|h| h.value == *c)).collect();
+    let Some(positions) = positions else {
+        row_mistake(reader, header.span, "the header lacks a column", &format!("expected {}", columns.join(",")));
+        return Vec::new();
+    };
+    let mut kept = Vec::new();
+    for row in rows {
+        if row.cells.len() != header.cells.len() {
+            let label = format!("expected {} cells, found {}", header.cells.len(), row.cells.len());
+            row_mistake(reader, row.span, "this row does not fit the header", &label);
+            continue;
+        }
+        let cells = positions.iter().filter_map(|p| row.cells.get(*p).cloned()).collect();
+        kept.push(Row { span: row.span, cells });
+    }
+    kept
+}
+
+fn row_mistake(reader: &mut Reader<'_>, span: Span, message: &str, label: &str) {
+    reader.findings.push(Diagnostic::error(Code::ListFileRow, span, message).with_label(label));
+}
+
+fn open(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<FileId> {
+    let path = reader.filled(key, node)?;
+    let relative = path.value.trim_start_matches("./");
+    if let Some(id) = reader.sources.find(relative) {
+        return Some(id);
+    }
+    match files::read(&reader.root.join(relative)) {
+        Ok(text) => Some(reader.sources.add(relative, text)),
+        Err(failure) if failure.code == Code::FileUnreadable && failure.missing => {
+            let shown = reader.shown(path.span);
+            reader.findings.push(
+                Diagnostic::error(Code::ListFileMissing, path.span, format!("there is no file `{shown}`"))
+                    .with_label("not found")
+                    .with_help("the path starts at the project's folder"),
+            );
+            None
+        }
+        Err(failure) => {
+            reader.findings.push(Diagnostic::error(failure.code, path.span, failure.message).with_label("named here"));
+            None
+        }
+    }
+}
+
+fn rows(reader: &Reader<'_>, id: FileId) -> Vec<Row> {
+    let text = reader.sources.file(id).map_or("", |f| f.text.as_str());
+    let bare = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let shift = text.len() - bare.len();
+    let mut csv = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .comment(Some(b'#'))
+        .from_reader(bare.as_bytes());
+    csv.records().filter_map(Result::ok).map(|record| row(&record, id, text, shift)).collect()
+}
+
+fn row(record: &csv::StringRecord, id: FileId, text: &str, shift: usize) -> Row {
+    let clip = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let start = record.position().and_then(|p| usize::try_from(p.byte()).ok()).unwrap_or(0) + shift;
+    let start = skip_ignored(text, start);
+    let line = text[start..].lines().next().unwrap_or("");
+    let mut at = 0;
+    let mut cells = Vec::new();
+    for cell in record {
+        // Cells follow each other in the line; one with escaped quotes gets the whole line.
+        let found = line[at..].find(cell).map(|i| (at + i, at + i + cell.len()));
+        let (from, to) = found.unwrap_or((0, line.len()));
+        at = found.map_or(at, |(_, to)| to);
+        cells.push(Spanned::new(cell.to_owned(), Span { file: id, start: clip(start + from), end: clip(start + to) }));
+    }
+    Row { span: Span { file: id, start: clip(start), end: clip(start + line.len()) }, cells }
+}
+
+/// The start of the next line that is neither empty nor a comment; the reader counts those to the next row.
+fn skip_ignored(text: &str, mut at: usize) -> usize {
+    loop {
+        at += text[at..].len() - text[at..].trim_start_matches(['\r', '\n']).len();
+        match text[at..].starts_with('#').then(|| text[at..].find('\n')).flatten() {
+            Some(end) => at += end,
+            None => return at,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! `models/**`: one model per YAML document with a `kind`, one per SQL file.
+//!
+//! A `.sql` file is a model named after it; a YAML document without `kind` (or with `kind: sql`) in the file
+//! of the same name beside it describes it. Names are unique over all kinds, disabled models included.
+
+use super::reader::{Fields, Reader};
+use super::yaml::{Node, NodeKind};
+use super::{audience, files, identity, profile, sync};
+use crate::diagnostic::{Code, Diagnostic, FileId, Span, Spanned};
+use crate::model::{Materialize, Model, ModelKind, SqlModel};
+use std::collections::BTreeMap;
+
+/// Keys of every model.
+const COMMON: [&str; 8] = ["kind", "name", "description", "tags", "enabled", "labels", "label", "tests"];
+const SQL_KEYS: [&str; 6] = ["materialized", "materialize", "unique_key", "declassify", "columns", "incremental"];
+const COLUMN_KEYS: [&str; 3] = ["description", "label", "tests"];
+
+/// The words of `kind:`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sql,
+    Identity,
+    Profile,
+    Audience,
+    Sync,
+    Consent,
+}
+
+const KINDS: [(&str, Kind); 6] = [
+    ("identity", Kind::Identity),
+    ("profile", Kind::Profile),
+    ("audience", Kind::Audience),
+    ("sync", Kind::Sync),
+    ("sql", Kind::Sql),
+    ("consent", Kind::Consent),
+];
+
+/// A model file after its YAML was parsed.
+pub(super) struct ModelFile {
+    /// The file.
+    pub id: FileId,
+    /// Its documents; none for SQL.
+    pub documents: Vec<Node>,
+}
+
+/// Models by name.
+#[derive(Default)]
+pub(super) struct Models {
+    /// Those that take part.
+    pub enabled: BTreeMap<String, Model>,
+    /// Those with `enabled: false`: where they are named.
+    pub disabled: BTreeMap<String, Span>,
+}
+
+/// What a document says about any model.
+struct Head {
+    name: Option<Spanned<String>>,
+    description: Option<String>,
+    tags: Vec<Spanned<String>>,
+    enabled: bool,
+}
+
+/// What a YAML document says about the SQL file beside it.
+struct Sidecar {
+    head: Head,
+    materialize: Materialize,
+    span: Span,
+}
+
+/// Reads all model files.
+pub(super) fn read(reader: &mut Reader<'_>, yaml: &[ModelFile], sql: &[FileId]) -> Models {
+    let mut models = Models::default();
+    let mut sidecars: BTreeMap<String, Sidecar> = BTreeMap::new();
+    let path_of = |reader: &Reader<'_>, id: FileId| reader.sources.file(id).map_or(String::new(), |f| f.path.clone());
+    let sql: Vec<(FileId, String)> = sql.iter().map(|id| (*id, path_of(reader, *id))).collect();
+    for file in yaml {
+        let path = path_of(reader, file.id);
+        let base = files::without_ending(&path).to_owned();
+        let beside = sql.iter().any(|(_, p)| files::without_ending(p) == base);
+        for document in &file.documents {
+            match kind_of(reader, document, beside) {
+                Some((Kind::Sql, _)) => {
+                    let Some(sidecar) = sidecar(reader, document, &path, beside) else { continue };
+                    if let Some(first) = sidecars.get(&base) {
+                        reader.conflict(sidecar.span, "kind: sql", first.span, "kind: sql", "keep one document");
+                    } else {
+                        sidecars.insert(base.clone(), sidecar);
+                    }
+                }
+                Some((kind, what)) => model(reader, &mut models, document, kind, what, &path),
+                None => {}
+            }
+        }
+    }
+    for (id, path) in sql {
+        let sidecar = sidecars.remove(files::without_ending(&path));
+        sql_model(reader, &mut models, id, path, sidecar);
+    }
+    models
+}
+
+/// The kind of a document and how to call it.
+fn kind_of(reader: &mut Reader<'_>, document: &Node, beside: bool) -> Option<(Kind, &'static str)> {
+    let NodeKind::Map(entries) = &document.kind else {
+        reader.incomplete = true;
+        reader.wrong_type(document, "a model file", "a mapping");
+        return None;
+    };
+    let Some(entry) = entries.iter().find(|e| e.key.value == "kind") else {
+        if beside {
+            return Some((Kind::Sql, "a SQL model"));
+        }
+        reader.incomplete = true;
+        let words: Vec<&str> = KINDS.iter().map(|(w, _)| *w).collect();
+        reader.findings.push(
+            Diagnostic::error(Code::DefinesNothing, document.span, "this document defines nothing: it has no `kind`")
+                .with_label("`kind` is missing here")
+                .with_note(format!("kinds: {}", words[..4].join(", ")))
+                .with_help("add `kind:`; to describe a SQL model, give this file the name of its .sql file"),
+        );
+        return None;
+    };
+    let kind = reader.word("kind", &entry.value, &KINDS);
+    if kind.is_none() {
+        reader.incomplete = true;
+    }
+    Some(match kind? {
+        Kind::Sql => (Kind::Sql, "a SQL model"),
+        Kind::Identity => (Kind::Identity, "an identity"),
+        Kind::Profile => (Kind::Profile, "a profile"),
+        Kind::Audience => (Kind::Audience, "an audience"),
+        Kind::Sync => (Kind::Sync, "a sync"),
+        Kind::Consent => {
+            reader.incomplete = true;
+            reader.unavailable(entry.value.span, "`kind: consent`");
+            return None;
+        }
+    })
+}
+
+fn head(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Head {
+    fields.no_effect(reader, &["tests"]);
+    Head {
+        name: fields.get("name").and_then(|n| reader.name("name", n)),
+        description: fields.get("description").and_then(|n| reader.text("description", n)).map(|t| t.value),
+        tags: fields.get("tags").map(|n| reader.text_list("tags", n)).unwrap_or_default(),
+        enabled: fields.get("enabled").and_then(|n| reader.boolean("enabled", n)).unwrap_or(true),
+    }
+}
+
+fn model(reader: &mut Reader<'_>, models: &mut Models, document: &Node, kind: Kind, what: &'static str, path: &str) {
+    let own: &[&str] = match kind {
+        Kind::Identity => &identity::KEYS,
+        Kind::Profile => &profile::KEYS,
+        Kind::Audience => &audience::KEYS,
+        Kind::Sync | Kind::Sql | Kind::Consent => &sync::KEYS,
+    };
+    let Some(fields) = reader.fields(document, what, &[&COMMON, own].concat()) else { return };
+    fields.require(reader, "name");
+    let head = head(reader, &fields);
+    let decoded = match kind {
+        Kind::Identity => identity::read(reader, &fields).map(ModelKind::Identity),
+        Kind::Profile => profile::read(reader, &fields).map(ModelKind::Profile),
+        Kind::Audience => audience::read(reader, &fields).map(ModelKind::Audience),
+        Kind::Sync | Kind::Sql | Kind::Consent => sync::read(reader, &fields, head.enabled).map(ModelKind::Sync),
+    };
+    let Some(name) = head.name else {
+        reader.incomplete = true;
+        return;
+    };
+    let Some(kind) = decoded else {
+        reader.undecided.insert(name.value);
+        return;
+    };
+    // A disabled sync stays: it keeps its history and sends nothing.
+    let stays = head.enabled || matches!(kind, ModelKind::Sync(_));
+    let model = Model { name, description: head.description, tags: head.tags, path: path.to_owned(), kind };
+    insert(reader, models, model, stays);
+}
+
+fn insert(reader: &mut Reader<'_>, models: &mut Models, model: Model, enabled: bool) {
+    let name = &model.name;
+    let first = models.enabled.get(&name.value).map(|m| m.name.span);
+    if let Some(first) = first.or_else(|| models.disabled.get(&name.value).copied()) {
+        reader.duplicate_name("the model", name, first);
+    } else if enabled {
+        models.enabled.insert(name.value.clone(), model);
+    } else {
+        models.disabled.insert(name.value.clone(), name.span);
+    }
+}
+
+fn sidecar(reader: &mut Reader<'_>, document: &Node, path: &str, beside: bool) -> Option<Sidecar> {
+    let stem = files::stem(path);
+    if !beside {
+        reader.findings.push(
+            Diagnostic::error(
+                Code::DefinesNothing,
+                document.span,
+                format!("there is no `{stem}.sql` beside this file"),
+            )
+            .with_label("describes a SQL model that does not exist"),
+        );
+        reader.incomplete = true;
+    }
+    let fields = reader.fields(document, "a SQL model", &[&COMMON[..], &SQL_KEYS].concat())?;
+    let head = head(reader, &fields);
+    if let Some(name) = head.name.as_ref().filter(|n| n.value != stem) {
+        reader.findings.push(
+            Diagnostic::error(
+                Code::Conflict,
+                name.span,
+                format!("the name must be `{stem}`, the name of the SQL file"),
+            )
+            .with_label("another name")
+            .with_help("remove `name`, or rename both files"),
+        );
+    }
+    fields.unavailable(reader, &["declassify", "unique_key", "incremental"]);
+    let materialize = materialize(reader, &fields);
+    for entry in fields.get("columns").and_then(|n| reader.entries(n, "columns")).unwrap_or_default() {
+        if let Some(column) = reader.fields(&entry.value, "a column", &COLUMN_KEYS) {
+            column.no_effect(reader, &["tests"]);
+        }
+    }
+    Some(Sidecar { head, materialize, span: document.span })
+}
+
+fn materialize(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Materialize {
+    let words = [("table", Some(Materialize::Table)), ("view", Some(Materialize::View)), ("incremental", None)];
+    if let (Some(first), Some(second)) = (fields.key_span("materialized"), fields.key_span("materialize")) {
+        reader.conflict(second, "materialize", first, "materialized", "keep one of them");
+    }
+    let found = ["materialized", "materialize"].iter().find_map(|k| fields.get(k).map(|n| (*k, n)));
+    let Some((key, node)) = found else { return Materialize::Table };
+    match reader.word(key, node, &words) {
+        Some(Some(materialize)) => return materialize,
+        Some(None) => reader.unavailable(node.span, &format!("`{key}: incremental`")),
+        None => {}
+    }
+    Materialize::Table
+}
+
+fn sql_model(reader: &mut Reader<'_>, models: &mut Models, id: FileId, path: String, sidecar: Option<Sidecar>) {
+    let text = reader.sources.file(id).map_or(String::new(), |f| f.text.clone());
+    let whole = Span { file: id, start: 0, end: u32::try_from(text.len()).unwrap_or(u32::MAX) };
+    let start = Span { end: 0, ..whole };
+    let (head, materialize) = match sidecar {
+        Some(sidecar) => (sidecar.head, sidecar.materialize),
+        None => (Head { name: None, description: None, tags: Vec::new(), enabled: true }, Materialize::Table),
+    };
+    let Some(name) = file_name(reader, &path, start) else { return };
+    if text.trim().is_empty() {
+        reader.findings.push(
+            Diagnostic::error(Code::Empty, start, "the SQL file is empty")
+                .with_label("nothing here")
+                .with_help("write a query, or remove the file"),
+        );
+        reader.undecided.insert(name.value);
+        return;
+    }
+    let original = Spanned::new(text, whole);
+    let template = ["{{", "{%", "{#"].iter().any(|mark| original.value.contains(mark));
+    let rendered = if template { reader.render(&original) } else { Some(original.value.clone()) };
+    let Some(sql) = rendered else {
+        reader.undecided.insert(name.value);
+        return;
+    };
+    let templated = sql != original.value;
+    let kind = ModelKind::Sql(SqlModel { sql: Spanned::new(sql, whole), templated, materialize });
+    let model = Model { name, description: head.description, tags: head.tags, path, kind };
+    insert(reader, models, model, head.enabled);
+}
+
+/// A SQL model's name is its file's; its place is the start of the file.
+fn file_name(reader: &mut Reader<'_>, path: &str, start: Span) -> Option<Spanned<String>> {
+    let stem = files::stem(path);
+    if super::reader::is_name(&stem) {
+        return Some(Spanned::new(stem, start));
+    }
+    reader.incomplete = true;
+    reader.findings.push(
+        Diagnostic::error(Code::BadName, start, format!("the file name `{stem}` is not a name of a model"))
+            .with_label("names are a-z, 0-9 and _, not starting with a digit")
+            .with_help("rename the file"),
+    );
+    None
+}

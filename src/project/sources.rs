@@ -1,0 +1,201 @@
+//! `sources.yaml`: sources with their tables.
+
+use super::reader::{Fields, Reader};
+use super::yaml::{Node, NodeKind};
+use crate::diagnostic::{Code, Diagnostic, Spanned};
+use crate::model::{Column, Dedupe, Format, Source, SourceTable, TableSelect};
+
+const SOURCE_KEYS: [&str; 6] = ["name", "description", "location", "labels", "freshness", "tables"];
+const TABLE_KEYS: [&str; 17] = [
+    "name",
+    "description",
+    "path",
+    "format",
+    "time",
+    "row_id",
+    "version",
+    "dedupe",
+    "append_only",
+    "vanished",
+    "enabled",
+    "freshness",
+    "select",
+    "columns",
+    "labels",
+    "label",
+    "tests",
+];
+const SELECT_KEYS: [&str; 3] = ["where", "include", "exclude"];
+const COLUMN_KEYS: [&str; 4] = ["type", "label", "description", "tests"];
+const FORMATS: [(&str, Format); 4] =
+    [("parquet", Format::Parquet), ("csv", Format::Csv), ("ndjson", Format::Ndjson), ("delta", Format::Delta)];
+
+/// What a file that disappeared means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Vanished {
+    Error,
+    Other,
+}
+
+/// Reads all documents of `sources.yaml`.
+pub(super) fn read(reader: &mut Reader<'_>, documents: &[Node]) -> Vec<Source> {
+    let mut sources: Vec<Source> = Vec::new();
+    for document in documents {
+        let Some(fields) = reader.fields(document, "sources.yaml", &["sources"]) else { continue };
+        let Some(items) = fields.require(reader, "sources").and_then(|n| reader.list("sources", n)) else { continue };
+        for item in items {
+            let Some(source) = source(reader, item) else { continue };
+            match sources.iter().find(|s| s.name.value == source.name.value) {
+                Some(first) => reader.duplicate_name("the source", &source.name, first.name.span),
+                None => sources.push(source),
+            }
+        }
+    }
+    sources
+}
+
+fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
+    let fields = reader.fields(node, "a source", &SOURCE_KEYS)?;
+    fields.no_effect(reader, &["freshness"]);
+    let name = fields.require(reader, "name").and_then(|n| reader.name("name", n));
+    let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
+    let description = fields.get("description").and_then(|n| reader.text("description", n)).map(|t| t.value);
+    let source_name = name.as_ref().map_or("", |n| n.value.as_str());
+    let mut tables: Vec<SourceTable> = Vec::new();
+    let items = fields.require(reader, "tables").and_then(|n| reader.list("tables", n)).unwrap_or_default();
+    for item in items {
+        let Some(table) = table(reader, item, source_name) else { continue };
+        match tables.iter().find(|t| t.name.value == table.name.value) {
+            Some(first) => reader.duplicate_name("the table", &table.name, first.name.span),
+            None => tables.push(table),
+        }
+    }
+    if name.is_none() {
+        reader.incomplete = true;
+    }
+    let name = name?;
+    if location.is_none() {
+        reader.undecided.insert(format!("{}.", name.value));
+    }
+    Some(Source { name, description, location: location?, tables })
+}
+
+fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTable> {
+    let fields = reader.fields(node, "a table", &TABLE_KEYS)?;
+    fields.no_effect(reader, &["freshness", "tests"]);
+    vanished(reader, &fields);
+    if let Some(node) = fields.get("tests") {
+        reader.list("tests", node);
+    }
+    let name = fields.require(reader, "name").and_then(|n| reader.name("name", n));
+    let path = fields.require(reader, "path").and_then(|n| reader.filled("path", n));
+    let format = fields.get("format").and_then(|n| reader.word("format", n, &FORMATS));
+    let columns = fields.get("columns").map(|n| columns(reader, n)).unwrap_or_default();
+    let mut column = |key: &str| fields.get(key).and_then(|n| reader.filled(key, n));
+    let (time, row_id, version) = (column("time"), column("row_id"), column("version"));
+    let dedupe = fields.get("dedupe").and_then(|n| dedupe(reader, n, fields.get("time").is_some()));
+    if let (Some(span), None) = (fields.key_span("version"), fields.get("row_id")) {
+        reader.findings.push(
+            Diagnostic::error(Code::MissingKey, span, "`version` needs the key `row_id`")
+                .with_label("versions of which record?")
+                .with_help("add `row_id:`, the column that names a record"),
+        );
+    }
+    if name.is_none() {
+        reader.incomplete = true;
+    }
+    let name = name?;
+    if path.is_none() {
+        reader.undecided.insert(format!("{source}.{}", name.value));
+    }
+    let table_path = path?;
+    Some(SourceTable {
+        name,
+        format: format.unwrap_or_else(|| format_of(&table_path.value)),
+        path: table_path,
+        time,
+        row_id,
+        version,
+        dedupe,
+        append_only: fields.get("append_only").and_then(|n| reader.boolean("append_only", n)).unwrap_or(false),
+        enabled: fields.get("enabled").and_then(|n| reader.boolean("enabled", n)).unwrap_or(true),
+        select: fields.get("select").map(|n| select(reader, n)).unwrap_or_default(),
+        columns,
+    })
+}
+
+fn vanished(reader: &mut Reader<'_>, fields: &Fields<'_>) {
+    let words = [("error", Vanished::Error), ("keep", Vanished::Other), ("forget", Vanished::Other)];
+    let Some(node) = fields.get("vanished") else { return };
+    if reader.word("vanished", node, &words) == Some(Vanished::Other) {
+        let shown = reader.shown(node.span);
+        reader.unavailable(node.span, &format!("`vanished: {shown}`"));
+    }
+}
+
+/// The format that a path's ending shows, else Parquet.
+fn format_of(path: &str) -> Format {
+    let ending = path.trim_end_matches(".gz").rsplit('.').next().unwrap_or("");
+    match ending.to_ascii_lowercase().as_str() {
+        "csv" => Format::Csv,
+        "ndjson" | "jsonl" | "json" => Format::Ndjson,
+        _ => Format::Parquet,
+    }
+}
+
+fn dedupe(reader: &mut Reader<'_>, node: &Node, has_time: bool) -> Option<Dedupe> {
+    let fields = reader.fields(node, "dedupe", &["by", "within"])?;
+    let by = fields.require(reader, "by").and_then(|n| reader.filled("by", n));
+    let within = fields.get("within").and_then(|n| reader.duration("within", n));
+    if let (Some(span), false) = (fields.key_span("within"), has_time) {
+        reader.findings.push(
+            Diagnostic::error(Code::WindowWithoutTime, span, "`within` needs the table's `time`")
+                .with_label("counts from the time of a row")
+                .with_help("add `time:` to the table, or remove `within`"),
+        );
+    }
+    Some(Dedupe { by: by?, within })
+}
+
+fn select(reader: &mut Reader<'_>, node: &Node) -> TableSelect {
+    let Some(fields) = reader.fields(node, "select", &SELECT_KEYS) else { return TableSelect::default() };
+    if let (Some(exclude), Some(include)) = (fields.key_span("exclude"), fields.key_span("include")) {
+        reader.conflict(exclude, "exclude", include, "include", "columns outside `include` are left out anyway");
+    }
+    TableSelect {
+        filter: fields.get("where").and_then(|n| reader.sql("where", n)),
+        include: fields.get("include").map(|n| column_names(reader, "include", n)),
+        exclude: fields.get("exclude").map(|n| column_names(reader, "exclude", n)).unwrap_or_default(),
+    }
+}
+
+fn column_names(reader: &mut Reader<'_>, key: &str, node: &Node) -> Vec<Spanned<String>> {
+    let names = reader.text_list(key, node);
+    for (i, name) in names.iter().enumerate() {
+        if let Some(first) = names[..i].iter().find(|n| n.value == name.value) {
+            reader.duplicate_name("the column", name, first.span);
+        }
+    }
+    names
+}
+
+fn columns(reader: &mut Reader<'_>, node: &Node) -> Vec<Column> {
+    let mut columns = Vec::new();
+    for entry in reader.entries(node, "columns").unwrap_or_default() {
+        let name = entry.key.clone();
+        let bare = Column { name, data_type: None, label: None, description: None };
+        if matches!(entry.value.kind, NodeKind::Null) {
+            columns.push(bare);
+            continue;
+        }
+        let Some(fields) = reader.fields(&entry.value, "a column", &COLUMN_KEYS) else { continue };
+        fields.no_effect(reader, &["tests"]);
+        columns.push(Column {
+            data_type: fields.get("type").and_then(|n| reader.filled("type", n)),
+            label: fields.get("label").and_then(|n| reader.filled("label", n)),
+            description: fields.get("description").and_then(|n| reader.text("description", n)).map(|t| t.value),
+            ..bare
+        });
+    }
+    columns
+}

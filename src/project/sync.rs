@@ -1,0 +1,93 @@
+//! `kind: sync`.
+
+use super::reader::{Fields, Reader};
+use super::yaml::{Node, NodeKind};
+use crate::diagnostic::{Code, Diagnostic, Spanned};
+use crate::model::{SyncMode, SyncModel};
+
+/// Keys besides those of every model.
+pub(super) const KEYS: [&str; 11] =
+    ["from", "to", "mode", "key", "columns", "max_delete", "purpose", "channel", "batch", "retry", "fail_above"];
+const MODES: [(&str, SyncMode); 6] = [
+    ("upsert", SyncMode::Upsert),
+    ("insert", SyncMode::Insert),
+    ("update", SyncMode::Update),
+    ("append", SyncMode::Append),
+    ("mirror", SyncMode::Mirror),
+    ("replace", SyncMode::Replace),
+];
+const MAX_DELETE_PERCENT: f64 = 10.0;
+
+/// Reads a sync's own keys.
+pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, enabled: bool) -> Option<SyncModel> {
+    fields.unavailable(reader, &["purpose", "channel"]);
+    fields.no_effect(reader, &["batch", "retry", "fail_above"]);
+    if let Some(node) = fields.get("batch") {
+        reader.fields(node, "batch", &["rows", "per_second", "concurrency"]);
+    }
+    if let Some(retry) = fields.get("retry").and_then(|n| reader.fields(n, "retry", &["for"])) {
+        retry.get("for").and_then(|n| reader.duration("for", n));
+    }
+    fields.get("fail_above").and_then(|n| percent(reader, "fail_above", n));
+    let from = fields.require(reader, "from").and_then(|n| reader.filled("from", n));
+    let to = fields.require(reader, "to").and_then(|n| reader.filled("to", n));
+    let mode = fields.require(reader, "mode").and_then(|n| reader.word("mode", n, &MODES));
+    let key = fields.require(reader, "key").and_then(|n| reader.filled("key", n));
+    let columns = fields.require(reader, "columns").and_then(|n| columns(reader, n));
+    let max_delete = fields.get("max_delete").map_or(Some(MAX_DELETE_PERCENT), |n| percent(reader, "max_delete", n));
+    Some(SyncModel {
+        from: from?,
+        to: to?,
+        mode: mode?,
+        key: key?,
+        columns: columns?,
+        enabled,
+        max_delete_percent: max_delete?,
+    })
+}
+
+fn columns(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<(Spanned<String>, Spanned<String>)>> {
+    if matches!(&node.kind, NodeKind::List(_) | NodeKind::Text { .. }) {
+        reader.findings.push(
+            Diagnostic::error(Code::SyncColumns, node.span, "`columns` must name each column and its expression")
+                .with_label("expected a mapping")
+                .with_help("write `columns: {email: email, name: first_name}`"),
+        );
+        return None;
+    }
+    let entries = reader.entries(node, "columns")?;
+    if entries.is_empty() {
+        reader.empty(node.span, "columns");
+    }
+    let mut columns = Vec::new();
+    for entry in entries {
+        if entry.key.value.trim().is_empty() {
+            reader.empty(entry.key.span, "columns");
+        }
+        let Some(sql) = reader.sql(&entry.key.value, &entry.value) else { continue };
+        if sql.value.trim() == "*" || sql.value.trim().ends_with(".*") {
+            reader.findings.push(
+                Diagnostic::error(Code::SyncColumns, sql.span, "a sync sends no `*`")
+                    .with_label("would send whatever is added later")
+                    .with_help("list each column with its expression"),
+            );
+        }
+        columns.push((entry.key.clone(), sql));
+    }
+    Some(columns)
+}
+
+/// `10%`
+fn percent(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<f64> {
+    let text = reader.scalar(key, node)?;
+    let number = text.value.trim().strip_suffix('%').and_then(|t| t.trim().parse::<f64>().ok());
+    let number = number.filter(|n| (0.0..=100.0).contains(n));
+    if number.is_none() {
+        reader.findings.push(
+            Diagnostic::error(Code::OutOfRange, text.span, format!("`{key}` must be a share in percent"))
+                .with_label("expected 0% to 100%")
+                .with_help(format!("write it like `{key}: 10%`")),
+        );
+    }
+    number
+}

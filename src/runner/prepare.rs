@@ -1,0 +1,173 @@
+//! From a folder to bound models, with all findings.
+
+use crate::diagnostic::{Code, Diagnostic, Severity, SourceMap};
+use crate::engine::{Engine, Resources};
+use crate::error::{Error, ErrorKind};
+use crate::graph::{Graph, Selection, direct};
+use crate::model::Project;
+use crate::project::{LoadOptions, Loaded, load, nearest};
+use crate::warehouse::Environment;
+use chrono::{DateTime, Utc};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What the user asked for, whatever the command.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Folder of the project.
+    pub root: PathBuf,
+    /// Target of `kinfold.yaml`.
+    pub target: Option<String>,
+    /// Logical time that overrides the project's.
+    pub as_of: Option<DateTime<Utc>>,
+    /// Variables that override the project's.
+    pub vars: BTreeMap<String, String>,
+    /// Selectors; none is everything.
+    pub select: Vec<String>,
+    /// Threads and memory.
+    pub resources: Resources,
+    /// Environment variables.
+    pub environment: Environment,
+    /// Start of the command.
+    pub now: DateTime<Utc>,
+}
+
+/// Why a command stopped.
+#[derive(Debug)]
+pub enum Failure {
+    /// Mistakes of the author, with the files to show them in.
+    Findings(Vec<Diagnostic>, Box<SourceMap>),
+    /// A failure of the world.
+    Error(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// A project whose models are bound.
+pub struct Prepared {
+    /// The project.
+    pub project: Arc<Project>,
+    /// Its graph.
+    pub graph: Graph,
+    /// Models in dependency order.
+    pub order: Vec<String>,
+    /// Models that the user selected.
+    pub selected: BTreeSet<String>,
+    /// Bound models.
+    pub engine: Engine,
+    /// Logical time.
+    pub as_of: DateTime<Utc>,
+    /// Warnings.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Loads and binds what the selection needs.
+///
+/// # Errors
+/// Findings when something is wrong in the author's files; an error when storage fails.
+pub async fn prepare(options: &Options) -> Result<Prepared, Failure> {
+    let (project, map, warnings) = loaded(options)?;
+    prepare_for(options, project, map, warnings).await
+}
+
+/// Loads without binding.
+pub(super) fn loaded(options: &Options) -> Result<(Arc<Project>, SourceMap, Vec<Diagnostic>), Failure> {
+    let load_options = LoadOptions { target: options.target.clone(), vars: options.vars.clone(), ..LoadOptions::default() };
+    let environment = |name: &str| options.environment.get(name).cloned();
+    let Loaded { project, sources, diagnostics } = load(&options.root, &load_options, &environment);
+    match project {
+        Some(project) => Ok((Arc::new(project), sources, diagnostics)),
+        None => Err(Failure::Findings(diagnostics, Box::new(sources))),
+    }
+}
+
+/// Binds a loaded project.
+///
+/// # Errors
+/// As [`prepare`].
+pub async fn prepare_for(
+    options: &Options,
+    project: Arc<Project>,
+    map: SourceMap,
+    mut findings: Vec<Diagnostic>,
+) -> Result<Prepared, Failure> {
+    let as_of = options.as_of.or(project.settings.as_of).unwrap_or(options.now);
+    let mut engine = Engine::open(
+        Arc::clone(&project),
+        map,
+        &options.root,
+        options.environment.clone(),
+        as_of.timestamp_micros(),
+        options.resources,
+    )?;
+    let graph = graph(&project, &engine, &mut findings);
+    let order = match graph.order() {
+        Ok(order) => order,
+        Err(cycles) => {
+            findings.extend(cycles.iter().map(|c| cycle(&project, c)));
+            Vec::new()
+        }
+    };
+    stop_on_errors(&findings, &engine)?;
+    let selection = Selection::parse(&options.select, &graph, &project).map_err(|errors| selection_error(&errors))?;
+    let mut needed = BTreeSet::new();
+    for name in &selection.models {
+        needed.extend(graph.upstream(name));
+    }
+    let order: Vec<String> = order.into_iter().filter(|n| needed.contains(n)).collect();
+    let tables = graph.tables_of(&needed);
+    findings.extend(engine.bind(&tables, &order, graph.needs()).await?);
+    stop_on_errors(&findings, &engine)?;
+    Ok(Prepared { project, graph, order, selected: selection.models, engine, as_of, warnings: findings })
+}
+
+fn stop_on_errors(findings: &[Diagnostic], engine: &Engine) -> Result<(), Failure> {
+    if findings.iter().any(|f| f.severity == Severity::Error) {
+        return Err(Failure::Findings(findings.to_vec(), Box::new(engine.source_map().clone())));
+    }
+    Ok(())
+}
+
+fn graph(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> Graph {
+    let mut needs = BTreeMap::new();
+    for (name, model) in &project.models {
+        let sql = match engine.sql_references(model) {
+            Ok(sql) => sql,
+            Err(finding) => {
+                findings.push(*finding);
+                BTreeSet::new()
+            }
+        };
+        needs.insert(name.clone(), direct(project, model, sql));
+    }
+    Graph::new(needs)
+}
+
+fn cycle(project: &Project, path: &[String]) -> Diagnostic {
+    let message = format!("models need each other: {}", path.join(" -> "));
+    let place = path.first().and_then(|n| project.models.get(n)).map(|m| m.name.span);
+    let finding = match place {
+        Some(span) => Diagnostic::error(Code::Cycle, span, message).with_label("the path comes back here"),
+        None => Diagnostic::placeless(Code::Cycle, message),
+    };
+    finding.with_help("break the circle: let one of them read a source table or a further model instead")
+}
+
+fn selection_error(errors: &[crate::graph::SelectorError]) -> Failure {
+    let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let error = Error::new(ErrorKind::Usage, messages.join("; "));
+    let help = errors.iter().find_map(|e| {
+        let core = e.selector.trim_matches('+');
+        nearest(core, e.known.iter().map(String::as_str)).map(|n| format!("did you mean `{n}`?"))
+    });
+    let help = help.or_else(|| errors.first().map(|e| format!("there are: {}", e.known.join(", "))));
+    Failure::Error(match help {
+        Some(help) => error.with_help(help),
+        None => error,
+    })
+}

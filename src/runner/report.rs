@@ -1,0 +1,97 @@
+//! What a run leaves for people and machines: the summary and `target/run.json`.
+
+use crate::engine::Facts;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// One built model.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeReport {
+    /// The model.
+    pub model: String,
+    /// Rows of its main table.
+    pub rows: u64,
+    /// Rows of its main table before the run; `None` when it is new.
+    pub rows_before: Option<u64>,
+    /// Duration of building it, in seconds.
+    pub seconds: f64,
+    /// What it made, by kind.
+    pub facts: Facts,
+}
+
+/// One sync.
+#[derive(Debug, Clone, Serialize)]
+pub struct SyncReport {
+    /// The sync model.
+    pub sync: String,
+    /// Where it went.
+    pub destination: String,
+    /// `success`, `partial` or `failure`.
+    pub result: String,
+    /// Rows of its model.
+    pub read: u64,
+    /// Rows sent, by what for.
+    pub inserted: u64,
+    /// Rows sent because they changed.
+    pub updated: u64,
+    /// Rows deleted at the destination.
+    pub deleted: u64,
+    /// Rows that the destination has already.
+    pub unchanged: u64,
+    /// Rows handed to the destination.
+    pub sent: u64,
+    /// Rows that it acknowledged.
+    pub acknowledged: u64,
+    /// Rows that it refused.
+    pub rejected: u64,
+    /// Rows held back by consent or policy.
+    pub withheld: u64,
+    /// Duration in seconds.
+    pub seconds: f64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// A whole run.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunReport {
+    /// Version of this format.
+    pub format: u32,
+    /// Number of the run.
+    pub run: u64,
+    /// Project name.
+    pub project: String,
+    /// Warehouse location.
+    pub warehouse: String,
+    /// Logical time.
+    pub as_of: DateTime<Utc>,
+    /// Start and end by the wall clock.
+    pub started_at: DateTime<Utc>,
+    /// End by the wall clock.
+    pub ended_at: DateTime<Utc>,
+    /// Files and bytes of the source tables that were read.
+    pub source_files: u64,
+    /// Bytes of the source tables that were read.
+    pub source_bytes: u64,
+    /// Built models in the order in which they were finished.
+    pub nodes: Vec<NodeReport>,
+    /// Syncs.
+    pub syncs: Vec<SyncReport>,
+    /// Duration by stage (`prepare`, `identity`, `profile`, `audience`, `sql`, `write`, `sync`), in seconds.
+    pub stages: BTreeMap<String, Stage>,
+}
+
+/// Duration of a stage.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Stage {
+    /// Seconds by the wall clock; stages that overlap count twice.
+    pub wall: f64,
+}
+
+impl RunReport {
+    /// Whether every sync succeeded.
+    pub fn is_success(&self) -> bool {
+        self.syncs.iter().all(|s| s.result == "success")
+    }
+}

@@ -1,0 +1,216 @@
+//! One run from begin to end.
+
+use super::history;
+use super::prepare::{Failure, Options, Prepared};
+use super::progress::Progress;
+use super::report::{RunReport, Stage};
+use super::stages;
+use super::syncs;
+use crate::diagnostic::Severity;
+use crate::engine::{Engine, RunContext, validate_text_tables};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Project;
+use crate::plan::Plan;
+use crate::warehouse::{Location, Run, RunRequest, Warehouse};
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How long a lease lasts without being renewed.
+const LEASE_SECONDS: u32 = 60;
+
+/// The warehouse that a project names.
+///
+/// # Errors
+/// `Usage` when the location cannot be understood.
+pub fn warehouse_of(project: &Project, options: &Options) -> Result<Arc<Warehouse>> {
+    let location = Location::parse(&project.settings.warehouse, &options.root)?;
+    Ok(Arc::new(Warehouse::open(&location, &options.environment)?.with_workers(options.resources.threads)))
+}
+
+/// Executes a prepared project.
+///
+/// # Errors
+/// Findings when data break what definitions promise; errors when storage or a query fails. Nothing is
+/// committed then.
+pub async fn run(prepared: Prepared, options: &Options, progress: &dyn Progress) -> Result<RunReport, Failure> {
+    let clock = Instant::now();
+    let warehouse = warehouse_of(&prepared.project, options)?;
+    let run = begin(&warehouse, options, progress).await?;
+    let keep_alive = run.keep_alive(now);
+    let outcome = tokio::select! {
+        outcome = build_and_commit(prepared, options, progress, &warehouse, run, clock) => outcome,
+        _ = tokio::signal::ctrl_c() => {
+            Err(Failure::Error(Error::new(ErrorKind::Interrupted, "stopped; nothing of this run was committed")))
+        }
+    };
+    drop(keep_alive);
+    outcome
+}
+
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+/// Takes the lease and tells of runs that were cut off before.
+pub(super) async fn begin(warehouse: &Arc<Warehouse>, options: &Options, progress: &dyn Progress) -> Result<Run> {
+    let holder = format!("process {} on {}", std::process::id(), host(options));
+    let run = warehouse.begin(RunRequest { holder, now: now(), lease_s: LEASE_SECONDS }).await?;
+    for recovered in run.recovered() {
+        progress.note(&recovered.message());
+    }
+    Ok(run)
+}
+
+fn host(options: &Options) -> String {
+    options.environment.get("HOSTNAME").cloned().unwrap_or_else(|| "this machine".to_owned())
+}
+
+async fn build_and_commit(
+    prepared: Prepared,
+    options: &Options,
+    progress: &dyn Progress,
+    warehouse: &Arc<Warehouse>,
+    run: Run,
+    clock: Instant,
+) -> Result<RunReport, Failure> {
+    let built = build(&prepared, progress, warehouse, &run).await;
+    let run = match built {
+        Ok(()) => run,
+        Err(failure) => {
+            let _ = run.release().await;
+            return Err(failure);
+        }
+    };
+    let Prepared { project, graph, order, selected, engine, as_of, .. } = prepared;
+    let engine = Arc::new(engine);
+    let plan = Plan::new(&project, &graph, &order, &selected);
+    let context = RunContext {
+        number: run.number(),
+        warehouse: Arc::clone(warehouse),
+        base: run.base().clone(),
+        selected: plan.built(),
+    };
+    progress.begun(run.number(), plan.built().len());
+    let number = run.number();
+    let mut report = RunReport {
+        format: 1,
+        run: number,
+        project: project.settings.name.clone(),
+        warehouse: project.settings.warehouse.clone(),
+        as_of,
+        started_at: options.now,
+        ended_at: options.now,
+        source_files: 0,
+        source_bytes: 0,
+        nodes: Vec::new(),
+        syncs: Vec::new(),
+        stages: BTreeMap::new(),
+    };
+    for table in graph.tables_of(&plan.built()) {
+        let (files, bytes) = engine.source_size(&table).unwrap_or((0, 0));
+        report.source_files += files as u64;
+        report.source_bytes += bytes;
+    }
+    report.stages.insert("prepare".to_owned(), Stage { wall: clock.elapsed().as_secs_f64() });
+    let run = Arc::new(run);
+    let done = stages::build(&engine, &plan, &run, &context, progress).await;
+    let run = Arc::into_inner(run)
+        .ok_or_else(|| Error::new(ErrorKind::Failed, "a table is still being written"))?;
+    let done = match done {
+        Ok(done) => done,
+        Err(error) => {
+            let _ = run.release().await;
+            return Err(Failure::Error(error));
+        }
+    };
+    commit(run, done, &engine, &context, &mut report).await?;
+    if plan.count(&crate::plan::Action::Sync) > 0 {
+        let started = Instant::now();
+        syncs::run(&engine, &project, &plan, warehouse, options, progress, &mut report).await?;
+        report.stages.insert("sync".to_owned(), Stage { wall: started.elapsed().as_secs_f64() });
+    }
+    report.ended_at = now();
+    Ok(report)
+}
+
+/// What can stop a run before it builds: time that goes back, and data that break their declarations.
+async fn build(prepared: &Prepared, progress: &dyn Progress, warehouse: &Warehouse, run: &Run) -> Result<(), Failure> {
+    not_back_in_time(prepared.as_of, warehouse, run).await?;
+    let tables = prepared.graph.tables_of(&prepared.selected);
+    let findings = validate_text_tables(&prepared.engine, &tables).await?;
+    if findings.iter().any(|f| f.severity == Severity::Error) {
+        return Err(Failure::Findings(findings, Box::new(prepared.engine.source_map().clone())));
+    }
+    if !findings.is_empty() {
+        let map = prepared.engine.source_map();
+        progress.note(crate::diagnostic::render_human(&findings, map, false).trim_end());
+    }
+    Ok(())
+}
+
+async fn not_back_in_time(as_of: DateTime<Utc>, warehouse: &Warehouse, run: &Run) -> Result<()> {
+    if run.base().run.is_none() {
+        return Ok(());
+    }
+    let records = warehouse.runs(20).await?;
+    let last = records.iter().find_map(|r| r.content.get("as_of")?.as_str()?.parse::<DateTime<Utc>>().ok());
+    match last {
+        Some(last) if as_of < last => Err(Error::new(
+            ErrorKind::Usage,
+            format!("as_of {} is before that of the last run, {}", as_of.to_rfc3339(), last.to_rfc3339()),
+        )
+        .with_help("logical time never moves back in a warehouse; use another one (`warehouse:` or a target) to look at the past")),
+        _ => Ok(()),
+    }
+}
+
+async fn commit(
+    run: Run,
+    done: stages::Done,
+    engine: &Engine,
+    context: &RunContext,
+    report: &mut RunReport,
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    let stages::Done { mut staged, mut appended, nodes } = done;
+    for node in &nodes {
+        let stage = report.stages.entry(history::kind(&node.facts).to_owned()).or_default();
+        stage.wall += node.seconds;
+    }
+    let written = async {
+        for output in [
+            history::runs(context.number, report.as_of, report.started_at, now(), nodes.len())?,
+            history::nodes(context.number, &nodes)?,
+        ] {
+            appended.entry(output.table.clone()).or_default().push(output);
+        }
+        staged.extend(stages::write_appended(&run, appended).await?);
+        let columns = history::columns(engine, &nodes)?;
+        staged.push(stages::write(&run, &columns).await?);
+        if let Some(overlap) = engine.overlap(context)? {
+            staged.push(stages::write(&run, &overlap).await?);
+        }
+        Ok::<_, Error>(staged)
+    };
+    let staged = match written.await {
+        Ok(staged) => staged,
+        Err(error) => {
+            let _ = run.release().await;
+            return Err(Failure::Error(error));
+        }
+    };
+    let content = json!({
+        "kind": "run",
+        "as_of": report.as_of,
+        "started_at": report.started_at,
+        "models": nodes.len(),
+        "nodes": &nodes,
+    });
+    run.commit(staged, content, now()).await?;
+    report.nodes = nodes;
+    report.stages.insert("write".to_owned(), Stage { wall: started.elapsed().as_secs_f64() });
+    Ok(())
+}

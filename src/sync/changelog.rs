@@ -1,0 +1,153 @@
+//! The log of one sync in the warehouse: what was planned and what was answered, batch by batch.
+//!
+//! Each object is a small Parquet file with rows of the state table, created by put-if-absent. Names sort in the order
+//! of events. A log that the committed state table contains is removed at the next start.
+
+use super::destination::BatchId;
+use super::life::{StateRow, SyncState, fold, to_batch};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::warehouse::{Created, State};
+use deltalake_core::arrow::array::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+const PLANNED: &str = "1-planned";
+const ANSWERED: &str = "2-answered";
+
+/// The log of one sync.
+#[derive(Debug, Clone)]
+pub(super) struct ChangeLog<'a> {
+    state: &'a State,
+    sync: &'a str,
+}
+
+/// What the state table and the log say together.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) rows: SyncState,
+    /// Batches that were planned and never answered, oldest first, with the rows they were planned with.
+    pub(super) unanswered: BTreeMap<BatchId, Vec<StateRow>>,
+    /// Nothing is known of the place.
+    pub(super) first: bool,
+}
+
+impl Known {
+    /// What this says about one place.
+    pub(super) fn at(mut self, place: &Arc<str>) -> Self {
+        self.first = !self.rows.values().any(|r| &r.place == place);
+        self.unanswered.retain(|_, rows| rows.iter().all(|r| &r.place == place));
+        self.rows = std::mem::take(&mut self.rows)
+            .into_iter()
+            .map(|(key, row)| if &row.place == place { (key, row) } else { (key, row.elsewhere(place)) })
+            .collect();
+        self
+    }
+}
+
+impl<'a> ChangeLog<'a> {
+    pub(super) fn new(state: &'a State, sync: &'a str) -> Self {
+        Self { state, sync }
+    }
+
+    fn folder(&self) -> String {
+        format!("_kinfold/sync/{}", self.sync)
+    }
+
+    fn name(&self, batch: &BatchId, step: &str) -> String {
+        format!("{}/{:020}-{:06}-{step}.parquet", self.folder(), batch.epoch, batch.number)
+    }
+
+    /// Folds the log over the rows of the committed state table.
+    ///
+    /// # Errors
+    /// `Data` when the table or the log is damaged; `Storage`.
+    pub(super) async fn read(&self, previous: &[RecordBatch]) -> Result<Known> {
+        let mut known = Known::default();
+        for batch in previous {
+            fold(&mut known.rows, batch)?;
+        }
+        let committed = known.rows.values().map(|r| r.epoch).max();
+        let mut answered = BTreeSet::new();
+        for name in self.state.names(&self.folder()).await? {
+            let Some((batch, step)) = self.parse(&name) else { continue };
+            if Some(batch.epoch) <= committed {
+                continue;
+            }
+            let mut rows = SyncState::new();
+            for part in self.load(&name).await? {
+                fold(&mut known.rows, &part)?;
+                fold(&mut rows, &part)?;
+            }
+            if step == ANSWERED {
+                answered.insert(batch);
+            } else {
+                known.unanswered.insert(batch, rows.into_values().collect());
+            }
+        }
+        known.unanswered.retain(|batch, _| !answered.contains(batch));
+        Ok(known)
+    }
+
+    fn parse(&self, name: &str) -> Option<(BatchId, &'static str)> {
+        let (epoch, rest) = name.strip_suffix(".parquet")?.split_once('-')?;
+        let (number, step) = rest.split_once('-')?;
+        let step = [PLANNED, ANSWERED].into_iter().find(|s| *s == step)?;
+        let batch = BatchId { sync: self.sync.to_owned(), epoch: epoch.parse().ok()?, number: number.parse().ok()? };
+        Some((batch, step))
+    }
+
+    async fn load(&self, name: &str) -> Result<Vec<RecordBatch>> {
+        let doing = || format!("the log `{name}` of sync `{}` cannot be read", self.sync);
+        let bytes = self.state.get(&format!("{}/{name}", self.folder())).await?;
+        let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::Storage, doing()))?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+            .and_then(ParquetRecordBatchReaderBuilder::build)
+            .or_fail(ErrorKind::Data, doing)?;
+        reader.collect::<std::result::Result<_, _>>().or_fail(ErrorKind::Data, doing)
+    }
+
+    /// Keeps what is about to be sent.
+    pub(super) async fn planned(&self, batch: &BatchId, rows: &[StateRow]) -> Result<()> {
+        self.append(batch, PLANNED, rows).await
+    }
+
+    /// Keeps what became of it.
+    pub(super) async fn answered(&self, batch: &BatchId, rows: &[StateRow]) -> Result<()> {
+        self.append(batch, ANSWERED, rows).await
+    }
+
+    async fn append(&self, batch: &BatchId, step: &str, rows: &[StateRow]) -> Result<()> {
+        let name = self.name(batch, step);
+        match self.state.create(&name, encode(&to_batch(rows.iter())?)?.into()).await? {
+            Created::Ours => Ok(()),
+            Created::Theirs(_) => Err(Error::new(ErrorKind::Failed, format!("sync `{}` ran twice in one run", self.sync))),
+        }
+    }
+
+    /// Removes logs that the committed state table contains. A failure leaves them for the next time.
+    pub(super) async fn tidy(&self, previous: &[RecordBatch]) {
+        let mut rows = SyncState::new();
+        for batch in previous {
+            if fold(&mut rows, batch).is_err() {
+                return;
+            }
+        }
+        let Some(committed) = rows.values().map(|r| r.epoch).max() else { return };
+        let Ok(names) = self.state.names(&self.folder()).await else { return };
+        for name in names {
+            let old = self.parse(&name).is_some_and(|(batch, _)| batch.epoch <= committed);
+            if old && self.state.remove(&format!("{}/{name}", self.folder())).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn encode(batch: &RecordBatch) -> Result<Vec<u8>> {
+    let doing = || "the log of a sync cannot be written".to_owned();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).or_fail(ErrorKind::Failed, doing)?;
+    writer.write(batch).or_fail(ErrorKind::Failed, doing)?;
+    writer.into_inner().or_fail(ErrorKind::Failed, doing)
+}

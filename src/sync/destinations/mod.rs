@@ -1,0 +1,3 @@
+//! The destinations that are built in, one file each.
+
+pub mod files;

@@ -1,0 +1,282 @@
+//! Decides what to send: what a destination is known to hold against the current rows. Pure.
+
+use super::hash::RowHash;
+use super::life::{Life, Operation, StateRow, SyncState};
+use crate::model::SyncMode;
+
+/// What of a difference is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// What the sync does with rows.
+    pub mode: SyncMode,
+    /// Send every current row, changed or not.
+    pub full: bool,
+}
+
+/// One row to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The key as text.
+    pub key: String,
+    /// What is done with the row.
+    pub operation: Operation,
+    /// Number of the change among those of its key, from 1.
+    pub number: i64,
+    /// How often it was sent, this time included.
+    pub attempt: i64,
+    /// Hash of the row; none for a delete.
+    pub hash: Option<RowHash>,
+    /// Its place among the current rows; none for a delete.
+    pub row: Option<usize>,
+}
+
+/// What to send and what that amounts to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// In the order of the current rows; then deletes by key.
+    pub changes: Vec<Change>,
+    /// Rows of the state that are settled without sending.
+    pub settled: Vec<StateRow>,
+    /// New rows to send.
+    pub inserted: u64,
+    /// Changed rows to send.
+    pub updated: u64,
+    /// Rows to delete.
+    pub deleted: u64,
+    /// Rows that the destination has as they are.
+    pub unchanged: u64,
+    /// Rows with a change that the mode does not send.
+    pub ignored: u64,
+    /// Rows that were rejected for good and have not changed since.
+    pub waiting: u64,
+    /// Rows that the destination holds or may hold.
+    pub there: u64,
+}
+
+/// Compares `current` (key and hash of each row, no key twice) with what is known.
+pub fn diff(known: &SyncState, current: &[(String, RowHash)], rules: Rules) -> Diff {
+    let mut result = Diff { there: known.values().filter(|s| s.may_be_there()).count() as u64, ..Diff::default() };
+    for (row, (key, hash)) in current.iter().enumerate() {
+        let step = present(known.get(key), *hash, rules);
+        result.take(key, Some((row, *hash)), known.get(key), step);
+    }
+    if matches!(rules.mode, SyncMode::Mirror | SyncMode::Replace) {
+        let keys: std::collections::BTreeSet<&str> = current.iter().map(|(k, _)| k.as_str()).collect();
+        for (key, row) in known.iter().filter(|(k, _)| !keys.contains(k.as_str())) {
+            let step = left(row);
+            result.take(key, None, Some(row), step);
+        }
+    }
+    result
+}
+
+/// What becomes of one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Nothing; the destination has it.
+    Keep,
+    /// Nothing, because the mode does not send it.
+    Ignore,
+    /// Nothing, because it was rejected for good.
+    Wait,
+    /// The rejected change is given up; the destination has what it should have.
+    Settle,
+    /// The last change is sent again under its number.
+    Again,
+    /// A new change.
+    New(Operation),
+    /// There was nothing and there is nothing.
+    Gone,
+}
+
+/// A key that is among the current rows.
+fn present(known: Option<&StateRow>, hash: RowHash, rules: Rules) -> Step {
+    let Some(known) = known else { return allowed(Operation::Insert, rules) };
+    let there = if known.row_hash.is_some() { Operation::Update } else { Operation::Insert };
+    let same_change = known.planned_hash == Some(hash) && known.operation != Operation::Delete;
+    match &known.life {
+        Life::Acknowledged if known.row_hash == Some(hash) && !rules.full => Step::Keep,
+        Life::Acknowledged => allowed(there, rules),
+        // Its fate is unknown: send it, whatever was acknowledged before.
+        Life::Sent if same_change => Step::Again,
+        Life::Sent => allowed(there, rules),
+        Life::Rejected { .. } if known.row_hash == Some(hash) && !rules.full => Step::Settle,
+        Life::Rejected { retryable, .. } if same_change && !rules.full => {
+            if *retryable { Step::Again } else { Step::Wait }
+        }
+        Life::Rejected { .. } => allowed(there, rules),
+    }
+}
+
+fn allowed(operation: Operation, rules: Rules) -> Step {
+    match (rules.mode, operation) {
+        (SyncMode::Insert, Operation::Update) => Step::Ignore,
+        (SyncMode::Update, Operation::Insert) => Step::New(Operation::Update),
+        _ => Step::New(operation),
+    }
+}
+
+/// A key that we sent and that is not among the current rows, where such rows are deleted.
+fn left(known: &StateRow) -> Step {
+    let deleting = known.operation == Operation::Delete;
+    match &known.life {
+        Life::Sent if deleting => Step::Again,
+        Life::Rejected { retryable, .. } if deleting && known.row_hash.is_some() => {
+            if *retryable { Step::Again } else { Step::Wait }
+        }
+        _ if known.may_be_there() => Step::New(Operation::Delete),
+        _ => Step::Gone,
+    }
+}
+
+impl Diff {
+    fn take(&mut self, key: &str, row: Option<(usize, RowHash)>, known: Option<&StateRow>, step: Step) {
+        let change = match step {
+            Step::Keep => {
+                self.unchanged += 1;
+                return;
+            }
+            Step::Ignore => {
+                self.ignored += 1;
+                return;
+            }
+            Step::Wait => {
+                self.waiting += 1;
+                return;
+            }
+            Step::Gone => return,
+            Step::Settle => {
+                self.unchanged += 1;
+                self.settled.extend(known.map(settled));
+                return;
+            }
+            Step::Again => (known.map_or(Operation::Insert, |k| k.operation), known.map_or(1, |k| k.change_number), true),
+            Step::New(operation) => (operation, known.map_or(1, |k| k.change_number + 1), false),
+        };
+        let (operation, number, again) = change;
+        match operation {
+            Operation::Insert => self.inserted += 1,
+            Operation::Update => self.updated += 1,
+            Operation::Delete => self.deleted += 1,
+        }
+        let attempt = if again { known.map_or(1, |k| k.attempt + 1) } else { 1 };
+        let (row, hash) = row.unzip();
+        self.changes.push(Change { key: key.to_owned(), operation, number, attempt, hash, row });
+    }
+}
+
+/// The state of a row whose rejected change is no longer wanted.
+fn settled(known: &StateRow) -> StateRow {
+    StateRow { life: Life::Acknowledged, planned_hash: known.row_hash, operation: Operation::Update, ..known.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(n: u8) -> RowHash {
+        RowHash::from_hex(&format!("{n:02x}").repeat(16)).unwrap()
+    }
+
+    fn state(key: &str, acknowledged: Option<u8>, planned: Option<u8>, operation: Operation, life: Life) -> StateRow {
+        StateRow {
+            key: key.to_owned(),
+            row_hash: acknowledged.map(hash),
+            planned_hash: planned.map(hash),
+            operation,
+            life,
+            change_number: 4,
+            attempt: 1,
+            acknowledged_at: None,
+            epoch: 1,
+            place: "p".into(),
+        }
+    }
+
+    fn one(known: Option<StateRow>, current: Option<u8>, mode: SyncMode) -> Diff {
+        let known = known.into_iter().map(|s| (s.key.clone(), s)).collect();
+        let current: Vec<_> = current.into_iter().map(|n| ("k".to_owned(), hash(n))).collect();
+        diff(&known, &current, Rules { mode, full: false })
+    }
+
+    fn sent(diff: &Diff) -> Option<(Operation, i64, i64)> {
+        diff.changes.first().map(|c| (c.operation, c.number, c.attempt))
+    }
+
+    fn rejected(retryable: bool) -> Life {
+        Life::Rejected { reason: "no".into(), retryable }
+    }
+
+    #[test]
+    fn current_rows() {
+        use Operation::{Delete, Insert, Update};
+        let k = |a, p, o, l| Some(state("k", a, p, o, l));
+        let cases = [
+            (None, Some((Insert, 1, 1))),
+            (k(Some(1), Some(1), Insert, Life::Acknowledged), None),
+            (k(Some(2), Some(2), Insert, Life::Acknowledged), Some((Update, 5, 1))),
+            // It was deleted and comes back.
+            (k(None, None, Delete, Life::Acknowledged), Some((Insert, 5, 1))),
+            // Unknown fate: the same change again, or a new one even if the old content was acknowledged.
+            (k(None, Some(1), Insert, Life::Sent), Some((Insert, 4, 2))),
+            (k(Some(1), Some(2), Update, Life::Sent), Some((Update, 5, 1))),
+            (k(Some(1), None, Delete, Life::Sent), Some((Update, 5, 1))),
+            // Rejected: again if it can help, not if it cannot, anew if the row changed.
+            (k(None, Some(1), Insert, rejected(true)), Some((Insert, 4, 2))),
+            (k(None, Some(1), Insert, rejected(false)), None),
+            (k(None, Some(2), Insert, rejected(false)), Some((Insert, 5, 1))),
+            (k(Some(1), Some(2), Update, rejected(true)), None),
+        ];
+        for (known, expected) in cases {
+            assert_eq!(sent(&one(known.clone(), Some(1), SyncMode::Upsert)), expected, "{known:?}");
+        }
+    }
+
+    #[test]
+    fn a_b_a_is_three_changes() {
+        let mut known = SyncState::new();
+        let mut numbers = Vec::new();
+        for n in [1, 2, 1] {
+            let found = diff(&known, &[("k".to_owned(), hash(n))], Rules { mode: SyncMode::Upsert, full: false });
+            let change = &found.changes[0];
+            numbers.push(change.number);
+            let row = StateRow {
+                change_number: change.number,
+                ..state("k", Some(n), Some(n), change.operation, Life::Acknowledged)
+            };
+            known.insert("k".to_owned(), row);
+        }
+        assert_eq!(numbers, [1, 2, 3]);
+    }
+
+    #[test]
+    fn rows_that_left_are_deleted_only_where_we_sent_them_and_the_mode_deletes() {
+        use Operation::{Delete, Insert, Update};
+        let k = |a, p, o, l| Some(state("k", a, p, o, l));
+        let cases = [
+            (k(Some(1), Some(1), Insert, Life::Acknowledged), Some((Delete, 5, 1))),
+            (k(None, Some(1), Insert, Life::Sent), Some((Delete, 5, 1))),
+            (k(Some(1), None, Delete, Life::Sent), Some((Delete, 4, 2))),
+            (k(None, None, Delete, Life::Acknowledged), None),
+            (k(None, Some(1), Insert, rejected(true)), None),
+            (k(Some(1), Some(2), Update, rejected(false)), Some((Delete, 5, 1))),
+            (k(Some(1), None, Delete, rejected(true)), Some((Delete, 4, 2))),
+            (k(Some(1), None, Delete, rejected(false)), None),
+        ];
+        for (known, expected) in cases {
+            assert_eq!(sent(&one(known.clone(), None, SyncMode::Mirror)), expected, "{known:?}");
+            assert_eq!(sent(&one(known, None, SyncMode::Upsert)), None);
+        }
+    }
+
+    #[test]
+    fn modes_send_what_they_say() {
+        let there = || Some(state("k", Some(2), Some(2), Operation::Insert, Life::Acknowledged));
+        assert_eq!(one(there(), Some(1), SyncMode::Insert).ignored, 1);
+        assert_eq!(sent(&one(None, Some(1), SyncMode::Insert)), Some((Operation::Insert, 1, 1)));
+        assert_eq!(sent(&one(None, Some(1), SyncMode::Update)), Some((Operation::Update, 1, 1)));
+        assert_eq!(sent(&one(there(), Some(1), SyncMode::Append)), Some((Operation::Update, 5, 1)));
+        let settled = one(Some(state("k", Some(1), Some(2), Operation::Update, rejected(true))), Some(1), SyncMode::Upsert);
+        assert_eq!((settled.unchanged, settled.settled.len()), (1, 1));
+    }
+}

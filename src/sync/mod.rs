@@ -1,0 +1,44 @@
+//! Sends rows to destinations: of those selected, what changed since the destination acknowledged it.
+//!
+//! The pure part ([`diff`], [`life`]) compares what a destination is known to hold with the current rows
+//! and decides a list of changes. The acting part ([`run_sync`]) sends them batch by batch:
+//!
+//! 1. The changes of the batch are written to the log, with their numbers: *planned*.
+//! 2. The destination gets the batch and answers for every row.
+//! 3. The answers are written to the log, before the next batch begins: *acknowledged* or *rejected*.
+//!
+//! The log is `_kinfold/sync/<sync>/<epoch>-<n>-{1-planned,2-answered}.parquet` in the warehouse, each created by
+//! put-if-absent; its rows are rows of the state table, and a later row of a key replaces an earlier one. The
+//! next run folds the log into the state table before it compares, so that a kill at any point sends at most
+//! one batch again, with the same idempotency keys; not even that one where the destination can tell
+//! whether the batch arrived.
+//!
+//! # Rules
+//! - Change detection compares with what was acknowledged, never with what was merely computed or sent.
+//! - Every planned change of a key has the next number of that key: A, B, A is three changes. A change that
+//!   is sent again because its fate is unknown, or because it was rejected, keeps its number.
+//! - Only rows that we sent are deleted. More deletes than `max_delete_percent` of the rows there are refused
+//!   before anything is sent.
+//! - Nothing is dropped silently: every current row is counted as inserted, updated, unchanged, ignored (the
+//!   mode does not send such a change) or waiting (rejected for good).
+//!
+//! # Not here
+//! Halving of failed batches, rate limits and retries in time, consent, several batches at once.
+
+mod batch;
+mod changelog;
+mod destination;
+pub mod destinations;
+mod diff;
+mod hash;
+mod life;
+mod run;
+
+#[cfg(test)]
+mod tests;
+
+pub use destination::{Batch, BatchId, Capabilities, Delivery, Destination, RowOutcome};
+pub use diff::{Change, Diff, Rules, diff};
+pub use hash::RowHash;
+pub use life::{Life, Operation, StateRow, state_schema};
+pub use run::{SyncCounts, SyncOutcome, SyncRequest, preview_sync, run_sync};

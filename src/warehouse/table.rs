@@ -1,0 +1,196 @@
+//! What a Delta table holds at one version.
+//!
+//! The log is read by `deltalake-core`, so that checkpoints and commits of other writers are understood.
+//! A table that uses what plain Parquet files cannot say (deletion vectors, partition columns, column
+//! mapping, files elsewhere) is refused rather than read wrongly.
+
+use super::store::State;
+use super::types::cast;
+use crate::error::{Context, Error, ErrorKind, Result};
+use chrono::{DateTime, Utc};
+use deltalake_core::arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use deltalake_core::arrow::datatypes::SchemaRef;
+use deltalake_core::kernel::EagerSnapshot;
+use deltalake_core::logstore::{LogStore, StorageConfig, default_logstore};
+use deltalake_core::{DeltaTable, DeltaTableError, checkpoints};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use url::Url;
+
+/// A table at one version.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Dotted name.
+    pub name: String,
+    /// Delta version.
+    pub version: u64,
+    /// Columns, all as stored.
+    pub schema: SchemaRef,
+    /// Its data files, in the order of their names. Files written before a column was added lack it.
+    pub files: Vec<DataFile>,
+    pub(super) meta: Meta,
+}
+
+/// One data file of a table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DataFile {
+    /// Name relative to the table's folder.
+    pub name: String,
+    /// Path from the store's root.
+    pub path: Path,
+    /// Size in bytes.
+    pub size: u64,
+    /// Number of rows, if the writer said.
+    pub rows: Option<u64>,
+    /// When it was written.
+    pub modified: DateTime<Utc>,
+}
+
+/// What a later commit must keep or respect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) id: String,
+    pub(super) created_ms: Option<i64>,
+    pub(super) configuration: BTreeMap<String, String>,
+    pub(super) reader: i32,
+    pub(super) writer: i32,
+}
+
+impl Table {
+    /// Number of rows, if every file says its own.
+    pub fn rows(&self) -> Option<u64> {
+        self.files.iter().map(|f| f.rows).sum()
+    }
+
+    /// Opens the Delta table in `folder` of `store` (at its root), whoever wrote it. `url` is that of the
+    /// folder; without a `version`, the newest.
+    ///
+    /// # Errors
+    /// `Data` when there is no table, or one that uses features that cannot be read; `Storage`.
+    pub async fn open(
+        store: &Arc<dyn ObjectStore>,
+        folder: &Path,
+        url: &Url,
+        name: &str,
+        version: Option<u64>,
+    ) -> Result<Self> {
+        let log = log_store(store, folder, url);
+        let snapshot = EagerSnapshot::try_new(log.as_ref(), version).await.map_err(|e| unreadable(name, version, e))?;
+        let meta = Meta {
+            id: snapshot.metadata().id().to_owned(),
+            created_ms: snapshot.metadata().created_time(),
+            configuration: snapshot.metadata().configuration().iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            reader: snapshot.protocol().min_reader_version(),
+            writer: snapshot.protocol().min_writer_version(),
+        };
+        refuse_features(name, &meta, snapshot.metadata().partition_columns())?;
+        let mut files = Vec::new();
+        for view in snapshot.try_log_data().map_err(|e| unreadable(name, version, e))?.iter() {
+            if view.deletion_vector_descriptor().is_some() {
+                return Err(feature(name, "deletion vectors"));
+            }
+            let relative = view.path().into_owned();
+            if relative.contains("://") || relative.starts_with('/') {
+                return Err(feature(name, "files outside its folder"));
+            }
+            files.push(DataFile {
+                path: folder.parts().chain(Path::from(relative.as_str()).parts()).collect(),
+                size: u64::try_from(view.size()).unwrap_or_default(),
+                rows: view.num_records().map(|n| n as u64),
+                modified: DateTime::from_timestamp_millis(view.modification_time()).unwrap_or_default(),
+                name: relative,
+            });
+        }
+        files.sort_unstable();
+        let schema = snapshot.arrow_schema();
+        Ok(Self { name: name.to_owned(), version: snapshot.version(), schema, files, meta })
+    }
+
+    /// Reads all rows. For small tables: everything is in memory at once.
+    ///
+    /// # Errors
+    /// `Data` when a file is damaged or does not fit the schema; `Storage`.
+    pub async fn read(&self, store: &Arc<dyn ObjectStore>) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        for file in &self.files {
+            let doing = || format!("file `{}` of table `{}` cannot be read", file.name, self.name);
+            let found = store.get(&file.path).await.or_fail(ErrorKind::Storage, doing)?;
+            let bytes = found.bytes().await.or_fail(ErrorKind::Storage, doing)?;
+            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+                .and_then(ParquetRecordBatchReaderBuilder::build)
+                .or_fail(ErrorKind::Data, doing)?;
+            for batch in reader {
+                let batch = batch.or_fail(ErrorKind::Data, doing)?;
+                batches.push(fit(&batch, &self.schema)?);
+            }
+        }
+        Ok(batches)
+    }
+}
+
+/// The number of the run that last wrote a table through us, as its log says.
+pub(super) async fn last_run(state: &State, folder: &Path, url: &Url, name: &str, version: u64) -> Result<Option<u64>> {
+    let log = log_store(state.store(), folder, url);
+    let snapshot =
+        EagerSnapshot::try_new(log.as_ref(), Some(version)).await.map_err(|e| unreadable(name, Some(version), e))?;
+    let run = snapshot
+        .transaction_version(log.as_ref(), super::log::APPLICATION)
+        .await
+        .map_err(|e| unreadable(name, Some(version), e))?;
+    Ok(run.and_then(|r| u64::try_from(r).ok()))
+}
+
+/// Writes a checkpoint of `version`, so that readers need not replay the log from its start.
+pub(super) async fn checkpoint(state: &State, folder: &Path, url: &Url, version: u64) -> Result<(), DeltaTableError> {
+    let mut table = DeltaTable::new(log_store(state.store(), folder, url));
+    table.load_version(version).await?;
+    checkpoints::create_checkpoint(&table, None).await
+}
+
+fn log_store(store: &Arc<dyn ObjectStore>, folder: &Path, url: &Url) -> Arc<dyn LogStore> {
+    let prefixed = Arc::new(PrefixStore::new(Arc::clone(store), folder.clone()));
+    default_logstore(prefixed, Arc::clone(store), url, &StorageConfig::default())
+}
+
+fn refuse_features(name: &str, meta: &Meta, partition_columns: &[String]) -> Result<()> {
+    if !partition_columns.is_empty() {
+        return Err(feature(name, "partition columns"));
+    }
+    if meta.configuration.get("delta.columnMapping.mode").is_some_and(|mode| mode != "none") {
+        return Err(feature(name, "column mapping"));
+    }
+    Ok(())
+}
+
+fn feature(name: &str, what: &str) -> Error {
+    Error::new(ErrorKind::Data, format!("table `{name}` uses {what}, which cannot be read"))
+        .with_help("copy it to a plain Delta table, and read that")
+}
+
+fn unreadable(name: &str, version: Option<u64>, e: DeltaTableError) -> Error {
+    let at = version.map(|v| format!(" at version {v}")).unwrap_or_default();
+    let kind = match e {
+        DeltaTableError::NotATable(_) | DeltaTableError::InvalidVersion(_) => ErrorKind::Data,
+        _ => ErrorKind::Storage,
+    };
+    Error::new(kind, format!("table `{name}` cannot be read{at}")).caused_by(e)
+}
+
+/// Brings a batch to `schema` by column name; columns that the file lacks are NULL.
+fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+            Some(column) => cast(column, field.data_type(), field.name()),
+            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+        })
+        .collect::<Result<Vec<ArrayRef>>>()?;
+    RecordBatch::try_new(Arc::clone(schema), columns)
+        .or_fail(ErrorKind::Data, || "a data file does not fit its table".to_owned())
+}

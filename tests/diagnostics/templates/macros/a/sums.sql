@@ -1,0 +1,3 @@
+{% macro total(c) -%}
+  sum({{ c }}) + {{ nothing }}
+{%- endmacro %}

@@ -1,0 +1,2 @@
+select *
+from {{ reff('web', 'tracks') }}

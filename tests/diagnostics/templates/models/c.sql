@@ -1,0 +1,2 @@
+-- uses a macro
+select {{ total('amount') }} from {{ source('web', 'tracks') }}
