@@ -81,7 +81,7 @@ impl Printer {
         let mut last = error.to_string();
         while let Some(inner) = cause {
             let text = inner.to_string();
-            let line = text.lines().next().unwrap_or_default().to_owned();
+            let line = text.clone();
             if !line.is_empty() && !last.contains(&line) {
                 self.say(&format!("  caused by: {line}"));
             }

@@ -13,7 +13,7 @@ use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when,
+    AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, ident, lit,
 };
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
@@ -218,9 +218,7 @@ impl<'a> Projection<'a> {
             let of_table = inputs.iter().find(|i| i.table == **name);
             expressions.push(match of_table {
                 // null is no: written out, so that every table's column is a plain boolean
-                Some(FoldInput { filter: Some(filter), .. }) => {
-                    when(filter.clone(), lit(true)).otherwise(lit(false))?
-                }
+                Some(FoldInput { filter: Some(filter), .. }) => filter.clone().is_true(),
                 Some(_) => lit(true),
                 None => lit(false),
             });

@@ -4,7 +4,7 @@ use super::fold::{self, FoldColumn, FoldInput};
 use super::functions::{PickFirst, Returns};
 use super::identity::BoundIdentity;
 use super::measures::{FoldScope, Reading, all_of, clock, column, take_apart, window};
-use super::wide::{Wide, null_of};
+use super::wide::{Wide, null_of, physical};
 use super::{EngineParts, Relation};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::error::{Context, ErrorKind, Result};
@@ -403,7 +403,7 @@ fn fold_column(name: String, function: Arc<AggregateUDF>, inputs: Vec<FoldInput>
 fn typed(state: &SessionState, expr: &Expr, fields: &[(String, DataType)]) -> datafusion::error::Result<DataType> {
     let schema = fold::schema_of(fields);
     let bound = DFSchema::try_from(schema.clone())?;
-    let physical = state.create_physical_expr(expr.clone(), &bound)?;
+    let physical = physical(state, expr.clone(), &bound)?;
     physical.data_type(&schema)
 }
 

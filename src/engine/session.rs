@@ -55,7 +55,8 @@ pub(super) fn open(
     options.execution.parquet.pushdown_filters = false;
     options.execution.collect_statistics = false;
     options.execution.time_zone = Some(project.settings.timezone.clone());
-    options.optimizer.prefer_existing_sort = false;
+    // unions of tables with and without a column differ in nullability between the logical and the physical plan
+    options.execution.skip_physical_aggregate_schema_check = true;
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(FairSpillPool::new(resources.memory_bytes)))
         .build_arc()

@@ -10,6 +10,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Expr;
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::physical_expr::PhysicalExpr;
 use std::sync::Arc;
 
@@ -113,10 +114,26 @@ impl Wide {
         }
         let schema = Arc::new(narrow.schema());
         let bound = DFSchema::try_from(schema.as_ref().clone()).or_fail(ErrorKind::Failed, doing)?;
-        let physical = state.create_physical_expr(expr.clone(), &bound).or_fail(ErrorKind::Failed, doing)?;
+        let physical = physical(state, expr.clone(), &bound).or_fail(ErrorKind::Failed, doing)?;
         let batch = narrow.batch(&schema)?;
         evaluate_slices(&physical, &batch, threads).or_fail(ErrorKind::Failed, doing)
     }
+}
+
+/// An expression ready to evaluate: coerced and simplified (some functions exist only in simplified form).
+pub(super) fn physical(
+    state: &SessionState,
+    expr: Expr,
+    schema: &DFSchema,
+) -> datafusion::error::Result<Arc<dyn PhysicalExpr>> {
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema.clone()))
+        .with_config_options(Arc::clone(state.config_options()))
+        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    let simple = simplifier.simplify(simplifier.coerce(expr, schema)?)?;
+    state.create_physical_expr(simple, schema)
 }
 
 fn evaluate_slices(

@@ -12,7 +12,7 @@ use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, Schem
 use futures::future::BoxFuture;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _};
+use object_store::ObjectStore;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -585,7 +585,7 @@ async fn random_life(seed: u64, mode: SyncMode, make: &dyn Fn(Option<Arc<AtomicI
     for step in 0..12 {
         rows = random.rows(&rows, mode != SyncMode::Upsert);
         if step == 11 || random.below(3) == 0 {
-            let o = house.run(make(None, false).as_ref(), mode, &rows).await; if seed == 2 && mode == SyncMode::Mirror { eprintln!("epoch {} clean {:?} row7 {:?}", house.epoch, o.counts, rows.get(&7)); }
+            house.run(make(None, false).as_ref(), mode, &rows).await;
             continue;
         }
         let left = Arc::new(AtomicI64::new(i64::try_from(random.below(9)).unwrap()));
@@ -596,7 +596,6 @@ async fn random_life(seed: u64, mode: SyncMode, make: &dyn Fn(Option<Arc<AtomicI
         let died = left.load(Ordering::SeqCst) <= 0;
         kills += usize::from(died);
         // A process that lived may still fail to commit its state.
-        if seed == 2 && mode == SyncMode::Mirror { eprintln!("epoch {} died {died} lands {lands} {:?} row7 {:?}", house.epoch, outcome.as_ref().map(|o| (o.counts, o.failure.is_some())), rows.get(&7)); }
         if let Ok(outcome) = outcome
             && !died
             && random.below(2) == 0
@@ -610,7 +609,7 @@ async fn random_life(seed: u64, mode: SyncMode, make: &dyn Fn(Option<Arc<AtomicI
 #[tokio::test]
 async fn files_hold_the_last_rows_and_each_change_once_whatever_was_killed() {
     let mut kills = 0;
-    for seed in 0..60 {
+    for seed in 0..12 {
         let format = [FileFormat::Parquet, FileFormat::Csv, FileFormat::Ndjson][usize::try_from(seed % 3).unwrap()];
         for mode in [SyncMode::Upsert, SyncMode::Mirror, SyncMode::Replace] {
             let files = Files::new(format);
@@ -627,13 +626,11 @@ async fn files_hold_the_last_rows_and_each_change_once_whatever_was_killed() {
             let (rows, killed) = random_life(seed, mode, &make).await;
             kills += killed;
             let found = files.read().await;
-            if found.table != rows { for n in State::new(Arc::clone(&files.store), Path::from("out")).names("list").await.unwrap() { let b = State::new(Arc::clone(&files.store), Path::from("out")).get(&format!("list/{n}")).await.unwrap().unwrap(); for c in changes_of(format, &b) { if c.3.0 == 7 { eprintln!("{n} {c:?}"); } } } }
             assert_eq!(found.table, rows, "seed {seed}, {mode:?}");
             assert!(found.deliveries.values().all(|d| d.len() == 1), "seed {seed}, {mode:?}: {found:?}");
         }
     }
-    //DBG
-    assert!(kills > 300, "{kills}");
+    assert!(kills > 60, "{kills}");
 }
 
 #[derive(Debug)]
@@ -667,7 +664,7 @@ impl Replay for Shared {
 
 #[tokio::test]
 async fn where_nothing_is_remembered_a_kill_repeats_at_most_one_batch_under_its_names() {
-    for seed in 0..60 {
+    for seed in 0..12 {
         for mode in [SyncMode::Upsert, SyncMode::Mirror, SyncMode::Append] {
             let memory = Arc::new(Memory::default());
             let make = |left: Option<Arc<AtomicI64>>, lands: bool| -> Arc<dyn Replay> {

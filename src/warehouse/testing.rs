@@ -24,7 +24,7 @@ pub(crate) struct Dying {
 
 impl std::fmt::Display for Dying {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "dying {}", self.inner)
+        write!(f, "{}", self.inner)
     }
 }
 
