@@ -18,9 +18,6 @@ pub(super) struct BoundSync {
     schema: SchemaRef,
 }
 
-/// Name of the key column in front of the author's columns.
-pub const KEY: &str = "_key";
-
 /// Binds the model.
 pub(super) async fn bind(
     engine: &Engine,
@@ -40,11 +37,12 @@ pub(super) async fn bind(
     };
     let over = &model.from.value;
     let mut columns = Vec::new();
+    let key = key_column(model);
     match parts.binder().expression(&model.key, rows.schema(), over) {
-        Ok(key) => columns.push(cast(key, DataType::Utf8).alias(KEY)),
+        Ok(expr) => columns.push(cast(expr, DataType::Utf8).alias(key)),
         Err(finding) => findings.push(*finding),
     }
-    for (column, sql) in &model.columns {
+    for (column, sql) in model.columns.iter().filter(|(column, _)| column.value != key) {
         match parts.binder().expression(sql, rows.schema(), over) {
             Ok(expr) => columns.push(expr.alias(&column.value)),
             Err(finding) => findings.push(*finding),
@@ -72,6 +70,12 @@ pub(super) async fn bind(
             None
         }
     }
+}
+
+/// The key's name at the destination: that of the column which sends it, else its own.
+fn key_column(model: &SyncModel) -> &str {
+    let sent = model.columns.iter().find(|(_, sql)| sql.value.trim() == model.key.value.trim());
+    sent.map_or(model.key.value.as_str(), |(column, _)| column.value.as_str())
 }
 
 /// The relation that columns are over.

@@ -58,6 +58,13 @@ pub struct Scratch {
     recent: Vec<u32>,
     order: Vec<u32>,
     codes: Vec<u32>,
+    ahead: Ahead,
+}
+
+/// What a look ahead found, by member of the shard at hand.
+#[derive(Debug, Default)]
+struct Ahead {
+    buckets: Vec<(u32, Option<usize>)>,
     guesses: Vec<Option<Slot>>,
 }
 
@@ -110,9 +117,9 @@ impl Interner {
             shard.look_ahead(
                 type_code,
                 members.iter().map(|member| pending[*member as usize].hash),
-                &mut scratch.guesses,
+                &mut scratch.ahead,
             );
-            for (&member, guess) in members.iter().zip(&scratch.guesses) {
+            for (&member, guess) in members.iter().zip(&scratch.ahead.guesses) {
                 let local = shard.intern(type_code, &pending[member as usize], *guess)?;
                 scratch.codes[member as usize] = (local << SHARD_BITS) | shard_index as u32;
             }
@@ -239,11 +246,18 @@ impl Shard {
     ///
     /// Nearly all the time of interning is waiting for memory. Here the lookups of many identifiers do not depend
     /// on each other, so the processor waits for several at once.
-    fn look_ahead(&self, type_code: u8, hashes: impl Iterator<Item = u64>, guesses: &mut Vec<Option<Slot>>) {
-        guesses.clear();
-        guesses.extend(hashes.map(|hash| {
+    fn look_ahead(&self, type_code: u8, hashes: impl Iterator<Item = u64>, ahead: &mut Ahead) {
+        let Ahead { buckets, guesses } = ahead;
+        buckets.clear();
+        // The first bucket that passes the table's filter, found without reading the bucket itself.
+        buckets.extend(hashes.map(|hash| {
             let tag = tag(hash, type_code);
-            self.table.find(place(tag), |slot| slot.tag == tag).copied()
+            (tag, self.table.find_bucket_index(place(tag), |_| true))
+        }));
+        guesses.clear();
+        guesses.extend(buckets.iter().map(|(tag, bucket)| {
+            let slot = bucket.and_then(|bucket| self.table.get_bucket(bucket));
+            slot.filter(|slot| slot.tag == *tag).copied()
         }));
         let texts = self.texts.as_bytes();
         let mut touched = 0;

@@ -9,6 +9,7 @@ mod bad_input;
 mod cli;
 mod clinic;
 mod crash;
+mod diagnostics;
 mod external;
 mod selection;
 mod support;

@@ -1,0 +1,40 @@
+//! Checks that need other programs: Python with DuckDB, delta-rs and an S3 server. `scripts/test.sh` makes
+//! the venv, names its Python in `KINFOLD_TEST_PYTHON` and asks for ignored tests.
+
+use crate::support::{clinic, repository};
+use std::process::{Command, Stdio};
+
+/// Runs one of `tests/tools`; what it printed is shown when it fails.
+fn tool(name: &str, arguments: &[&str]) {
+    let python = std::env::var_os("KINFOLD_TEST_PYTHON");
+    let python = python.expect("KINFOLD_TEST_PYTHON names a Python with tests/tools/requirements.txt (see scripts/test.sh)");
+    let output = Command::new(python)
+        .arg("-B")
+        .arg(repository().join("tests/tools").join(name))
+        .arg(env!("CARGO_BIN_EXE_kinfold"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name}: {}\n{told}", output.status);
+    println!("{told}");
+}
+
+#[test]
+#[ignore = "needs KINFOLD_TEST_PYTHON"]
+fn duckdb_and_delta_rs_read_the_same_rows() {
+    tool("read_delta.py", &[&clinic().path("target/warehouse").to_string_lossy()]);
+}
+
+#[test]
+#[ignore = "needs KINFOLD_TEST_PYTHON"]
+fn the_demo_runs_on_an_object_store() {
+    tool("s3.py", &[]);
+}
+
+#[test]
+#[ignore = "needs KINFOLD_TEST_PYTHON"]
+fn the_commands_in_the_documents_work() {
+    tool("check_docs.py", &[]);
+}
