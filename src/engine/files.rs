@@ -53,8 +53,11 @@ pub(super) async fn find(
     let root = location.root_url()?;
     parts.context.runtime_env().register_object_store(&root, Arc::clone(&store));
     let folder = location.url()?;
-    let full = format!("{}{}", folder.as_str(), table.path.value.trim_start_matches("./"));
-    let url = ListingTableUrl::parse(&full).or_fail(ErrorKind::Data, doing)?;
+    let (fixed, glob) = split_glob(table.path.value.trim_start_matches("./"));
+    let mut url = ListingTableUrl::parse(format!("{folder}{fixed}")).or_fail(ErrorKind::Data, doing)?;
+    if let Some(glob) = glob {
+        url = url.with_glob(glob).or_fail(ErrorKind::Usage, doing)?;
+    }
     let state = parts.context.state();
     let listed = match url.list_all_files(&state, store.as_ref(), "").await {
         Ok(stream) => stream.try_collect::<Vec<ObjectMeta>>().await,
@@ -80,6 +83,13 @@ pub(super) async fn find(
     // hive folders are read through the folder; everything else file by file, so that hidden files stay out
     let urls = if partitions.is_empty() { file_urls(&root, &files)? } else { vec![url] };
     Ok(Some(Found { urls, store, files, partitions }))
+}
+
+/// The folders before the first wildcard, and the pattern from there on.
+fn split_glob(path: &str) -> (&str, Option<&str>) {
+    let Some(wild) = path.find(['*', '?', '[']) else { return (path, None) };
+    let folder = path[..wild].rfind('/').map_or(0, |slash| slash + 1);
+    (&path[..folder], Some(&path[folder..]))
 }
 
 fn file_urls(root: &url::Url, files: &[ObjectMeta]) -> Result<Vec<ListingTableUrl>> {
@@ -295,4 +305,24 @@ fn csv_line(bytes: &[u8], column: &str, value: &str) -> Option<u64> {
     let records = reader.records().filter_map(std::result::Result::ok);
     let mut found = records.filter(|r| r.get(index) == Some(value));
     found.next().and_then(|r| r.position().map(csv::Position::line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_begin_at_their_folder() {
+        assert_eq!(split_glob("tracks/"), ("tracks/", None));
+        assert_eq!(split_glob("tracks/base-*.parquet"), ("tracks/", Some("base-*.parquet")));
+        assert_eq!(split_glob("*/x-?.csv"), ("", Some("*/x-?.csv")));
+        assert_eq!(split_glob("a/b[0-9]/c.csv"), ("a/", Some("b[0-9]/c.csv")));
+    }
+
+    #[test]
+    fn csv_lines_are_found_behind_quoted_line_breaks() {
+        let text = b"id,note,at\n1,\"two\nlines\",2026-01-01\n2,x,soon\n";
+        assert_eq!(csv_line(text, "at", "soon"), Some(4));
+        assert_eq!(csv_line(text, "at", "never"), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! The warehouse as a whole: what is visible after runs that end, fail and die.
 
-use super::testing::{Dying, copy};
+use super::testing::{Dying, Overtaken, copy};
 use super::*;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{ArrayRef, AsArray as _, Int64Array, StringArray};
@@ -373,6 +373,23 @@ async fn a_run_that_another_writer_overtook_is_abandoned_and_restored() {
     expected.insert("now".into(), vec![4]);
     expected.insert("new_4".into(), vec![4]);
     assert_eq!(visible(&warehouse, None).await.unwrap(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_comes_between_looking_and_committing_is_noticed() {
+    let store = prepared().await;
+    let path = Path::from("lake/w/now/_delta_log").join(format!("{DAYS:020}.json"));
+    let text = "{\"commitInfo\":{\"operation\":\"OPTIMIZE\"}}\n";
+    let warehouse = open(Arc::new(Overtaken { inner: store, path, text }));
+    let error = daily(&warehouse, 100).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(error.to_string().contains("`now`") && error.help().is_some(), "{error}");
+    assert_eq!(visible(&warehouse, None).await.unwrap(), after(DAYS).await);
+    for name in ["history", "now"] {
+        assert_eq!(outside(&warehouse, name).await, after(DAYS).await[name], "{name}");
+    }
+    // Trying again is all it takes, and takes no waiting.
+    daily(&open(Arc::clone(warehouse.store())), 101).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Folders that decide and do nothing else.
 const PURE: [&str; 5] = ["model", "graph", "plan", "identity", "diagnostic"];
@@ -125,7 +126,12 @@ fn literal(rest: &str) -> Option<usize> {
     if is_character { quoted('\'') } else { None }
 }
 
-fn sources() -> Vec<Source> {
+fn sources() -> &'static [Source] {
+    static SOURCES: OnceLock<Vec<Source>> = OnceLock::new();
+    SOURCES.get_or_init(read_sources)
+}
+
+fn read_sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root.clone()];
     let mut found: BTreeMap<PathBuf, String> = BTreeMap::new();
