@@ -144,9 +144,8 @@ impl ProjectArguments {
         let mut resources = Resources::of_machine();
         resources.threads = self.threads.unwrap_or(resources.threads).max(1);
         resources.memory_bytes = self.memory.unwrap_or(resources.memory_bytes);
-        let environment = std::env::vars_os()
-            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-            .collect();
+        let environment =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
         Ok(Options {
             root: self.project.clone(),
             target: self.target.clone(),

@@ -66,7 +66,8 @@ impl Printer {
             Failure::Findings(findings, map) => {
                 self.findings(findings, map);
                 let data = findings.iter().any(|f| f.severity == Severity::Error && f.code.as_str().starts_with("K05"));
-                let definitions = findings.iter().any(|f| f.severity == Severity::Error && !f.code.as_str().starts_with("K05"));
+                let definitions =
+                    findings.iter().any(|f| f.severity == Severity::Error && !f.code.as_str().starts_with("K05"));
                 // files that break their declaration fail a run; a wrong definition is the author's to mend
                 if data && !definitions { Exit::Failed } else { Exit::Wrong }
             }

@@ -101,7 +101,9 @@ fn identities(out: &mut String, report: &RunReport) {
         .nodes
         .iter()
         .filter_map(|node| match &node.facts {
-            Facts::Identity { identifiers, entities, links, refused, hubs, largest, created, merged, split, .. } => {
+            Facts::Identity {
+                identifiers, entities, links, refused, hubs, largest, created, merged, split, ..
+            } => {
                 let numbers = [identifiers, entities, links, refused, hubs, largest, created, merged, split];
                 Some([vec![node.model.clone()], numbers.iter().map(|n| grouped(**n)).collect()].concat())
             }
@@ -110,8 +112,18 @@ fn identities(out: &mut String, report: &RunReport) {
         .collect();
     if !rows.is_empty() {
         out.push('\n');
-        let header =
-            ["identity", "identifiers", "entities", "links", "refused", "hubs", "largest", "created", "merged", "split"];
+        let header = [
+            "identity",
+            "identifiers",
+            "entities",
+            "links",
+            "refused",
+            "hubs",
+            "largest",
+            "created",
+            "merged",
+            "split",
+        ];
         table(out, &header, &rows);
     }
 }

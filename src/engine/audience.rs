@@ -280,7 +280,13 @@ impl Compiler<'_> {
     }
 
     /// `first:` and `last:`: the predicate on the extreme matching row (greatest time, then row id, or `by:`).
-    fn extreme(&mut self, predicate: &Spanned<String>, by: &[Spanned<String>], last: bool, reading: &Reading) -> Compiled {
+    fn extreme(
+        &mut self,
+        predicate: &Spanned<String>,
+        by: &[Spanned<String>],
+        last: bool,
+        reading: &Reading,
+    ) -> Compiled {
         let relation = &reading.relation;
         let bound = self.scope.bind(predicate, relation);
         let holds = when(self.note(bound)?, lit(true)).otherwise(lit(false)).ok()?;

@@ -22,17 +22,13 @@ pub(super) struct Binder<'a> {
 impl Binder<'_> {
     /// Binds an expression over the columns of `schema`; `over` says whose columns they are.
     pub(super) fn expression(&self, sql: &Spanned<String>, schema: &DFSchema, over: &str) -> Bound<Expr> {
-        self.state
-            .create_logical_expr(&sql.value, schema)
-            .map_err(|e| Box::new(self.finding(&e, sql, over)))
+        self.state.create_logical_expr(&sql.value, schema).map_err(|e| Box::new(self.finding(&e, sql, over)))
     }
 
     /// Parses one query.
     pub(super) fn statement(&self, sql: &Spanned<String>) -> Bound<Statement> {
         let dialect = self.state.config().options().sql_parser.dialect;
-        self.state
-            .sql_to_statement(&sql.value, &dialect)
-            .map_err(|e| Box::new(self.finding(&e, sql, "")))
+        self.state.sql_to_statement(&sql.value, &dialect).map_err(|e| Box::new(self.finding(&e, sql, "")))
     }
 
     /// Tables that a query names.
@@ -46,12 +42,9 @@ impl Binder<'_> {
     /// Binds a query; anything but a query is refused.
     pub(super) async fn query(&self, sql: &Spanned<String>) -> Bound<LogicalPlan> {
         let statement = self.statement(sql)?;
-        let plan = self
-            .state
-            .statement_to_plan(statement)
-            .await
-            .map_err(|e| Box::new(self.finding(&e, sql, "")))?;
-        if matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)) {
+        let plan = self.state.statement_to_plan(statement).await.map_err(|e| Box::new(self.finding(&e, sql, "")))?;
+        if matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_))
+        {
             let finding = Diagnostic::error(Code::SqlSyntax, sql.span, "a model is one query")
                 .with_help("write a SELECT; Kinfold creates and fills the table");
             return Err(Box::new(finding));
@@ -62,10 +55,7 @@ impl Binder<'_> {
     /// Names that an expression mentions, before anything is bound.
     pub(super) fn mentioned(&self, sql: &Spanned<String>) -> Bound<BTreeSet<String>> {
         let dialect = self.state.config().options().sql_parser.dialect;
-        let parsed = self
-            .state
-            .sql_to_expr(&sql.value, &dialect)
-            .map_err(|e| Box::new(self.finding(&e, sql, "")))?;
+        let parsed = self.state.sql_to_expr(&sql.value, &dialect).map_err(|e| Box::new(self.finding(&e, sql, "")))?;
         let mut names = Names(BTreeSet::new());
         let _ = parsed.visit(&mut names);
         Ok(names.0)
@@ -124,8 +114,12 @@ impl Binder<'_> {
             .trim_start_matches("Invalid function '")
             .trim_end_matches(['.', ' ']);
         if let Some(table) = missing_table(message) {
-            return Diagnostic::error(Code::SqlUnknownTable, self.find_word(&table, sql), format!("no table `{table}`"))
-                .with_help("a source table is written `source.table`, a model by its name");
+            return Diagnostic::error(
+                Code::SqlUnknownTable,
+                self.find_word(&table, sql),
+                format!("no table `{table}`"),
+            )
+            .with_help("a source table is written `source.table`, a model by its name");
         }
         Diagnostic::error(Code::SqlBinding, sql.span, lower_first(message))
     }

@@ -154,10 +154,7 @@ impl Engine {
             let (batches, mode) = match index {
                 0 => (tables::identity(bound, &stitched, &schema), WriteMode::Overwrite),
                 1 => (tables::links(bound, model, &stitched, &schema), WriteMode::Overwrite),
-                2 => (
-                    tables::changes(&stitched, run.number, self.as_of, &schema).map(|b| vec![b]),
-                    WriteMode::Append,
-                ),
+                2 => (tables::changes(&stitched, run.number, self.as_of, &schema).map(|b| vec![b]), WriteMode::Append),
                 3 => (tables::hubs(bound, &stitched, &schema).map(|b| vec![b]), WriteMode::Overwrite),
                 _ => (tables::registry(bound, &stitched, run.number, &schema), WriteMode::Append),
             };
@@ -350,8 +347,7 @@ impl Engine {
             return Ok(());
         }
         use datafusion::catalog::TableProvider;
-        let provider =
-            committed::provider(&self.context, &run.warehouse, &run.base, name, &late.schema()).await?;
+        let provider = committed::provider(&self.context, &run.warehouse, &run.base, name, &late.schema()).await?;
         late.fill(provider);
         Ok(())
     }

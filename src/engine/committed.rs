@@ -2,8 +2,8 @@
 //! and profiles that a run did not build itself.
 
 use super::entities::Entities;
-use super::wide::Wide;
 use super::internal;
+use super::wide::Wide;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::identity::{EntityId, HUB, Interner, NO_TIME, Scratch};
 use crate::warehouse::{Snapshot, Table, Warehouse};
@@ -76,9 +76,8 @@ pub(super) fn over_files(
         })
         .collect::<Result<Vec<_>>>()?;
     let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
-    let config = ListingTableConfig::new_with_multi_paths(urls)
-        .with_listing_options(options)
-        .with_schema(Arc::clone(schema));
+    let config =
+        ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(Arc::clone(schema));
     Ok(Arc::new(ListingTable::try_new(config).or_fail(ErrorKind::Data, doing)?))
 }
 

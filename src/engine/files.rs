@@ -210,10 +210,14 @@ fn same_header(
     for (file, schema) in schemas {
         if schema != first {
             findings.push(
-                Diagnostic::error(Code::SchemaDiffers, table.path.span, format!("`{name}`: the header of {file} differs from that of {first_file}"))
-                    .with_note(format!("{first_file}: {}", names(first)))
-                    .with_note(format!("{file}: {}", names(schema)))
-                    .with_help("CSV files of one table need the same columns in the same order"),
+                Diagnostic::error(
+                    Code::SchemaDiffers,
+                    table.path.span,
+                    format!("`{name}`: the header of {file} differs from that of {first_file}"),
+                )
+                .with_note(format!("{first_file}: {}", names(first)))
+                .with_note(format!("{file}: {}", names(schema)))
+                .with_help("CSV files of one table need the same columns in the same order"),
             );
             return None;
         }
@@ -265,7 +269,12 @@ fn merge(
                 Diagnostic::warning(
                     Code::ColumnMissingInFiles,
                     table.path.span,
-                    format!("`{name}`: column `{}` is missing in {} of {} files", field.name(), lacking.len(), schemas.len()),
+                    format!(
+                        "`{name}`: column `{}` is missing in {} of {} files",
+                        field.name(),
+                        lacking.len(),
+                        schemas.len()
+                    ),
                 )
                 .with_note(format!("{first} is the first without it; its rows read as null")),
             );
@@ -290,7 +299,10 @@ pub(super) async fn locate(
         let bytes = bytes.bytes().await.or_fail(ErrorKind::Data, doing)?;
         let line = match table.format {
             Format::Csv => csv_line(&bytes, column, value),
-            _ => bytes.split(|b| *b == b'\n').position(|l| String::from_utf8_lossy(l).contains(value)).map(|l| l as u64 + 1),
+            _ => bytes
+                .split(|b| *b == b'\n')
+                .position(|l| String::from_utf8_lossy(l).contains(value))
+                .map(|l| l as u64 + 1),
         };
         if let Some(line) = line {
             return Ok(Some(format!("{}:{line}", shown(file))));

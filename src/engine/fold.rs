@@ -12,9 +12,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{
-    AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, ident, lit,
-};
+use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use std::collections::BTreeMap;
@@ -86,7 +84,10 @@ impl FoldGroup {
 }
 
 /// Runs a bound plan to the end.
-pub(super) async fn execute(context: &SessionContext, plan: LogicalPlan) -> datafusion::error::Result<Vec<RecordBatch>> {
+pub(super) async fn execute(
+    context: &SessionContext,
+    plan: LogicalPlan,
+) -> datafusion::error::Result<Vec<RecordBatch>> {
     let frame = context.execute_logical_plan(plan).await?;
     let task = Arc::new(frame.task_ctx());
     let physical = frame.create_physical_plan().await?;

@@ -10,8 +10,8 @@ use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::identity::{
-    Evidence, HUB, IdInput, Interner, LinkSet, Links, MaxLinks, NO_NODE, NO_TIME, Nodes, Registered, Scratch, StitchInput, Stitched,
-    TypePolicy, assign_ids, stitch,
+    Evidence, HUB, IdInput, Interner, LinkSet, Links, MaxLinks, NO_NODE, NO_TIME, Nodes, Registered, Scratch,
+    StitchInput, Stitched, TypePolicy, assign_ids, stitch,
 };
 use crate::model::{self, IdentityModel, Normalize, Verdict};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
@@ -211,11 +211,10 @@ fn normalized(
     let value = match &kind.normalize {
         Normalize::Sql(sql) => {
             let schema = Schema::new(vec![Field::new("value", DataType::Utf8, true)]);
-            let schema = DFSchema::try_from(schema)
-                .map_err(|e| Box::new(parts.binder().finding(&e, sql, &kind.name.value)))?;
+            let schema =
+                DFSchema::try_from(schema).map_err(|e| Box::new(parts.binder().finding(&e, sql, &kind.name.value)))?;
             let over_value = parts.binder().expression(sql, &schema, &kind.name.value)?;
-            substitute(over_value, &text)
-                .map_err(|e| Box::new(parts.binder().finding(&e, sql, &kind.name.value)))?
+            substitute(over_value, &text).map_err(|e| Box::new(parts.binder().finding(&e, sql, &kind.name.value)))?
         }
         _ => text,
     };
@@ -298,8 +297,8 @@ impl BoundIdentity {
                 sets.push(collected.links);
             }
         }
-        let interner = Arc::into_inner(interner)
-            .ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
+        let interner =
+            Arc::into_inner(interner).ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
         let nodes = interner.freeze();
         let links = LinkSet::into_links(sets, &nodes, threads);
         let (always, never) = rule_pairs(model, &nodes, &self.policies);

@@ -28,7 +28,13 @@ pub(super) fn schemas(identity: &str) -> Vec<(String, SchemaRef)> {
     vec![
         table(
             "",
-            vec![text("identifier_type", false), text("identifier", false), text(&id, false), time("first_seen"), time("last_seen")],
+            vec![
+                text("identifier_type", false),
+                text("identifier", false),
+                text(&id, false),
+                time("first_seen"),
+                time("last_seen"),
+            ],
         ),
         table(
             "_links",
@@ -167,8 +173,7 @@ fn link_batch(
     let mut first = times();
     for index in range {
         let (link, evidence) = (run.links.links[index], run.links.evidence[index]);
-        let (left, right) =
-            if nodes.compare(link.a, link.b).is_le() { (link.a, link.b) } else { (link.b, link.a) };
+        let (left, right) = if nodes.compare(link.a, link.b).is_le() { (link.a, link.b) } else { (link.b, link.a) };
         for (side, node) in [left, right].into_iter().enumerate() {
             sides[side * 2].append_value(types[usize::from(nodes.type_of(node))]);
             sides[side * 2 + 1].append_value(nodes.text(node));

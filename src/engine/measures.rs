@@ -26,11 +26,7 @@ pub(super) struct FoldScope<'a> {
 
 impl FoldScope<'_> {
     /// The relation of a table, as the fold reads it for the `copy`th time; makes it known to the fold.
-    pub(super) fn table(
-        &mut self,
-        name: &Spanned<String>,
-        copy: usize,
-    ) -> Result<(String, Relation), Box<Diagnostic>> {
+    pub(super) fn table(&mut self, name: &Spanned<String>, copy: usize) -> Result<(String, Relation), Box<Diagnostic>> {
         let Some(relation) = self.relations.get(&name.value) else {
             return Err(Box::new(Diagnostic::error(
                 Code::UnknownTable,
@@ -65,7 +61,10 @@ impl FoldScope<'_> {
                 name.span,
                 format!("nothing says which `{}` a row of `{}` belongs to", self.identity.name, name.value),
             )
-            .with_help(format!("add the table to `links` of `{}`, or give the model a column `{id}`", self.identity.name)),
+            .with_help(format!(
+                "add the table to `links` of `{}`, or give the model a column `{id}`",
+                self.identity.name
+            )),
         ))
     }
 
@@ -171,11 +170,7 @@ pub(super) struct Reading {
 }
 
 /// Makes a fold column of the `index`th aggregate of every reading.
-pub(super) fn column(
-    name: String,
-    readings: &[Reading],
-    calls: &[&AggregateFunction],
-) -> Result<FoldColumn, String> {
+pub(super) fn column(name: String, readings: &[Reading], calls: &[&AggregateFunction]) -> Result<FoldColumn, String> {
     let first = calls[0];
     let function = first.func.name();
     if calls.iter().any(|c| c.func.name() != function || c.params.args.len() != first.params.args.len()) {
@@ -211,16 +206,16 @@ pub(super) fn column(
 
 /// Aggregates that bring their own ORDER BY keep it through the same choice of the first row.
 fn column_ordered(_: String, _: &[Reading], calls: &[&AggregateFunction]) -> Result<FoldColumn, String> {
-    Err(format!("`{}(... ORDER BY ...)` is not available in traits; use first or last with `by:`", calls[0].func.name()))
+    Err(format!(
+        "`{}(... ORDER BY ...)` is not available in traits; use first or last with `by:`",
+        calls[0].func.name()
+    ))
 }
 
 /// Counts of nothing are zero, other aggregates of nothing are null.
 fn empty_value(udaf: &AggregateUDF, inputs: &[FoldInput], readings: &[Reading]) -> Result<ScalarValue, String> {
-    let types: datafusion::error::Result<Vec<DataType>> = inputs[0]
-        .arguments
-        .iter()
-        .map(|a| a.get_type(readings[0].relation.plan.schema()))
-        .collect();
+    let types: datafusion::error::Result<Vec<DataType>> =
+        inputs[0].arguments.iter().map(|a| a.get_type(readings[0].relation.plan.schema())).collect();
     let result = types.and_then(|t| udaf.return_type(&t));
     match udaf.name() {
         "count" | "unique_count" => Ok(ScalarValue::Int64(Some(0))),

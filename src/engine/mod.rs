@@ -234,9 +234,8 @@ impl Engine {
         let before = errors(findings);
         let bound = match &model.kind {
             ModelKind::Sql(sql) => self.bind_sql(sql, findings).await,
-            ModelKind::Identity(identity) => {
-                identity::bind(&parts, name, identity, &self.relations, findings).map(|b| BoundModel::Identity(b.into()))
-            }
+            ModelKind::Identity(identity) => identity::bind(&parts, name, identity, &self.relations, findings)
+                .map(|b| BoundModel::Identity(b.into())),
             ModelKind::Profile(profile) => match self.models.get(&profile.identity.value) {
                 Some(BoundModel::Identity(identity)) => {
                     profile::bind(&parts, name, profile, identity, &self.relations, findings)

@@ -10,9 +10,7 @@ use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Attribute, Persona, Pick, ProfileModel, Trait};
 use crate::warehouse::storable_schema;
-use datafusion::arrow::array::{
-    Array, AsArray, ListBuilder, RecordBatch, StringBuilder,
-};
+use datafusion::arrow::array::{Array, AsArray, ListBuilder, RecordBatch, StringBuilder};
 use datafusion::arrow::compute::cast as cast_array;
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -83,9 +81,9 @@ pub(super) fn bind(
     let groups = match planned {
         Ok(groups) => groups,
         Err(e) => {
-            building.findings.push(
-                Diagnostic::placeless(Code::SqlBinding, format!("profile `{name}`: {}", e.strip_backtrace())),
-            );
+            building
+                .findings
+                .push(Diagnostic::placeless(Code::SqlBinding, format!("profile `{name}`: {}", e.strip_backtrace())));
             return None;
         }
     };
@@ -200,10 +198,8 @@ impl Building<'_> {
         let (unique_list, most_frequent) = (tally("unique_list"), tally("most_frequent"));
         let picked = if attribute.pick == Pick::MostFrequent {
             let keys = pick_key_count(attribute.pick);
-            let inputs = inputs
-                .into_iter()
-                .map(|i| FoldInput { arguments: vec![i.arguments[keys].clone()], ..i })
-                .collect();
+            let inputs =
+                inputs.into_iter().map(|i| FoldInput { arguments: vec![i.arguments[keys].clone()], ..i }).collect();
             let column = format!("__{name}_value");
             self.columns.push(fold_column(column.clone(), most_frequent, inputs, null_of(result_type)));
             self.steps.push(Step { name: name.clone(), expr: ident(column) });
@@ -267,10 +263,9 @@ impl Building<'_> {
         let count = parts[0].aggregates.len();
         if count == 0 {
             let message = format!("trait `{}` has `from` but no aggregate", one.name.value);
-            self.findings.push(
-                Diagnostic::error(Code::SqlBinding, one.select.span, message)
-                    .with_help("write an aggregate such as count(*), or leave `from` out for an expression over the profile"),
-            );
+            self.findings.push(Diagnostic::error(Code::SqlBinding, one.select.span, message).with_help(
+                "write an aggregate such as count(*), or leave `from` out for an expression over the profile",
+            ));
             return;
         }
         for index in 0..count {
@@ -414,9 +409,9 @@ fn pick_keys(pick: Pick, rank: usize, value: &Expr, relation: &Relation) -> Vec<
     match pick {
         Pick::SourceOrder => vec![rank, time],
         Pick::Latest | Pick::Earliest => vec![time],
-        Pick::Longest => vec![
-            datafusion::functions::unicode::expr_fn::character_length(cast(value.clone(), DataType::Utf8)),
-        ],
+        Pick::Longest => {
+            vec![datafusion::functions::unicode::expr_fn::character_length(cast(value.clone(), DataType::Utf8))]
+        }
         Pick::MostFrequent => Vec::new(),
     }
 }

@@ -68,23 +68,23 @@ impl Reader {
         let plan = self.engine.context.state().statement_to_plan(statement).await.map_err(wrong)?;
         if !matches!(
             plan,
-            datafusion::logical_expr::LogicalPlan::Explain(_)
-                | datafusion::logical_expr::LogicalPlan::Analyze(_)
+            datafusion::logical_expr::LogicalPlan::Explain(_) | datafusion::logical_expr::LogicalPlan::Analyze(_)
         ) && is_command(&plan)
         {
             return Err(Error::new(ErrorKind::Usage, "only queries can be asked here")
                 .with_help("write a SELECT; tables are changed by `kinfold run`"));
         }
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
-        let batches = fold::execute(&self.engine.context, plan).await.or_fail(ErrorKind::Data, || "the query failed".to_owned())?;
+        let batches = fold::execute(&self.engine.context, plan)
+            .await
+            .or_fail(ErrorKind::Data, || "the query failed".to_owned())?;
         Ok((Answer { schema, batches }, findings))
     }
 
     async fn open(&self, name: &str, findings: &mut Vec<Diagnostic>) -> Result<()> {
         if let Some(at) = self.snapshot.tables.get(name) {
             let table = self.warehouse.table(at).await?;
-            let provider =
-                committed::over_files(&self.engine.context, &self.warehouse, &table, &table.schema)?;
+            let provider = committed::over_files(&self.engine.context, &self.warehouse, &table, &table.schema)?;
             return session::register(&self.engine.context, name, provider);
         }
         if let Some((source, table)) = self.engine.project.source_table(name) {

@@ -46,8 +46,7 @@ pub(super) fn ids(batches: &[RecordBatch], identity: &str, entities: &Entities) 
     let mut out = Vec::new();
     for batch in batches {
         let Some(column) = batch.column_by_name(&format!("{identity}_id")) else { continue };
-        let column =
-            datafusion::arrow::compute::cast(column, &DataType::Utf8).or_fail(ErrorKind::Failed, doing)?;
+        let column = datafusion::arrow::compute::cast(column, &DataType::Utf8).or_fail(ErrorKind::Failed, doing)?;
         out.extend(column.as_string::<i32>().iter().flatten().filter_map(|id| entities.of_id(id)));
     }
     Ok(out)
@@ -109,11 +108,8 @@ pub(super) fn tables(
     let entered: Vec<&str> = now.keys().filter(|id| !before.contains_key(*id)).map(String::as_str).collect();
     let left: Vec<&str> = before.keys().filter(|id| !now.contains_key(*id)).map(String::as_str).collect();
     let counts = (now.len() as u64, entered.len() as u64, left.len() as u64);
-    let outputs = vec![
-        segment(bound, &now)?,
-        changes(bound, run, as_of, &entered, &left)?,
-        size(bound, run, as_of, counts)?,
-    ];
+    let outputs =
+        vec![segment(bound, &now)?, changes(bound, run, as_of, &entered, &left)?, size(bound, run, as_of, counts)?];
     Ok(SegmentTables { outputs, members: counts.0, entered: counts.1, left: counts.2 })
 }
 
@@ -205,7 +201,14 @@ fn size(bound: &BoundAudience, run: u64, as_of: i64, counts: (u64, u64, u64)) ->
     made(
         "audience_sizes",
         schema,
-        vec![one(run), Arc::new(times([as_of])), Arc::new(audience.finish()), one(counts.0), one(counts.1), one(counts.2)],
+        vec![
+            one(run),
+            Arc::new(times([as_of])),
+            Arc::new(audience.finish()),
+            one(counts.0),
+            one(counts.1),
+            one(counts.2),
+        ],
         WriteMode::Append,
     )
 }

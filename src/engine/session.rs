@@ -93,8 +93,7 @@ pub(super) fn split_name(name: &str) -> (&str, &str) {
 /// Makes a table readable under its name, replacing an earlier one.
 pub(super) fn register(context: &SessionContext, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
     let (schema, table_name) = split_name(name);
-    let provider: Option<Arc<dyn SchemaProvider>> =
-        context.catalog(CATALOG).and_then(|c| c.schema(schema));
+    let provider: Option<Arc<dyn SchemaProvider>> = context.catalog(CATALOG).and_then(|c| c.schema(schema));
     let Some(provider) = provider else {
         return Err(crate::error::Error::new(ErrorKind::Failed, format!("no name space `{schema}`")));
     };

@@ -5,10 +5,10 @@
 //! `sources.yaml` that names them. The relation that models see has the declared types and only the selected
 //! rows and columns; a row delivered twice, or an older version of a record, is left out here.
 
+use super::EngineParts;
 use super::bind::Binder;
 use super::files;
 use super::session::register;
-use super::EngineParts;
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Dedupe, Format, Source, SourceTable};
@@ -61,12 +61,9 @@ pub(super) async fn open(
     let config = ListingTableConfig::new_with_multi_paths(found.urls.clone())
         .with_listing_options(options)
         .with_schema(Arc::clone(&raw_schema));
-    let listing =
-        ListingTable::try_new(config).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
-    let raw = parts
-        .context
-        .read_table(Arc::new(listing))
-        .or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
+    let listing = ListingTable::try_new(config).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
+    let raw =
+        parts.context.read_table(Arc::new(listing)).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
     let unchanged = raw.logical_plan().clone();
     let Some(plan) = relation(parts, &name, table, raw, findings).await? else { return Ok(None) };
     register(parts.context, &name, Arc::new(ViewTable::new(plan.clone(), None)))?;
@@ -185,7 +182,9 @@ pub(super) fn parse_type(binder: &Binder<'_>, declared: &Spanned<String>) -> Opt
     let expr = binder.expression(&text, &DFSchema::empty(), "").ok()?;
     let Expr::Cast(cast) = expr else { return None };
     Some(match cast.field.data_type() {
-        DataType::Timestamp(_, zone) => DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, zone.clone()),
+        DataType::Timestamp(_, zone) => {
+            DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, zone.clone())
+        }
         DataType::Utf8View => DataType::Utf8,
         other => other.clone(),
     })
@@ -244,8 +243,8 @@ fn delivered_once(
     match (&dedupe.within, time) {
         (Some(within), Some(time)) => {
             let previous = lag(micros(&time.value), None, None);
-            let rank = (micros(&time.value) - previous.partition_by(vec![by.clone()]).order_by(order).build()?)
-                .alias(RANK);
+            let rank =
+                (micros(&time.value) - previous.partition_by(vec![by.clone()]).order_by(order).build()?).alias(RANK);
             let far = col(RANK).gt(lit(within.value.micros));
             keep_ranked(frame, rank, by.is_null().or(col(RANK).is_null()).or(far))
         }
@@ -271,7 +270,8 @@ fn keep_ranked(frame: DataFrame, rank: Expr, keep: Expr) -> datafusion::error::R
     let mut ranked = columns.clone();
     ranked.push(rank);
     let windows = datafusion::logical_expr::utils::find_window_exprs(&ranked);
-    let plan = LogicalPlanBuilder::from(plan).window(windows)?.project(ranked)?.filter(keep)?.project(columns)?.build()?;
+    let plan =
+        LogicalPlanBuilder::from(plan).window(windows)?.project(ranked)?.filter(keep)?.project(columns)?.build()?;
     Ok(DataFrame::new(state, plan))
 }
 

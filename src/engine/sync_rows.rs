@@ -105,10 +105,8 @@ impl Engine {
             return Err(Error::new(ErrorKind::Failed, format!("sync `{name}` is not bound")));
         };
         let doing = || format!("cannot read the rows of sync `{name}`");
-        let batches =
-            fold::execute(&self.context, bound.plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
-        let batches =
-            batches.iter().map(|b| super::build::conform(b, &bound.schema)).collect::<Result<Vec<_>>>()?;
+        let batches = fold::execute(&self.context, bound.plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
+        let batches = batches.iter().map(|b| super::build::conform(b, &bound.schema)).collect::<Result<Vec<_>>>()?;
         Ok((Arc::clone(&bound.schema), batches))
     }
 }

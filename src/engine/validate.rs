@@ -11,8 +11,8 @@ use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Column, Format, SourceTable};
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::Int64Type;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, ident, lit, try_cast};
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, ident, lit, try_cast};
 use std::collections::BTreeSet;
 
 /// Checks every opened table that the run reads.
@@ -69,8 +69,11 @@ async fn types(engine: &Engine, name: &str, table: &SourceTable, findings: &mut 
         if broken == 0 {
             continue;
         }
-        let first = datafusion::arrow::compute::cast(batch.column(index * 2 + 1), &datafusion::arrow::datatypes::DataType::Utf8)
-            .or_fail(ErrorKind::Data, doing)?;
+        let first = datafusion::arrow::compute::cast(
+            batch.column(index * 2 + 1),
+            &datafusion::arrow::datatypes::DataType::Utf8,
+        )
+        .or_fail(ErrorKind::Data, doing)?;
         findings.push(broken_values(engine, name, table, column, broken, first.as_string::<i32>().value(0)).await?);
     }
     Ok(())
@@ -134,7 +137,8 @@ async fn times(engine: &Engine, name: &str, table: &SourceTable, findings: &mut 
                 .with_help("if that is right, nothing is wrong: counts are 0 and other traits null"),
         );
     } else if low.is_valid(0) && (low.value(0) < PLAUSIBLE.0 || high.value(0) > PLAUSIBLE.1) {
-        let shown = |t: i64| chrono::DateTime::from_timestamp_micros(t).map_or_else(|| format!("{t} us"), |t| t.to_rfc3339());
+        let shown =
+            |t: i64| chrono::DateTime::from_timestamp_micros(t).map_or_else(|| format!("{t} us"), |t| t.to_rfc3339());
         findings.push(
             Diagnostic::warning(Code::DataUnreadable, time.span, format!("`{name}`: `{}` holds times from {} to {}", time.value, shown(low.value(0)), shown(high.value(0))))
                 .with_help("a unit may be wrong (milliseconds read as microseconds); leave such rows out with `select: {where: ...}`"),

@@ -4,7 +4,9 @@
 //! evaluated directly, in parallel slices.
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
+};
 use datafusion::arrow::compute::{cast, concat, concat_batches, take};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -142,8 +144,7 @@ fn evaluate_slices(
     threads: usize,
 ) -> datafusion::error::Result<ArrayRef> {
     let rows = batch.num_rows();
-    let slices: Vec<RecordBatch> =
-        (0..rows).step_by(SLICE).map(|at| batch.slice(at, SLICE.min(rows - at))).collect();
+    let slices: Vec<RecordBatch> = (0..rows).step_by(SLICE).map(|at| batch.slice(at, SLICE.min(rows - at))).collect();
     let share = slices.len().div_ceil(threads.max(1)).max(1);
     let one = |s: &RecordBatch| expr.evaluate(s)?.into_array(s.num_rows());
     let parts: Vec<datafusion::error::Result<Vec<ArrayRef>>> = std::thread::scope(|scope| {

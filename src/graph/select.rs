@@ -56,7 +56,14 @@ fn one(selector: &str, graph: &Graph, project: &Project) -> Result<BTreeSet<Stri
     let down = selector.ends_with('+');
     let core = selector.trim_start_matches('+').trim_end_matches('+');
     let (what, found, known) = if let Some(tag) = core.strip_prefix("tag:") {
-        let tagged = |t: &str| project.models.values().filter(move |m| m.tags.iter().any(|x| x.value == t)).map(|m| m.name.value.clone()).collect::<BTreeSet<_>>();
+        let tagged = |t: &str| {
+            project
+                .models
+                .values()
+                .filter(move |m| m.tags.iter().any(|x| x.value == t))
+                .map(|m| m.name.value.clone())
+                .collect::<BTreeSet<_>>()
+        };
         let tags: BTreeSet<String> = project.models.values().flat_map(|m| &m.tags).map(|t| t.value.clone()).collect();
         ("tag", tagged(tag), tags.into_iter().map(|t| format!("tag:{t}")).collect())
     } else if let Some(kind) = core.strip_prefix("kind:") {

@@ -54,9 +54,7 @@ impl Plan {
         let stages = order
             .iter()
             .filter(|name| needed.contains(*name))
-            .filter_map(|name| {
-                Some(Stage { model: name.clone(), action: action(name)?, after: graph.models_of(name) })
-            })
+            .filter_map(|name| Some(Stage { model: name.clone(), action: action(name)?, after: graph.models_of(name) }))
             .collect();
         Self { stages }
     }

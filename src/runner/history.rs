@@ -56,7 +56,13 @@ impl Rows {
 }
 
 /// One row for the run.
-pub(super) fn runs(run: u64, as_of: DateTime<Utc>, started: DateTime<Utc>, ended: DateTime<Utc>, nodes: usize) -> Result<Output> {
+pub(super) fn runs(
+    run: u64,
+    as_of: DateTime<Utc>,
+    started: DateTime<Utc>,
+    ended: DateTime<Utc>,
+    nodes: usize,
+) -> Result<Output> {
     use std::iter::once;
     Rows::new()
         .numbers("run", once(Some(run)))

@@ -14,7 +14,7 @@ mod stages;
 mod syncs;
 
 pub use prepare::{Failure, Options, Prepared, prepare, prepare_for};
-pub use reading::{last_runs, reader};
 pub use progress::{Progress, Silent};
+pub use reading::{last_runs, reader};
 pub use report::{NodeReport, RunReport, SyncReport};
 pub use run::{run, warehouse_of};

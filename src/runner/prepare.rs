@@ -77,7 +77,8 @@ pub async fn prepare(options: &Options) -> Result<Prepared, Failure> {
 
 /// Loads without binding.
 pub(super) fn loaded(options: &Options) -> Result<(Arc<Project>, SourceMap, Vec<Diagnostic>), Failure> {
-    let load_options = LoadOptions { target: options.target.clone(), vars: options.vars.clone(), ..LoadOptions::default() };
+    let load_options =
+        LoadOptions { target: options.target.clone(), vars: options.vars.clone(), ..LoadOptions::default() };
     let environment = |name: &str| options.environment.get(name).cloned();
     let Loaded { project, sources, diagnostics } = load(&options.root, &load_options, &environment);
     match project {

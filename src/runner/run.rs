@@ -117,8 +117,7 @@ async fn build_and_commit(
     report.stages.insert("prepare".to_owned(), Stage { wall: clock.elapsed().as_secs_f64() });
     let run = Arc::new(run);
     let done = stages::build(&engine, &plan, &run, &context, progress).await;
-    let run = Arc::into_inner(run)
-        .ok_or_else(|| Error::new(ErrorKind::Failed, "a table is still being written"))?;
+    let run = Arc::into_inner(run).ok_or_else(|| Error::new(ErrorKind::Failed, "a table is still being written"))?;
     let done = match done {
         Ok(done) => done,
         Err(error) => {

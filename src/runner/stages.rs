@@ -38,8 +38,7 @@ pub(super) async fn build(
     let mut tasks: JoinSet<Result<Finished>> = JoinSet::new();
     let mut done = Done::default();
     loop {
-        let (ready, rest): (Vec<Stage>, Vec<Stage>) =
-            waiting.into_iter().partition(|s| s.after.is_subset(&finished));
+        let (ready, rest): (Vec<Stage>, Vec<Stage>) = waiting.into_iter().partition(|s| s.after.is_subset(&finished));
         waiting = rest;
         for stage in ready {
             if stage.action == Action::Build {

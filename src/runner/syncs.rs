@@ -144,7 +144,13 @@ fn sync_report(name: &str, model: &SyncModel, outcome: &Result<SyncOutcome>, sec
             report.withheld = counts.withheld;
             report.error = outcome.failure.as_ref().map(ToString::to_string);
             let whole = outcome.failure.is_none();
-            let result = if whole && counts.rejected == 0 { "success" } else if counts.acknowledged > 0 { "partial" } else { "failure" };
+            let result = if whole && counts.rejected == 0 {
+                "success"
+            } else if counts.acknowledged > 0 {
+                "partial"
+            } else {
+                "failure"
+            };
             report.result = result.to_owned();
         }
     }

@@ -73,7 +73,8 @@ impl Rows {
             return Ok(());
         }
         let message = format!("{twice} rows of sync `{sync}` have a key that another row has (`{}`)", self.key());
-        Err(Error::new(ErrorKind::Data, message).with_help("choose a key that names one row, or aggregate to one row a key"))
+        Err(Error::new(ErrorKind::Data, message)
+            .with_help("choose a key that names one row, or aggregate to one row a key"))
     }
 
     /// All rows as one batch.

@@ -122,7 +122,9 @@ impl<'a> ChangeLog<'a> {
         let name = self.name(batch, step);
         match self.state.create(&name, encode(&to_batch(rows.iter())?)?.into()).await? {
             Created::Ours => Ok(()),
-            Created::Theirs(_) => Err(Error::new(ErrorKind::Failed, format!("sync `{}` ran twice in one run", self.sync))),
+            Created::Theirs(_) => {
+                Err(Error::new(ErrorKind::Failed, format!("sync `{}` ran twice in one run", self.sync)))
+            }
         }
     }
 

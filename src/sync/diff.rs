@@ -102,7 +102,11 @@ fn present(known: Option<&StateRow>, hash: RowHash, rules: Rules) -> Step {
         Life::Sent => allowed(there, rules),
         Life::Rejected { .. } if known.row_hash == Some(hash) && !rules.full => Step::Settle,
         Life::Rejected { retryable, .. } if same_change && !rules.full => {
-            if *retryable { Step::Again } else { Step::Wait }
+            if *retryable {
+                Step::Again
+            } else {
+                Step::Wait
+            }
         }
         Life::Rejected { .. } => allowed(there, rules),
     }
@@ -122,7 +126,11 @@ fn left(known: &StateRow) -> Step {
     match &known.life {
         Life::Sent if deleting => Step::Again,
         Life::Rejected { retryable, .. } if deleting && known.row_hash.is_some() => {
-            if *retryable { Step::Again } else { Step::Wait }
+            if *retryable {
+                Step::Again
+            } else {
+                Step::Wait
+            }
         }
         _ if known.may_be_there() => Step::New(Operation::Delete),
         _ => Step::Gone,
@@ -150,7 +158,9 @@ impl Diff {
                 self.settled.extend(known.map(settled));
                 return;
             }
-            Step::Again => (known.map_or(Operation::Insert, |k| k.operation), known.map_or(1, |k| k.change_number), true),
+            Step::Again => {
+                (known.map_or(Operation::Insert, |k| k.operation), known.map_or(1, |k| k.change_number), true)
+            }
             Step::New(operation) => (operation, known.map_or(1, |k| k.change_number + 1), false),
         };
         let (operation, number, again) = change;
@@ -276,7 +286,8 @@ mod tests {
         assert_eq!(sent(&one(None, Some(1), SyncMode::Insert)), Some((Operation::Insert, 1, 1)));
         assert_eq!(sent(&one(None, Some(1), SyncMode::Update)), Some((Operation::Update, 1, 1)));
         assert_eq!(sent(&one(there(), Some(1), SyncMode::Append)), Some((Operation::Update, 5, 1)));
-        let settled = one(Some(state("k", Some(1), Some(2), Operation::Update, rejected(true))), Some(1), SyncMode::Upsert);
+        let settled =
+            one(Some(state("k", Some(1), Some(2), Operation::Update, rejected(true))), Some(1), SyncMode::Upsert);
         assert_eq!((settled.unchanged, settled.settled.len()), (1, 1));
     }
 }

@@ -161,7 +161,9 @@ mod tests {
         // A change here sends every row of every sync again. Length and text of the name, length of the value, then the
         // value as `encode` says: a letter, the length of the text, the text.
         let mut digest = Sha256::new();
-        for part in [&[1, 0, 0, 0, 0, 0, 0, 0][..], b"a", &[10, 0, 0, 0, 0, 0, 0, 0], b"s", &[1, 0, 0, 0, 0, 0, 0, 0], b"x"] {
+        for part in
+            [&[1, 0, 0, 0, 0, 0, 0, 0][..], b"a", &[10, 0, 0, 0, 0, 0, 0, 0], b"s", &[1, 0, 0, 0, 0, 0, 0, 0], b"x"]
+        {
             digest.update(part);
         }
         let found = hashes(vec![("a", text(&[Some("x")]))]);

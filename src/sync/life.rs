@@ -9,7 +9,9 @@ use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{
     Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use deltalake_core::arrow::datatypes::{
+    DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -214,7 +216,8 @@ impl<'a> Columns<'a> {
         let mut columns = BTreeMap::new();
         for (name, field) in NAMES.iter().zip(expected.fields()) {
             let column = batch.column_by_name(name).filter(|c| c.data_type() == field.data_type());
-            let column = column.ok_or_else(|| damaged(&format!("it has no column `{name}` of type {}", field.data_type())))?;
+            let column =
+                column.ok_or_else(|| damaged(&format!("it has no column `{name}` of type {}", field.data_type())))?;
             columns.insert(*name, column);
         }
         Ok(Self(columns))

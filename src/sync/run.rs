@@ -96,7 +96,11 @@ pub struct SyncOutcome {
 ///
 /// # Errors
 /// As [`run_sync`], before sending.
-pub async fn preview_sync(state: &State, destination: &dyn Destination, request: &SyncRequest<'_>) -> Result<SyncCounts> {
+pub async fn preview_sync(
+    state: &State,
+    destination: &dyn Destination,
+    request: &SyncRequest<'_>,
+) -> Result<SyncCounts> {
     check_mode(destination, request)?;
     let rows = Rows::new(request.sync, &request.schema, request.rows)?;
     let known = ChangeLog::new(state, request.sync).read(request.previous).await?.at(&place(destination, request));
@@ -221,12 +225,7 @@ async fn find_lost(
 }
 
 fn acknowledged(row: &StateRow, now: DateTime<Utc>) -> StateRow {
-    StateRow {
-        row_hash: row.planned_hash,
-        life: Life::Acknowledged,
-        acknowledged_at: Some(now),
-        ..row.clone()
-    }
+    StateRow { row_hash: row.planned_hash, life: Life::Acknowledged, acknowledged_at: Some(now), ..row.clone() }
 }
 
 /// Whether the state table as committed says the same.
@@ -265,7 +264,13 @@ impl Sender<'_> {
         Ok(())
     }
 
-    async fn send(&self, number: u32, changes: &[Change], known: &mut SyncState, counts: &mut SyncCounts) -> Result<()> {
+    async fn send(
+        &self,
+        number: u32,
+        changes: &[Change],
+        known: &mut SyncState,
+        counts: &mut SyncCounts,
+    ) -> Result<()> {
         let request = self.request;
         let id = BatchId { sync: request.sync.to_owned(), epoch: request.epoch, number };
         let keys = Keys { secret: &request.secret, destination: request.destination, sync: request.sync };

@@ -10,9 +10,9 @@ use chrono::DateTime;
 use deltalake_core::arrow::array::{Array as _, ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray};
 use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use futures::future::BoxFuture;
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::ObjectStore;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -70,7 +70,13 @@ impl House {
         }
     }
 
-    async fn attempt(&mut self, log: &State, to: &dyn Destination, mode: SyncMode, rows: &Table) -> Result<SyncOutcome> {
+    async fn attempt(
+        &mut self,
+        log: &State,
+        to: &dyn Destination,
+        mode: SyncMode,
+        rows: &Table,
+    ) -> Result<SyncOutcome> {
         self.epoch += 1;
         let rows = batches(rows);
         let request = SyncRequest {
@@ -251,7 +257,8 @@ impl Files {
         if let Some(name) = whole.iter().find(|n| n.starts_with("list.")) {
             let bytes = state.get(name).await.unwrap().unwrap();
             let rows = rows_of(self.format, &bytes);
-            found.table = rows.into_iter().map(|r| (int(&r, "id").unwrap(), (text(&r, "name"), int(&r, "n").unwrap()))).collect();
+            found.table =
+                rows.into_iter().map(|r| (int(&r, "id").unwrap(), (text(&r, "name"), int(&r, "n").unwrap()))).collect();
         }
         found
     }
@@ -326,7 +333,8 @@ fn rows_of(format: FileFormat, bytes: &[u8]) -> Vec<Row> {
             .collect(),
         FileFormat::Parquet => {
             let bytes = bytes::Bytes::copy_from_slice(bytes);
-            let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
+            let reader =
+                parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
             reader.flat_map(|b| rows_of_batch(&b.unwrap())).collect()
         }
     }
@@ -455,7 +463,8 @@ async fn keys_must_name_rows() {
     let house = House::new();
     let to = Memory::default();
     let twice = RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(vec![1, 1])) as ArrayRef)]).unwrap();
-    let none = RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(vec![None, Some(1)])) as ArrayRef)]).unwrap();
+    let none =
+        RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(vec![None, Some(1)])) as ArrayRef)]).unwrap();
     let ours = RecordBatch::try_from_iter([
         ("id", Arc::new(Int64Array::from(vec![1])) as ArrayRef),
         ("_operation", Arc::new(Int64Array::from(vec![1])) as ArrayRef),
@@ -574,7 +583,11 @@ impl Random {
 }
 
 /// Runs a random life of a sync with kills, ends with a whole run, and returns the last rows and the kills.
-async fn random_life(seed: u64, mode: SyncMode, make: &dyn Fn(Option<Arc<AtomicI64>>, bool) -> Arc<dyn Replay>) -> (Table, usize) {
+async fn random_life(
+    seed: u64,
+    mode: SyncMode,
+    make: &dyn Fn(Option<Arc<AtomicI64>>, bool) -> Arc<dyn Replay>,
+) -> (Table, usize) {
     let mut random = Random(seed * 2 + 1);
     for _ in 0..20 {
         random.below(2);

@@ -74,7 +74,15 @@ impl Warehouse {
     ///
     /// # Errors
     /// `Usage` for names that cannot be tables or stand twice, `Data` when rows do not fit their table.
-    pub(super) async fn stage(&self, run: u64, epoch: u64, base: &Snapshot, tables: &[StagedTable], content: Value, now: DateTime<Utc>) -> Result<StagedList> {
+    pub(super) async fn stage(
+        &self,
+        run: u64,
+        epoch: u64,
+        base: &Snapshot,
+        tables: &[StagedTable],
+        content: Value,
+        now: DateTime<Utc>,
+    ) -> Result<StagedList> {
         check_names(base, tables)?;
         let commits = futures::stream::iter(tables.iter().filter(|t| !keeps_version(base, t)))
             .map(|table| self.stage_table(run, base, table, now))
@@ -84,7 +92,13 @@ impl Warehouse {
         Ok(StagedList { format: FORMAT, run, epoch, staged_at: now, tables: commits, content })
     }
 
-    async fn stage_table(&self, run: u64, base: &Snapshot, staged: &StagedTable, now: DateTime<Utc>) -> Result<StagedCommit> {
+    async fn stage_table(
+        &self,
+        run: u64,
+        base: &Snapshot,
+        staged: &StagedTable,
+        now: DateTime<Utc>,
+    ) -> Result<StagedCommit> {
         let visible = base.tables.get(&staged.table);
         let name = &staged.table;
         let Some(version) = self.latest_version(name, visible.map(|at| at.version)).await? else {
@@ -112,12 +126,20 @@ impl Warehouse {
     ///
     /// Normally the newest version. After an abandoned run that could not be restored it is the visible one,
     /// so that the abandoned rows go.
-    async fn kept(&self, visible: Option<&TableAt>, latest: &Arc<Table>, mode: WriteMode) -> Result<Option<Arc<Table>>> {
+    async fn kept(
+        &self,
+        visible: Option<&TableAt>,
+        latest: &Arc<Table>,
+        mode: WriteMode,
+    ) -> Result<Option<Arc<Table>>> {
         let Some(at) = visible else {
             // Not visible through us: left by an abandoned run, or not ours at all.
             if self.last_run(&latest.name, latest.version).await?.is_none() {
-                return Err(Error::new(ErrorKind::Data, format!("the folder of table `{}` holds a table that Kinfold did not write", latest.name))
-                    .with_help("move it away, rename the model, or choose another warehouse"));
+                return Err(Error::new(
+                    ErrorKind::Data,
+                    format!("the folder of table `{}` holds a table that Kinfold did not write", latest.name),
+                )
+                .with_help("move it away, rename the model, or choose another warehouse"));
             }
             return Ok(None);
         };
@@ -150,7 +172,8 @@ impl Warehouse {
     /// # Errors
     /// `Storage`; then the list is still there, and the next run finishes it.
     pub(super) async fn finish(&self, list: &StagedList) -> Result<RunRecord> {
-        let base = if list.run > 1 { record::load(&self.state, list.run - 1).await?.snapshot() } else { Snapshot::default() };
+        let base =
+            if list.run > 1 { record::load(&self.state, list.run - 1).await?.snapshot() } else { Snapshot::default() };
         // Look at all before writing any: a run that cannot be whole should touch nothing.
         let positions: Vec<Position> = futures::stream::iter(&list.tables)
             .map(|commit| self.position(list.run, commit))
@@ -166,13 +189,14 @@ impl Warehouse {
                 .try_collect()
                 .await?
         };
-        let moved: Vec<&str> =
-            list.tables.iter().zip(&done).filter(|(_, p)| **p == Position::Moved).map(|(t, _)| t.table.as_str()).collect();
-        let record = if moved.is_empty() {
-            committed(list, &base)
-        } else {
-            self.abandon(list, &base, &moved).await?
-        };
+        let moved: Vec<&str> = list
+            .tables
+            .iter()
+            .zip(&done)
+            .filter(|(_, p)| **p == Position::Moved)
+            .map(|(t, _)| t.table.as_str())
+            .collect();
+        let record = if moved.is_empty() { committed(list, &base) } else { self.abandon(list, &base, &moved).await? };
         let record = self.create_record(record).await?;
         self.write_checkpoints(list, &record).await;
         Ok(record)
@@ -231,7 +255,8 @@ impl Warehouse {
             }
         }
         let names = moved.iter().map(|m| format!("`{m}`")).collect::<Vec<_>>().join(", ");
-        let note = format!("another writer changed {names} while the run was committing; nothing of the run is visible");
+        let note =
+            format!("another writer changed {names} while the run was committing; nothing of the run is visible");
         Ok(RunRecord {
             format: FORMAT,
             run: list.run,
@@ -368,8 +393,11 @@ fn check_names(base: &Snapshot, tables: &[StagedTable]) -> Result<()> {
     for name in names.keys() {
         let inside = names.keys().find(|other| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')));
         if let Some(inside) = inside {
-            return Err(Error::new(ErrorKind::Usage, format!("table `{inside}` would lie inside the folder of table `{name}`"))
-                .with_help("rename one of them"));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("table `{inside}` would lie inside the folder of table `{name}`"),
+            )
+            .with_help("rename one of them"));
         }
     }
     Ok(())

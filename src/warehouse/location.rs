@@ -78,8 +78,8 @@ impl Location {
 
     fn bucket(text: &str, rest: &str) -> Result<Self> {
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let named = !bucket.is_empty()
-            && bucket.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        let named =
+            !bucket.is_empty() && bucket.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
         if !named {
             return Err(Error::new(ErrorKind::Usage, format!("`{text}` names no bucket"))
                 .with_help("write `s3://bucket/prefix`; credentials come from the environment, not from the URL"));
@@ -138,9 +138,8 @@ impl Location {
     /// `Usage` when the path cannot be a URL.
     pub fn url(&self) -> Result<Url> {
         match self {
-            Self::Folder(path) => Url::from_directory_path(path).map_err(|()| {
-                Error::new(ErrorKind::Usage, format!("`{}` cannot be written as a URL", path.display()))
-            }),
+            Self::Folder(path) => Url::from_directory_path(path)
+                .map_err(|()| Error::new(ErrorKind::Usage, format!("`{}` cannot be written as a URL", path.display()))),
             Self::Bucket { bucket, prefix } => {
                 let slash = if prefix.is_empty() { "" } else { "/" };
                 let text = format!("s3://{bucket}/{prefix}{slash}");

@@ -198,7 +198,8 @@ impl Warehouse {
             },
         };
         let mut key = [0; 32];
-        hex::decode_to_slice(text.trim_ascii(), &mut key).or_fail(ErrorKind::Data, || format!("`{file}` is damaged"))?;
+        hex::decode_to_slice(text.trim_ascii(), &mut key)
+            .or_fail(ErrorKind::Data, || format!("`{file}` is damaged"))?;
         Ok(key)
     }
 

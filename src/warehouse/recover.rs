@@ -1,9 +1,9 @@
 //! What a killed run left is finished before the next one begins.
 
+use super::Warehouse;
 use super::commit::{FOLDER, StagedList};
 use super::record::{self, RunRecord, RunStatus, check_format};
 use super::store::{number_of, numbered};
-use super::Warehouse;
 use crate::error::{Error, ErrorKind, Result};
 use serde_json::Value;
 
@@ -38,7 +38,10 @@ impl Warehouse {
         let mut recovered = Vec::new();
         for run in staged.iter().filter_map(|n| number_of(n)) {
             let list = self.load_staged(run).await?;
-            let record = self.finish(&list).await.map_err(|e| e.context(format!("run {run} was cut off and cannot be finished")))?;
+            let record = self
+                .finish(&list)
+                .await
+                .map_err(|e| e.context(format!("run {run} was cut off and cannot be finished")))?;
             recovered.push(Recovered { record });
             last = run;
         }

@@ -125,7 +125,13 @@ impl Run {
     ///
     /// # Errors
     /// As [`Run::writer`] and [`TableWriter::write`].
-    pub async fn write_all(&self, table: &str, schema: &Schema, mode: WriteMode, rows: &[RecordBatch]) -> Result<StagedTable> {
+    pub async fn write_all(
+        &self,
+        table: &str,
+        schema: &Schema,
+        mode: WriteMode,
+        rows: &[RecordBatch],
+    ) -> Result<StagedTable> {
         let mut writer = self.writer(table, schema, mode)?;
         for batch in rows {
             if let Err(e) = writer.write(batch).await {
@@ -179,7 +185,9 @@ impl Run {
         let record = result?;
         if record.status == RunStatus::Abandoned {
             let why = record.note.unwrap_or_else(|| "another writer came first".to_owned());
-            return Err(Error::new(ErrorKind::Busy, format!("run {} is abandoned: {why}", self.number)).with_help("run again"));
+            return Err(
+                Error::new(ErrorKind::Busy, format!("run {} is abandoned: {why}", self.number)).with_help("run again")
+            );
         }
         Ok(record)
     }

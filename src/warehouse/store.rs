@@ -202,7 +202,8 @@ impl State {
 /// # Errors
 /// `Failed` when the value has no JSON form.
 pub fn to_json<T: Serialize>(value: &T) -> Result<Bytes> {
-    let mut bytes = serde_json::to_vec_pretty(value).or_fail(ErrorKind::Failed, || "a record cannot be written as JSON".to_owned())?;
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .or_fail(ErrorKind::Failed, || "a record cannot be written as JSON".to_owned())?;
     bytes.push(b'\n');
     Ok(bytes.into())
 }

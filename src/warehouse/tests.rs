@@ -339,7 +339,11 @@ async fn half_committed(warehouse: &Warehouse, second: i64, tables: &[(&str, Wri
     warehouse.state().create(&name, commit::to_bytes(&list).unwrap()).await.unwrap();
     for commit in &list.tables[..done] {
         let version = commit.base.map_or(0, |v| v + 1);
-        warehouse.state().create(&warehouse.log_entry(&commit.table, version), commit.entry.clone().into()).await.unwrap();
+        warehouse
+            .state()
+            .create(&warehouse.log_entry(&commit.table, version), commit.entry.clone().into())
+            .await
+            .unwrap();
     }
     run.number()
 }

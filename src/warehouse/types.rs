@@ -117,8 +117,20 @@ fn convert_type(from: &DataType, column: &str, form: Form) -> Result<DataType> {
         T::Float16 => T::Float32,
         T::Date64 => T::Date32,
         T::Timestamp(_, _) => T::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        T::Utf8 | T::LargeUtf8 | T::Utf8View => if stored { T::Utf8 } else { from.clone() },
-        T::Binary | T::LargeBinary | T::BinaryView => if stored { T::Binary } else { from.clone() },
+        T::Utf8 | T::LargeUtf8 | T::Utf8View => {
+            if stored {
+                T::Utf8
+            } else {
+                from.clone()
+            }
+        }
+        T::Binary | T::LargeBinary | T::BinaryView => {
+            if stored {
+                T::Binary
+            } else {
+                from.clone()
+            }
+        }
         T::FixedSizeBinary(_) => T::Binary,
         T::Decimal32(p, s) | T::Decimal64(p, s) | T::Decimal128(p, s) if *s >= 0 => T::Decimal128(*p, *s),
         T::Dictionary(_, values) if is_text(values) && !stored => from.clone(),
@@ -230,8 +242,7 @@ fn convert_struct(array: &StructArray, to: &Fields, column: &str) -> Result<Stru
 fn convert_map(array: &MapArray, to: &FieldRef, column: &str) -> Result<ArrayRef> {
     let DataType::Struct(fields) = to.data_type() else { return Err(refused(column, to.data_type())) };
     let entries = convert_struct(array.entries(), fields, column)?;
-    let made =
-        MapArray::try_new(Arc::clone(to), array.offsets().clone(), entries, array.nulls().cloned(), false);
+    let made = MapArray::try_new(Arc::clone(to), array.offsets().clone(), entries, array.nulls().cloned(), false);
     made.map(|a| Arc::new(a) as ArrayRef).map_err(|e| unfit(column, e))
 }
 
@@ -364,10 +375,9 @@ mod tests {
         let keys = Int32Array::from(vec![Some(1), None, Some(0)]);
         let dictionary = DictionaryArray::<Int32Type>::new(keys, Arc::new(UInt8Array::from(vec![7, 255])));
         let made = stored(Arc::new(dictionary)).unwrap();
-        assert_eq!(made.as_primitive::<deltalake_core::arrow::datatypes::Int16Type>().iter().collect::<Vec<_>>(), [
-            Some(255),
-            None,
-            Some(7)
-        ]);
+        assert_eq!(
+            made.as_primitive::<deltalake_core::arrow::datatypes::Int16Type>().iter().collect::<Vec<_>>(),
+            [Some(255), None, Some(7)]
+        );
     }
 }

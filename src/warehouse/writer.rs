@@ -186,13 +186,7 @@ impl TableWriter {
             self.abort().await;
             return Err(e);
         }
-        Ok(StagedTable {
-            table: self.table,
-            schema: self.stored,
-            mode: self.mode,
-            files: self.files,
-            unchanged: false,
-        })
+        Ok(StagedTable { table: self.table, schema: self.stored, mode: self.mode, files: self.files, unchanged: false })
     }
 
     /// Gives up and removes what was written, as far as the store allows.
@@ -342,8 +336,8 @@ impl OpenFile {
         let name = format!("part-{:010}-{number:05}.parquet", target.epoch);
         let outbox = Outbox::default();
         let root = ArrowSchemaConverter::new().convert(schema).map_err(parquet_failed)?.root_schema_ptr();
-        let writer = SerializedFileWriter::new(outbox.clone(), root, Arc::clone(&target.properties))
-            .map_err(parquet_failed)?;
+        let writer =
+            SerializedFileWriter::new(outbox.clone(), root, Arc::clone(&target.properties)).map_err(parquet_failed)?;
         let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(schema));
         let path = target.folder.clone().join(name.as_str());
         Ok(Self {
@@ -399,20 +393,14 @@ impl OpenFile {
     async fn end(&mut self) -> Result<StagedFile> {
         self.writer.finish().map_err(parquet_failed)?;
         self.send().await?;
-        self.sink
-            .end()
-            .await
-            .or_fail(ErrorKind::Storage, || format!("file `{}` cannot be written", self.name))?;
+        self.sink.end().await.or_fail(ErrorKind::Storage, || format!("file `{}` cannot be written", self.name))?;
         Ok(StagedFile { name: self.name.clone(), size: self.sent, rows: self.rows })
     }
 
     async fn send(&mut self) -> Result<()> {
         let bytes = self.outbox.take();
         self.sent += bytes.len() as u64;
-        self.sink
-            .send(bytes)
-            .await
-            .or_fail(ErrorKind::Storage, || format!("file `{}` cannot be written", self.name))
+        self.sink.send(bytes).await.or_fail(ErrorKind::Storage, || format!("file `{}` cannot be written", self.name))
     }
 }
 

@@ -67,7 +67,9 @@ fn occurs(code: &str, path: &str) -> bool {
 /// The paths of `use` items, in one line each.
 fn uses(code: &str) -> Vec<String> {
     code.split(';')
-        .filter_map(|item| item.rsplit_once("use ").filter(|(before, _)| before.ends_with([' ', '\n']) || before.is_empty()))
+        .filter_map(|item| {
+            item.rsplit_once("use ").filter(|(before, _)| before.ends_with([' ', '\n']) || before.is_empty())
+        })
         .map(|(_, path)| path.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect()
 }
@@ -176,7 +178,8 @@ fn pure_folders_do_not_know_the_world() {
 fn pure_folders_know_no_folder_that_is_not() {
     let others = ["engine", "warehouse", "sync", "runner", "cli", "error"];
     none(&broken(|s| {
-        let known = others.iter().filter(|o| PURE.contains(&s.folder()) && s.shipped().contains(&format!("crate::{o}")));
+        let known =
+            others.iter().filter(|o| PURE.contains(&s.folder()) && s.shipped().contains(&format!("crate::{o}")));
         known.map(|o| format!("pure code uses crate::{o}")).collect()
     }));
 }
@@ -193,7 +196,8 @@ fn only_the_engine_knows_datafusion() {
 fn warehouse_and_sync_do_not_know_the_engine() {
     none(&broken(|s| {
         let below = ["warehouse", "sync"].contains(&s.folder());
-        let above = ["engine", "runner", "cli"].iter().filter(|a| below && s.shipped().contains(&format!("crate::{a}")));
+        let above =
+            ["engine", "runner", "cli"].iter().filter(|a| below && s.shipped().contains(&format!("crate::{a}")));
         above.map(|a| format!("uses crate::{a}")).collect()
     }));
 }

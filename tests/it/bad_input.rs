@@ -260,8 +260,12 @@ fn half_written_csv_files_are_refused() {
 #[test]
 fn files_that_disagree_about_a_type_are_refused() {
     let shop = Shop::new();
-    let columns =
-        vec![("id", texts(&["o3"])), ("email", texts(&["ann@example.com"])), ("amount", texts(&["7"])), ("at", times(&[MARCH]))];
+    let columns = vec![
+        ("id", texts(&["o3"])),
+        ("email", texts(&["ann@example.com"])),
+        ("amount", texts(&["7"])),
+        ("at", times(&[MARCH])),
+    ];
     shop.project.write_bytes("data/orders/2.parquet", &parquet(columns));
     shop.refuses(1, &["sources.yaml:12:15", "amount", "1.parquet", "2.parquet", "help"]);
 }
@@ -276,7 +280,8 @@ fn csv_files_with_other_headers_are_refused() {
 #[test]
 fn a_column_that_vanished_from_all_files_is_refused_where_it_is_used() {
     let shop = Shop::new();
-    let without = parquet(vec![("id", texts(&["o1"])), ("email", texts(&["ann@example.com"])), ("at", times(&[MARCH]))]);
+    let without =
+        parquet(vec![("id", texts(&["o1"])), ("email", texts(&["ann@example.com"])), ("at", times(&[MARCH]))]);
     shop.project.write_bytes("data/orders/1.parquet", &without);
     shop.refuses(2, &["models/person_profile.yaml:8:", "amount", "shop.orders"]);
 }
@@ -284,7 +289,8 @@ fn a_column_that_vanished_from_all_files_is_refused_where_it_is_used() {
 #[test]
 fn a_declared_column_that_vanished_is_refused_at_its_declaration() {
     let shop = Shop::new();
-    let without = parquet(vec![("id", texts(&["o1"])), ("email", texts(&["ann@example.com"])), ("amount", numbers(&[1.0]))]);
+    let without =
+        parquet(vec![("id", texts(&["o1"])), ("email", texts(&["ann@example.com"])), ("amount", numbers(&[1.0]))]);
     shop.project.write_bytes("data/orders/1.parquet", &without);
     shop.refuses(1, &["sources.yaml:14:15", "`time: at`", "help"]);
 }
@@ -292,7 +298,8 @@ fn a_declared_column_that_vanished_is_refused_at_its_declaration() {
 #[test]
 fn a_column_that_some_files_lack_is_a_warning() {
     let shop = Shop::new();
-    let without = parquet(vec![("id", texts(&["o3"])), ("email", texts(&["ann@example.com"])), ("at", times(&[MARCH + 2]))]);
+    let without =
+        parquet(vec![("id", texts(&["o3"])), ("email", texts(&["ann@example.com"])), ("at", times(&[MARCH + 2]))]);
     shop.project.write_bytes("data/orders/2.parquet", &without);
     shop.warns(&["sources.yaml:12:15", "amount", "2.parquet"]);
     let spent = "SELECT CAST(spent AS BIGINT) AS spent FROM person_profile WHERE spent IS NOT NULL ORDER BY spent";
@@ -303,7 +310,10 @@ fn a_column_that_some_files_lack_is_a_warning() {
 fn text_that_is_no_time_is_refused_with_its_line() {
     for bad in ["10000-01-01T00:00:00Z", "2026-02-30T00:00:00Z", "soon", "99999999999999999999"] {
         let shop = Shop::new();
-        shop.project.write("data/visits/2.csv", &format!("cookie,email,page,at\nc3,,home,2026-03-03T08:00:00Z\nc4,,home,{bad}\n"));
+        shop.project.write(
+            "data/visits/2.csv",
+            &format!("cookie,email,page,at\nc3,,home,2026-03-03T08:00:00Z\nc4,,home,{bad}\n"),
+        );
         shop.refuses(1, &["sources.yaml:10:", "2.csv:3", bad, "TIMESTAMP", "help"]);
     }
 }

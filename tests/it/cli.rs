@@ -59,8 +59,16 @@ fn a_folder_that_is_no_project_says_what_to_do() {
 #[test]
 fn unknown_models_in_select_are_suggested() {
     let project = Project::clinic();
-    project.kinfold(&["run", "--select", "lapsed_patient"]).exits(2).without_data().says(&["did you mean `lapsed_patients`"]);
-    project.kinfold(&["run", "--select", "tag:apointment"]).exits(2).without_data().says(&["apointment", "appointment"]);
+    project
+        .kinfold(&["run", "--select", "lapsed_patient"])
+        .exits(2)
+        .without_data()
+        .says(&["did you mean `lapsed_patients`"]);
+    project
+        .kinfold(&["run", "--select", "tag:apointment"])
+        .exits(2)
+        .without_data()
+        .says(&["apointment", "appointment"]);
     assert_eq!(project.tables(), BTreeSet::new());
 }
 
@@ -106,7 +114,8 @@ fn show_prints_the_first_rows_in_three_formats() {
 
 #[test]
 fn show_reads_sources_and_tables_beside_models() {
-    for name in ["web.tracks", "ehr.appointments", "twilio.messages", "patient_links", "kinfold.runs", "audience_sizes"] {
+    for name in ["web.tracks", "ehr.appointments", "twilio.messages", "patient_links", "kinfold.runs", "audience_sizes"]
+    {
         let outcome = clinic().kinfold(&["show", name, "--limit", "1", "--output", "json"]).exits(0);
         assert_eq!(outcome.rows().len(), 1, "{outcome}");
     }
@@ -123,7 +132,11 @@ fn unselected_columns_and_tables_cannot_be_read() {
 
 #[test]
 fn show_suggests_a_near_name() {
-    clinic().kinfold(&["show", "patient_profil"]).exits(2).without_data().says(&["no table `patient_profil`", "did you mean `patient_profile`"]);
+    clinic()
+        .kinfold(&["show", "patient_profil"])
+        .exits(2)
+        .without_data()
+        .says(&["no table `patient_profil`", "did you mean `patient_profile`"]);
     clinic().kinfold(&["show", "web.trakcs"]).exits(2).without_data().says(&["did you mean `web.tracks`"]);
 }
 
@@ -187,7 +200,10 @@ fn status_lists_runs_and_syncs() {
     let status = clinic().kinfold(&["status"]).exits(0);
     assert!(status.stdout.contains("run 1 ") && status.stdout.contains("as of 2026-03-31"), "{status}");
     let sent = format!("{} sent", expected()["searched_not_booked_to_lake"]["rows"]);
-    assert!(status.stdout.contains("searched_not_booked_to_lake: success") && status.stdout.contains(&sent), "{status}");
+    assert!(
+        status.stdout.contains("searched_not_booked_to_lake: success") && status.stdout.contains(&sent),
+        "{status}"
+    );
 }
 
 #[test]
@@ -225,7 +241,9 @@ fn targets_and_variables_choose_the_warehouse() {
     project.write("models/chosen.sql", "SELECT count(*) AS visits FROM shop.visits WHERE page = '{{ var('page') }}'\n");
     let chosen = |arguments: &[&str]| {
         project.kinfold(&[&["run", "--select", "chosen"], arguments].concat()).exits(0);
-        let answer = project.kinfold(&[&["query", "SELECT visits FROM chosen", "--output", "json"], arguments].concat()).exits(0);
+        let answer = project
+            .kinfold(&[&["query", "SELECT visits FROM chosen", "--output", "json"], arguments].concat())
+            .exits(0);
         answer.rows()[0]["visits"].as_i64().unwrap()
     };
     assert_eq!(chosen(&[]), 4);

@@ -200,7 +200,8 @@ fn comparable(value: &Value) -> Value {
 fn named_people_have_their_identifiers_profile_audiences_and_advice() {
     let (patients, members) = (patients(clinic()), members(clinic()));
     let profiles = clinic().query("SELECT * FROM patient_profile");
-    let advice = clinic().query("SELECT patient_id, provider_id FROM provider_recommendations ORDER BY patient_id, place");
+    let advice =
+        clinic().query("SELECT patient_id, provider_id FROM provider_recommendations ORDER BY patient_id, place");
     for person in expected()["named"].as_array().unwrap() {
         let name = &person["name"];
         let patient = &patients[person["identifier"].as_str().unwrap()];
@@ -221,7 +222,8 @@ fn named_people_have_their_identifiers_profile_audiences_and_advice() {
 #[test]
 fn sql_models_have_the_expected_rows() {
     let wanted = &expected()["provider_stats"];
-    let sums = ["profile_views", "site_bookings", "appointments", "completed", "no_shows"].map(|c| format!("sum({c}) AS {c}"));
+    let sums =
+        ["profile_views", "site_bookings", "appointments", "completed", "no_shows"].map(|c| format!("sum({c}) AS {c}"));
     let rows = clinic().query(&format!("SELECT count(*) AS rows, {} FROM provider_stats", sums.join(", ")));
     assert_eq!(Value::Object(rows[0].clone()), *wanted);
 
@@ -284,7 +286,11 @@ fn a_second_run_changes_nothing() {
         if table == "audience_overlap" || table == "audience_sizes" {
             continue; // says in which run it was counted
         }
-        assert_eq!(project.lines(&format!("SELECT * FROM {table}")), clinic().lines(&format!("SELECT * FROM {table}")), "{table}");
+        assert_eq!(
+            project.lines(&format!("SELECT * FROM {table}")),
+            clinic().lines(&format!("SELECT * FROM {table}")),
+            "{table}"
+        );
     }
     let moved = "SELECT coalesce(sum(entered + \"left\"), -1) FROM audience_sizes WHERE run = (SELECT max(run) FROM audience_sizes)";
     assert_eq!(project.number(moved), 0);

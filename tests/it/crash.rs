@@ -50,7 +50,11 @@ fn state(project: &Project) -> Vec<(String, Vec<String>)> {
 fn sent(project: &Project) -> BTreeSet<String> {
     let outbox = project.path("target/outbox");
     let text = |file: &String| std::fs::read_to_string(outbox.join(file)).unwrap();
-    files(&outbox).keys().filter(|f| f.ends_with(".csv")).flat_map(|f| text(f).lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+    files(&outbox)
+        .keys()
+        .filter(|f| f.ends_with(".csv"))
+        .flat_map(|f| text(f).lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Runs, waiting for the lease of a killed run to expire.

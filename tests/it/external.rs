@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 /// Runs one of `tests/tools`; what it printed is shown when it fails.
 fn tool(name: &str, arguments: &[&str]) {
     let python = std::env::var_os("KINFOLD_TEST_PYTHON");
-    let python = python.expect("KINFOLD_TEST_PYTHON names a Python with tests/tools/requirements.txt (see scripts/test.sh)");
+    let python =
+        python.expect("KINFOLD_TEST_PYTHON names a Python with tests/tools/requirements.txt (see scripts/test.sh)");
     let output = Command::new(python)
         .arg("-B")
         .arg(repository().join("tests/tools").join(name))

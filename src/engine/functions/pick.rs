@@ -14,9 +14,7 @@ use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
-};
+use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility};
 use std::sync::Arc;
 
 /// What the aggregate returns.

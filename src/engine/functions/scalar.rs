@@ -6,9 +6,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256, Sha512};
 use std::collections::BTreeMap;
@@ -190,8 +188,7 @@ impl ScalarUDFImpl for TextFunction {
         let texts: Vec<&StringArray> = arrays.iter().map(|a| a.as_string::<i32>()).collect();
         let out: StringArray = (0..args.number_rows)
             .map(|row| {
-                let values: Option<Vec<&str>> =
-                    texts.iter().map(|t| t.is_valid(row).then(|| t.value(row))).collect();
+                let values: Option<Vec<&str>> = texts.iter().map(|t| t.is_valid(row).then(|| t.value(row))).collect();
                 values.and_then(|v| (self.apply)(&v))
             })
             .collect();
@@ -211,10 +208,7 @@ mod tests {
             mac::<Hmac<Sha256>>("key", text).as_deref(),
             Some("f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8")
         );
-        assert_eq!(
-            mac::<Hmac<sha1::Sha1>>("key", text).as_deref(),
-            Some("de7c9b85b8b78aa6bc8a7a36f70a90701c9db4d9")
-        );
+        assert_eq!(mac::<Hmac<sha1::Sha1>>("key", text).as_deref(), Some("de7c9b85b8b78aa6bc8a7a36f70a90701c9db4d9"));
     }
 
     #[test]

@@ -61,8 +61,10 @@ impl FilesDestination {
         let name = self.name(&batch.id);
         match self.state.create(&name, encode(&with_changes(batch)?, self.format)?.into()).await? {
             Created::Ours => Ok(Delivery::All),
-            Created::Theirs(_) => Err(Error::new(ErrorKind::Failed, format!("`{name}` is there already with other rows"))
-                .with_help("does another warehouse send to the same location? give each its own")),
+            Created::Theirs(_) => {
+                Err(Error::new(ErrorKind::Failed, format!("`{name}` is there already with other rows"))
+                    .with_help("does another warehouse send to the same location? give each its own"))
+            }
         }
     }
 }
