@@ -377,7 +377,7 @@ codes! {
     }
     WindowWithoutTime "K0702" {
         title: "a window over a table without a time",
-        cause: "`within`, `between`, `before`, `after` and sequences need the time of each row",
+        cause: "windows, sequences and picking the latest or earliest value need the time of each row",
         example: "within: 7 days over a table without `time:`",
         fix: "add `time:` to the table in sources.yaml (or to the trait, for a model)"
     }

@@ -57,24 +57,51 @@ impl Output {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Facts {
     /// A SQL model.
-    Sql { rows: u64 },
+    Sql {
+        /// Rows of its table; 0 for a view.
+        rows: u64,
+    },
     /// An identity.
     Identity {
+        /// Rows of the link tables.
         rows_read: u64,
+        /// Distinct identifiers, hubs included.
         identifiers: u64,
+        /// Entities.
         entities: u64,
+        /// Distinct pairs of identifiers seen in one row.
         links: u64,
+        /// Links and always rules that guards and rules refused.
         refused: u64,
+        /// Identifiers with more neighbours than they may have.
         hubs: u64,
+        /// Identifiers of the largest entity.
         largest: u64,
+        /// Entities whose id is new.
         created: u64,
+        /// Ids that were lost to another.
         merged: u64,
+        /// Ids that were split off another.
         split: u64,
     },
     /// A profile.
-    Profile { rows: u64, columns: u64 },
+    Profile {
+        /// Entities.
+        rows: u64,
+        /// Columns of its table.
+        columns: u64,
+    },
     /// An audience.
-    Audience { members: u64, entered: u64, left: u64, unknown_in_lists: u64 },
+    Audience {
+        /// Members now.
+        members: u64,
+        /// Members that were none before.
+        entered: u64,
+        /// Members before that are none now.
+        left: u64,
+        /// Entries of its lists that name nobody known.
+        unknown_in_lists: u64,
+    },
 }
 
 /// A built model.

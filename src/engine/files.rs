@@ -7,6 +7,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::{Format, Source, SourceTable};
 use crate::warehouse::Location;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::json::JsonFormat;
@@ -22,6 +23,7 @@ const CONCURRENT: usize = 16;
 const HEADER_BYTES: u64 = 256 * 1024;
 
 /// What a table's path stands for.
+#[derive(Debug)]
 pub(super) struct Found {
     pub urls: Vec<ListingTableUrl>,
     pub store: Arc<dyn ObjectStore>,
@@ -159,6 +161,43 @@ pub(super) async fn schema(
         return Ok(same_header(table, name, &readable, findings));
     }
     Ok(merge(table, name, &readable, findings))
+}
+
+/// Rows, and the least and greatest value of a time column in microseconds, from Parquet footers; `None` when some
+/// file does not say.
+pub(super) async fn time_range(
+    parts: &EngineParts<'_>,
+    found: &Found,
+    schema: &SchemaRef,
+    column: &str,
+) -> Result<Option<(usize, i64, i64)>> {
+    let Ok(index) = schema.index_of(column) else { return Ok(None) };
+    let state = parts.context.state();
+    let (mut rows, mut low, mut high) = (0, i64::MAX, i64::MIN);
+    for file in &found.files {
+        let statistics = ParquetFormat::default()
+            .infer_stats(&state, &found.store, Arc::clone(schema), file)
+            .await
+            .or_fail(ErrorKind::Data, || format!("cannot read {}", file.location))?;
+        let Some(count) = statistics.num_rows.get_value() else { return Ok(None) };
+        rows += count;
+        if *count == 0 {
+            continue;
+        }
+        let of_column = &statistics.column_statistics[index];
+        let micros = |value: Option<&ScalarValue>| match value {
+            Some(ScalarValue::TimestampMicrosecond(Some(t), _)) => Some(*t),
+            _ => None,
+        };
+        let (Some(least), Some(greatest)) =
+            (micros(of_column.min_value.get_value()), micros(of_column.max_value.get_value()))
+        else {
+            return Ok(None);
+        };
+        low = low.min(least);
+        high = high.max(greatest);
+    }
+    Ok(Some((rows, low, high)))
 }
 
 fn shown(file: &ObjectMeta) -> String {

@@ -339,7 +339,7 @@ impl Engine {
 
     /// Bytes and files of an opened source table.
     pub fn source_size(&self, table: &str) -> Option<(usize, u64)> {
-        self.sources.get(table).map(|t| (t.files, t.bytes))
+        self.sources.get(table).map(|t| (t.found.files.len(), t.found.files.iter().map(|f| f.size).sum()))
     }
 
     /// Columns of a bound model's main table, with their types.

@@ -20,15 +20,13 @@ use datafusion::functions_window::expr_fn::{lag, row_number};
 use datafusion::logical_expr::{
     Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, cast, col, ident, lit, try_cast,
 };
-use datafusion::prelude::{DataFrame, SessionContext};
+use datafusion::prelude::DataFrame;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A source table that can be read.
 #[derive(Debug, Clone)]
 pub(super) struct OpenTable {
-    /// `web.tracks`
-    pub name: String,
     /// The relation that models see.
     pub plan: LogicalPlan,
     /// The files' rows as they are.
@@ -37,9 +35,9 @@ pub(super) struct OpenTable {
     pub time: Option<String>,
     /// Column that names a row.
     pub row_id: Option<String>,
-    /// Files and bytes behind it.
-    pub files: usize,
-    pub bytes: u64,
+    /// The files behind it, and the schema they agree on.
+    pub found: Arc<files::Found>,
+    pub schema: SchemaRef,
 }
 
 /// Opens an enabled table. Findings are appended; `None` when it cannot be read.
@@ -68,13 +66,12 @@ pub(super) async fn open(
     let Some(plan) = relation(parts, &name, table, raw, findings).await? else { return Ok(None) };
     register(parts.context, &name, Arc::new(ViewTable::new(plan.clone(), None)))?;
     Ok(Some(OpenTable {
-        name,
         plan,
         raw: unchanged,
         time: table.time.as_ref().map(|t| t.value.clone()),
         row_id: table.row_id.as_ref().map(|t| t.value.clone()),
-        files: found.files.len(),
-        bytes: found.files.iter().map(|f| f.size).sum(),
+        found: Arc::new(found),
+        schema: raw_schema,
     }))
 }
 
@@ -279,9 +276,4 @@ fn keep_ranked(frame: DataFrame, rank: Expr, keep: Expr) -> datafusion::error::R
 pub(super) fn nullable(schema: &Schema) -> SchemaRef {
     let fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     Arc::new(Schema::new(fields))
-}
-
-/// The relation as a frame again.
-pub(super) fn frame(context: &SessionContext, plan: &LogicalPlan) -> DataFrame {
-    DataFrame::new(context.state(), plan.clone())
 }

@@ -5,14 +5,14 @@
 //! clinic are a warning in every format.
 
 use super::sources::parse_type;
-use super::{Engine, fold};
+use super::{Engine, files, fold};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Column, Format, SourceTable};
 use datafusion::arrow::array::{Array, AsArray};
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, ident, lit, try_cast};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, try_cast};
 use std::collections::BTreeSet;
 
 /// Checks every opened table that the run reads.
@@ -53,7 +53,7 @@ async fn types(engine: &Engine, name: &str, table: &SourceTable, findings: &mut 
     }
     let mut wanted = Vec::new();
     for (column, broken) in &typed {
-        let text = cast(ident(&column.name.value), datafusion::arrow::datatypes::DataType::Utf8);
+        let text = cast(ident(&column.name.value), DataType::Utf8);
         let only = datafusion::logical_expr::when(broken.clone(), text).end().map_err(super::internal)?;
         wanted.push(count(only.clone()).alias(format!("{}__count", column.name.value)));
         wanted.push(min(only).alias(format!("{}__first", column.name.value)));
@@ -71,7 +71,7 @@ async fn types(engine: &Engine, name: &str, table: &SourceTable, findings: &mut 
         }
         let first = datafusion::arrow::compute::cast(
             batch.column(index * 2 + 1),
-            &datafusion::arrow::datatypes::DataType::Utf8,
+            &DataType::Utf8,
         )
         .or_fail(ErrorKind::Data, doing)?;
         findings.push(broken_values(engine, name, table, column, broken, first.as_string::<i32>().value(0)).await?);
@@ -108,41 +108,59 @@ async fn broken_values(
 /// 1900-01-01 and 2200-01-01 in microseconds.
 const PLAUSIBLE: (i64, i64) = (-2_208_988_800_000_000, 7_258_118_400_000_000);
 
-/// Event times that no clinic has.
+/// Tables without rows, and event times that no clinic has.
 async fn times(engine: &Engine, name: &str, table: &SourceTable, findings: &mut Vec<Diagnostic>) -> Result<()> {
-    let doing = || format!("cannot read the times of `{name}`");
-    let Some(time) = &table.time else { return Ok(()) };
-    let Some(open) = engine.raw(name) else { return Ok(()) };
-    let Ok(field) = open.schema().field_with_unqualified_name(&time.value) else { return Ok(()) };
-    if !matches!(field.data_type(), datafusion::arrow::datatypes::DataType::Timestamp(..)) {
-        return Ok(());
-    }
-    // whole numbers: a time that no calendar holds cannot be printed, but compared
-    let micros = match field.data_type() {
-        datafusion::arrow::datatypes::DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, _) => {
-            cast(ident(&time.value), datafusion::arrow::datatypes::DataType::Int64)
+    let (Some(time), Some(open)) = (&table.time, engine.sources.get(name)) else { return Ok(()) };
+    let range = match table.format {
+        Format::Parquet | Format::Delta => {
+            files::time_range(&engine.parts(), &open.found, &open.schema, &time.value).await?
         }
-        _ => return Ok(()),
+        Format::Csv | Format::Ndjson => scanned_range(engine, name, &open.plan, &time.value).await?,
     };
-    let plan = LogicalPlanBuilder::from(open.clone())
-        .aggregate(Vec::<Expr>::new(), vec![min(micros.clone()), max(micros), count(lit(1_i64))])
-        .and_then(LogicalPlanBuilder::build)
-        .map_err(super::internal)?;
-    let batches = fold::execute(&engine.context, plan).await.or_fail(ErrorKind::Data, doing)?;
-    let Some(batch) = batches.first() else { return Ok(()) };
-    let (low, high) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_primitive::<Int64Type>());
-    if batch.column(2).as_primitive::<Int64Type>().value(0) == 0 {
+    let Some((rows, low, high)) = range else { return Ok(()) };
+    if rows == 0 {
         findings.push(
             Diagnostic::warning(Code::NoRows, table.path.span, format!("`{name}` has no rows"))
                 .with_help("if that is right, nothing is wrong: counts are 0 and other traits null"),
         );
-    } else if low.is_valid(0) && (low.value(0) < PLAUSIBLE.0 || high.value(0) > PLAUSIBLE.1) {
-        let shown =
-            |t: i64| chrono::DateTime::from_timestamp_micros(t).map_or_else(|| format!("{t} us"), |t| t.to_rfc3339());
-        findings.push(
-            Diagnostic::warning(Code::DataUnreadable, time.span, format!("`{name}`: `{}` holds times from {} to {}", time.value, shown(low.value(0)), shown(high.value(0))))
-                .with_help("a unit may be wrong (milliseconds read as microseconds); leave such rows out with `select: {where: ...}`"),
-        );
+    } else if low < PLAUSIBLE.0 || high > PLAUSIBLE.1 {
+        let shown = |t: i64| {
+            let time = chrono::DateTime::from_timestamp_micros(t);
+            time.map_or_else(|| format!("{t} microseconds"), |t| t.format("%Y-%m-%d").to_string())
+        };
+        let (low, high) = (shown(low), shown(high));
+        let message = format!("`{name}`: `{}` holds times from {low} to {high}", time.value);
+        findings.push(Diagnostic::warning(Code::DataUnreadable, time.span, message).with_help(
+            "a unit may be wrong (milliseconds read as microseconds); leave such rows out with `select: {where: ...}`",
+        ));
     }
     Ok(())
+}
+
+/// Rows and range of a time column by reading it: text files are small, and say nothing of themselves.
+async fn scanned_range(
+    engine: &Engine,
+    name: &str,
+    plan: &LogicalPlan,
+    time: &str,
+) -> Result<Option<(usize, i64, i64)>> {
+    let Ok(field) = plan.schema().field_with_unqualified_name(time) else { return Ok(None) };
+    if !matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) {
+        return Ok(None);
+    }
+    let micros = cast(ident(time), DataType::Int64);
+    let plan = LogicalPlanBuilder::from(plan.clone())
+        .aggregate(Vec::<Expr>::new(), vec![min(micros.clone()), max(micros), count(lit(1_i64))])
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(super::internal)?;
+    let batches = fold::execute(&engine.context, plan)
+        .await
+        .or_fail(ErrorKind::Data, || format!("cannot read the times of `{name}`"))?;
+    let Some(batch) = batches.first() else { return Ok(None) };
+    let number = |index: usize| {
+        let column = batch.column(index).as_primitive::<Int64Type>();
+        column.is_valid(0).then(|| column.value(0))
+    };
+    let rows = number(2).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    Ok(Some((rows, number(0).unwrap_or(0), number(1).unwrap_or(0))))
 }

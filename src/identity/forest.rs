@@ -88,3 +88,29 @@ impl Forest {
         *self.parents[code as usize].get_mut() = root;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_joining_at_once_find_the_smallest_code_of_each_component() {
+        // Chains of stride 7: the component of a code is its remainder. Enough links for several threads.
+        let len = PARALLEL_LINKS as u32 + 8;
+        let links: Vec<Link> = (7..len).map(|code| Link { a: code - 7, b: code, first_seen: 0 }).collect();
+        assert!(links.len() >= PARALLEL_LINKS);
+        for threads in [1, 4] {
+            let forest = Forest::new(len as usize);
+            forest.join_all(&links, threads, |_| true);
+            assert!((0..len).all(|code| forest.find(code) == code % 7));
+        }
+    }
+
+    #[test]
+    fn links_that_take_no_part_join_nothing() {
+        let forest = Forest::new(4);
+        let links = [Link { a: 3, b: 1, first_seen: 0 }, Link { a: 2, b: 0, first_seen: 0 }];
+        forest.join_all(&links, 1, |link| link.a != 2);
+        assert_eq!([0, 1, 2, 3].map(|code| forest.find(code)), [0, 1, 2, 1]);
+    }
+}

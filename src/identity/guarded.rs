@@ -3,14 +3,12 @@
 //! Input is the unguarded result (see `stitch`, the shortcut). For each entity that as a whole breaks a guard,
 //! its always rules and then its links are taken in their canonical order, each joined or refused.
 //!
-//! The order is needed only where it matters. Trees only grow, so two that may not be joined now never may be,
-//! and two identifiers that are together stay so. Hence candidates are divided around a median: the stronger
-//! half is settled first, and then those of the weaker half that are decided meanwhile, either way, are dropped
-//! without being put in order. After Osipov, Sanders and Singler, "The filter-Kruskal minimum spanning tree
-//! algorithm" (2009). Texts are compared only where priorities and times are equal; in a large component its
-//! identifiers are put in order once, and ranks are compared.
+//! Components are independent, so threads share them out. Each works on numbers local to the component. In a
+//! large one these are ranks in canonical order, so that links are ordered by comparing integers; in a small one
+//! they are not, and texts are compared, but only where priorities and times are equal.
 //!
-//! Components are independent, so threads share them out; each works on component-local numbers.
+//! Putting links in order while taking them, so that those decided meanwhile need none (filter-Kruskal; Osipov,
+//! Sanders and Singler, 2009), was slower: what it saves in sorting it loses in looking up trees.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -19,15 +17,12 @@ use std::thread;
 use hashbrown::HashMap;
 
 use super::forest::Forest;
-use super::links::Link;
 use super::nodes::Nodes;
 use super::stitch::{HUB, StitchInput};
 
 const NOT_BROKEN: u32 = u32::MAX;
-/// Below this many links, sorting is cheaper than dividing.
-const SORTED_AT_ONCE: usize = 1 << 10;
-/// Above this many links, a component's identifiers are ranked.
-const LARGE: usize = 1 << 12;
+/// Above this many links, a component's identifiers are numbered by rank.
+const LARGE: usize = 1 << 10;
 
 /// The limits on identifiers per entity: those types that have one, strongest first.
 #[derive(Debug)]
@@ -131,35 +126,16 @@ fn compare_pairs(nodes: &Nodes, left: (u32, u32), right: (u32, u32)) -> Ordering
 #[derive(Debug, Clone, Copy)]
 struct Ranked {
     first_seen: i64,
-    /// In a large component, the ranks of its endpoints, the stronger first; else 0.
-    ranks: u64,
-    link: u32,
+    /// The endpoints by their numbers in the component, the smaller first; canonical if these are ranks.
+    ends: (u32, u32),
     weaker: u8,
     stronger: u8,
 }
 
 impl Ranked {
-    fn new(nodes: &Nodes, link: &Link, index: u32, rank_of: impl Fn(u32) -> Option<u32>) -> Self {
-        let (a, b) = (nodes.type_of(link.a), nodes.type_of(link.b));
-        let ranks = match (rank_of(link.a), rank_of(link.b)) {
-            (Some(a), Some(b)) => u64::from(a.min(b)) << 32 | u64::from(a.max(b)),
-            _ => 0,
-        };
-        Self { first_seen: link.first_seen, ranks, link: index, weaker: a.max(b), stronger: a.min(b) }
+    fn key(&self) -> (u8, i64, u8) {
+        (self.weaker, self.first_seen, self.stronger)
     }
-
-    fn compare(&self, other: &Self, input: &StitchInput<'_>) -> Ordering {
-        let key = |ranked: &Self| (ranked.weaker, ranked.first_seen, ranked.stronger, ranked.ranks);
-        key(self).cmp(&key(other)).then_with(|| {
-            let pair = |ranked: &Self| canonical(input.nodes, ends(input, ranked.link));
-            if self.link == other.link { Ordering::Equal } else { compare_pairs(input.nodes, pair(self), pair(other)) }
-        })
-    }
-}
-
-fn ends(input: &StitchInput<'_>, link: u32) -> (u32, u32) {
-    let link = &input.links[link as usize];
-    (link.a, link.b)
 }
 
 /// Members by group, in ascending order within a group.
@@ -263,21 +239,61 @@ impl Share<'_> {
     fn settle(self, input: &StitchInput<'_>, components: &Components, limits: &Limits) {
         let mut roots = self.roots.iter_mut();
         for group in self.components {
-            let nodes = components.nodes.of(group);
-            let links = components.links.of(group);
-            let mut guarded = Guarded::new(input, components, limits, group);
-            for &rule in components.always.of(group) {
-                guarded.take(input.always[rule as usize], Strength::Always);
+            let members = components.nodes.of(group);
+            let ranked = components.links.of(group).len() > LARGE;
+            let ranks = if ranked { ranks(input.nodes, members) } else { Vec::new() };
+            let number_of = |node: u32| {
+                let local = components.local[node as usize];
+                ranks.get(local as usize).copied().unwrap_or(local)
+            };
+            let mut numbered = members.to_vec();
+            for &node in members {
+                numbered[number_of(node) as usize] = node;
             }
-            let ranks = if links.len() > LARGE { ranks(input.nodes, nodes) } else { Vec::new() };
-            let rank_of = |node: u32| ranks.get(components.local[node as usize] as usize).copied();
-            let ranked = |link: &u32| Ranked::new(input.nodes, &input.links[*link as usize], *link, rank_of);
-            guarded.take_links(&mut links.iter().map(ranked).collect::<Vec<_>>());
-            for (number, root) in (0..nodes.len() as u32).zip(&mut roots) {
-                *root = nodes[guarded.find(number) as usize];
+            let mut trees = Trees::new(input, limits, &numbered);
+            let pair = |(a, b): (u32, u32)| (number_of(a), number_of(b));
+            for &rule in components.never.of(group) {
+                trees.keep_apart(pair(input.never[rule as usize]));
+            }
+            for &rule in components.always.of(group) {
+                trees.take(pair(input.always[rule as usize]), Strength::Always);
+            }
+            for link in in_order(input, components.links.of(group), &numbered, ranked, number_of) {
+                trees.take(link.ends, Strength::Link);
+            }
+            for (&node, root) in members.iter().zip(&mut roots) {
+                *root = numbered[trees.find(number_of(node)) as usize];
             }
         }
     }
+}
+
+/// The links of a component, strongest first. `numbered` are its identifiers by number.
+fn in_order(
+    input: &StitchInput<'_>,
+    links: &[u32],
+    numbered: &[u32],
+    ranked: bool,
+    number_of: impl Fn(u32) -> u32,
+) -> Vec<Ranked> {
+    let rank = |link: &u32| {
+        let link = &input.links[*link as usize];
+        let (a, b) = (number_of(link.a), number_of(link.b));
+        let types = (input.nodes.type_of(link.a), input.nodes.type_of(link.b));
+        let (weaker, stronger) = (types.0.max(types.1), types.0.min(types.1));
+        Ranked { first_seen: link.first_seen, ends: (a.min(b), a.max(b)), weaker, stronger }
+    };
+    let mut links: Vec<Ranked> = links.iter().map(rank).collect();
+    if ranked {
+        links.sort_unstable_by_key(|link| (link.weaker, link.first_seen, link.ends));
+        return links;
+    }
+    let pair = |link: &Ranked| canonical(input.nodes, (numbered[link.ends.0 as usize], numbered[link.ends.1 as usize]));
+    links.sort_unstable_by(|left, right| {
+        let texts = || compare_pairs(input.nodes, pair(left), pair(right));
+        left.key().cmp(&right.key()).then_with(texts)
+    });
+    links
 }
 
 /// By local number, the rank of an identifier in canonical order.
@@ -310,31 +326,27 @@ enum Strength {
     Link,
 }
 
-/// One component while its candidates are taken.
-struct Guarded<'a> {
-    input: &'a StitchInput<'a>,
-    local: &'a [u32],
+/// One component while its candidates are taken: union-find with what each tree holds.
+struct Trees<'a> {
     limits: &'a [(u8, u32)],
     parents: Vec<u32>,
     /// By root and limit, how many identifiers the tree holds.
     counts: Vec<u32>,
-    /// By root, the never rules with one side in the tree.
+    /// By root, the other sides of never rules with one side in the tree.
     apart: HashMap<u32, Vec<u32>>,
 }
 
-impl<'a> Guarded<'a> {
-    fn new(input: &'a StitchInput<'a>, components: &'a Components, limits: &'a Limits, group: usize) -> Self {
-        let local = &components.local;
-        let nodes = components.nodes.of(group);
-        let counts = limits.count(input.nodes, nodes.len(), nodes.iter().copied().zip(0..));
-        let mut apart: HashMap<u32, Vec<u32>> = HashMap::new();
-        for &rule in components.never.of(group) {
-            let (a, b) = input.never[rule as usize];
-            for node in [a, b] {
-                apart.entry(local[node as usize]).or_default().push(rule);
-            }
-        }
-        Self { input, local, limits: &limits.all, parents: (0..nodes.len() as u32).collect(), counts, apart }
+impl<'a> Trees<'a> {
+    /// Every identifier alone.
+    fn new(input: &StitchInput<'_>, limits: &'a Limits, numbered: &[u32]) -> Self {
+        let counts = limits.count(input.nodes, numbered.len(), numbered.iter().copied().zip(0..));
+        let parents = (0..numbered.len() as u32).collect();
+        Self { limits: &limits.all, parents, counts, apart: HashMap::new() }
+    }
+
+    fn keep_apart(&mut self, (a, b): (u32, u32)) {
+        self.apart.entry(a).or_default().push(b);
+        self.apart.entry(b).or_default().push(a);
     }
 
     fn find(&mut self, mut number: u32) -> u32 {
@@ -346,45 +358,13 @@ impl<'a> Guarded<'a> {
         number
     }
 
-    fn roots(&mut self, (a, b): (u32, u32)) -> (u32, u32) {
-        (self.find(self.local[a as usize]), self.find(self.local[b as usize]))
-    }
-
-    /// Takes links strongest first; see the module.
-    fn take_links(&mut self, mut links: &mut [Ranked]) {
-        let input = self.input;
-        while links.len() > SORTED_AT_ONCE {
-            let middle = links.len() / 2;
-            links.select_nth_unstable_by(middle, |left, right| left.compare(right, input));
-            let (stronger, weaker) = links.split_at_mut(middle);
-            self.take_links(stronger);
-            let mut open = 0;
-            for index in 0..weaker.len() {
-                let (a, b) = self.roots(ends(input, weaker[index].link));
-                if a != b && self.may_join(a, b, Strength::Link) {
-                    weaker.swap(open, index);
-                    open += 1;
-                }
-            }
-            links = &mut weaker[..open];
-        }
-        links.sort_unstable_by(|left, right| left.compare(right, input));
-        for ranked in links.iter() {
-            self.take(ends(input, ranked.link), Strength::Link);
-        }
-    }
-
-    /// Joins the endpoints of a candidate, if nothing forbids it.
+    /// Joins the endpoints of a candidate, unless a guard forbids it.
     fn take(&mut self, ends: (u32, u32), strength: Strength) {
-        let (a, b) = self.roots(ends);
-        if a != b && self.may_join(a, b, strength) {
-            self.join(a, b);
+        let (a, b) = (self.find(ends.0), self.find(ends.1));
+        if a == b || (strength == Strength::Link && self.would_exceed(a, b)) || self.kept_apart(a, b) {
+            return;
         }
-    }
-
-    fn may_join(&mut self, a: u32, b: u32, strength: Strength) -> bool {
-        let limited = strength == Strength::Link && self.would_exceed(a, b);
-        !limited && !self.kept_apart(a, b)
+        self.join(a, b);
     }
 
     /// Whether two trees together would hold too many of a type that both hold.
@@ -400,17 +380,15 @@ impl<'a> Guarded<'a> {
     /// Whether a never rule has one side in each tree.
     fn kept_apart(&mut self, a: u32, b: u32) -> bool {
         let (Some(of_a), Some(of_b)) = (self.apart.get(&a), self.apart.get(&b)) else { return false };
-        let fewer = if of_a.len() <= of_b.len() { a } else { b };
-        let rules = self.apart.get_mut(&fewer).map(std::mem::take).unwrap_or_default();
-        let found = rules.iter().any(|rule| {
-            let (left, right) = self.roots(self.input.never[*rule as usize]);
-            (left, right) == (a, b) || (left, right) == (b, a)
-        });
-        self.apart.insert(fewer, rules);
+        let (fewer, other) = if of_a.len() <= of_b.len() { (a, b) } else { (b, a) };
+        let mut sides = self.apart.get_mut(&fewer).map(std::mem::take).unwrap_or_default();
+        sides.iter_mut().for_each(|side| *side = self.find(*side));
+        let found = sides.contains(&other);
+        self.apart.insert(fewer, sides);
         found
     }
 
-    /// Joins two trees below the smaller root, which keeps the root of a tree its smallest number.
+    /// Joins two trees below the smaller root.
     fn join(&mut self, a: u32, b: u32) {
         let (low, high) = (a.min(b), a.max(b));
         self.parents[high as usize] = low;
@@ -418,12 +396,12 @@ impl<'a> Guarded<'a> {
         for limit in 0..width {
             self.counts[low as usize * width + limit] += self.counts[high as usize * width + limit];
         }
-        if let Some(mut rules) = self.apart.remove(&high) {
+        if let Some(mut sides) = self.apart.remove(&high) {
             let own = self.apart.entry(low).or_default();
-            if own.len() < rules.len() {
-                std::mem::swap(own, &mut rules);
+            if own.len() < sides.len() {
+                std::mem::swap(own, &mut sides);
             }
-            own.append(&mut rules);
+            own.append(&mut sides);
         }
     }
 }

@@ -337,3 +337,105 @@ fn tag(hash: u64, type_code: u8) -> u32 {
 fn place(tag: u32) -> u64 {
     u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::thread;
+
+    use super::*;
+
+    fn intern(interner: &Interner, type_code: u8, values: &[Option<&str>], times: Option<&[i64]>) -> Vec<u32> {
+        let mut codes = vec![7; 3];
+        let done = interner.intern_batch(
+            &mut Scratch::default(),
+            type_code,
+            values.iter().copied(),
+            times,
+            &mut codes,
+        );
+        assert_eq!(done, Ok(()));
+        codes
+    }
+
+    #[test]
+    fn equal_identifiers_share_a_code_and_others_do_not() {
+        let interner = Interner::new(2);
+        let first = intern(&interner, 0, &[Some("a"), None, Some("b"), Some("a"), Some("")], None);
+        let second = intern(&interner, 1, &[Some("a"), Some("b")], None);
+        let third = intern(&interner, 0, &[Some(""), Some("b")], None);
+        let nodes = interner.freeze();
+        assert_eq!(nodes.len(), 5);
+        assert_eq!((first[0], first[1]), (first[3], NO_NODE));
+        assert_eq!(third, [first[4], first[2]]);
+        for (type_code, text, code) in
+            [(0, "a", first[0]), (0, "b", first[2]), (0, "", first[4]), (1, "a", second[0]), (1, "b", second[1])]
+        {
+            let node = nodes.dense(code);
+            assert_eq!(nodes.lookup(type_code, text), Some(node));
+            assert_eq!((nodes.type_of(node), nodes.text(node)), (type_code, text));
+        }
+        assert_eq!(nodes.dense(NO_NODE), NO_NODE);
+        assert_eq!((nodes.lookup(0, "c"), nodes.lookup(1, "")), (None, None));
+    }
+
+    #[test]
+    fn times_are_the_widest_over_all_rows() {
+        let interner = Interner::new(1);
+        intern(&interner, 0, &[Some("a"), Some("b"), Some("a")], Some(&[5, NO_TIME, 3]));
+        intern(&interner, 0, &[Some("a"), Some("c")], None);
+        intern(&interner, 0, &[Some("a"), Some("c")], Some(&[-4, 9]));
+        let nodes = interner.freeze();
+        let times = |text| nodes.lookup(0, text).map(|node| (nodes.first_seen(node), nodes.last_seen(node)));
+        assert_eq!(times("a"), Some((-4, 5)));
+        assert_eq!(times("b"), Some((NO_TIME, NO_LAST_TIME)));
+        assert_eq!(times("c"), Some((9, 9)));
+    }
+
+    #[test]
+    fn equal_hashes_are_told_apart_by_text() {
+        let mut shard = Shard::new();
+        let pending = |text| Pending { text, hash: 0x1234_5678_9abc_def0, first_seen: 1, last_seen: 1 };
+        let texts = ["a", "b", "ab", "ba", ""];
+        for (local, text) in texts.iter().enumerate() {
+            assert_eq!(shard.intern(0, &pending(text), None), Ok(local as u32));
+        }
+        let mut ahead = Ahead::default();
+        shard.look_ahead(0, texts.iter().map(|text| pending(text).hash), &mut ahead);
+        for (local, (text, guess)) in texts.iter().zip(ahead.guesses).enumerate() {
+            assert!(guess.is_some());
+            assert_eq!(shard.intern(0, &pending(text), guess), Ok(local as u32));
+            assert_eq!(shard.text(local), *text);
+        }
+    }
+
+    #[test]
+    fn threads_and_order_change_numbers_only() {
+        let values: Vec<String> = (0..20_000_u32).map(|number| format!("value {}", number % 7_919)).collect();
+        let seen = |threads: usize| {
+            let interner = Interner::new(1);
+            thread::scope(|scope| {
+                for part in values.chunks(values.len() / threads) {
+                    let interner = &interner;
+                    scope.spawn(move || {
+                        for batch in part.chunks(999) {
+                            let batch: Vec<Option<&str>> = batch.iter().map(|text| Some(text.as_str())).collect();
+                            let times: Vec<i64> = (0..batch.len() as i64).collect();
+                            let codes = intern(interner, 0, &batch, Some(&times));
+                            assert!(codes.iter().all(|code| *code != NO_NODE));
+                        }
+                    });
+                }
+            });
+            let nodes = interner.freeze();
+            (0..nodes.len() as u32).map(|node| nodes.text(node).to_owned()).collect::<Vec<_>>()
+        };
+        let (mut one, mut four) = (seen(1), seen(4));
+        one.sort_unstable();
+        four.sort_unstable();
+        assert_eq!(one.len(), 7_919);
+        assert_eq!(one, four);
+        let distinct: BTreeMap<&String, ()> = one.iter().map(|text| (text, ())).collect();
+        assert_eq!(distinct.len(), one.len());
+    }
+}

@@ -168,3 +168,94 @@ fn join_part(mut maps: Vec<HashMap<u64, Evidence>>, nodes: &Nodes, links: &mut L
         links.evidence.push(evidence);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::interner::{Interner, Scratch};
+    use super::*;
+
+    fn evidence(first_seen: i64, table: u16, row: u64) -> Evidence {
+        Evidence { first_seen, table, row }
+    }
+
+    fn interned(values: &[&str]) -> (Vec<u32>, Nodes) {
+        let interner = Interner::new(1);
+        let mut codes = Vec::new();
+        let values = values.iter().map(|value| Some(*value));
+        assert_eq!(interner.intern_batch(&mut Scratch::default(), 0, values, None, &mut codes), Ok(()));
+        (codes, interner.freeze())
+    }
+
+    /// Links by texts, the smaller first.
+    fn found(sets: Vec<LinkSet>, nodes: &Nodes, threads: usize) -> Vec<(String, String, Evidence)> {
+        let links = LinkSet::into_links(sets, nodes, threads);
+        let mut found = Vec::new();
+        for (link, evidence) in links.links.iter().zip(&links.evidence) {
+            assert_eq!(link.first_seen, evidence.first_seen);
+            let mut ends = [nodes.text(link.a).to_owned(), nodes.text(link.b).to_owned()];
+            ends.sort();
+            let [a, b] = ends;
+            found.push((a, b, *evidence));
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_pair_is_kept_once_with_its_earliest_row() {
+        let (codes, nodes) = interned(&["a", "b"]);
+        let rows = [(5, 0, 1), (3, 1, 9), (3, 0, 8), (3, 0, 7), (NO_TIME, 0, 0), (4, 0, 0)];
+        for first in 0..rows.len() {
+            let mut set = LinkSet::new();
+            for index in 0..rows.len() {
+                let (time, table, row) = rows[(first + index) % rows.len()];
+                let (a, b) = if index % 2 == 0 { (codes[0], codes[1]) } else { (codes[1], codes[0]) };
+                set.add(a, b, evidence(time, table, row));
+            }
+            assert_eq!(set.len(), 1);
+            assert_eq!(found(vec![set], &nodes, 1), [("a".to_owned(), "b".to_owned(), evidence(3, 0, 7))]);
+        }
+    }
+
+    #[test]
+    fn nulls_and_an_identifier_with_itself_are_no_links() {
+        let (codes, _) = interned(&["a"]);
+        let mut set = LinkSet::new();
+        set.add(codes[0], codes[0], evidence(1, 0, 0));
+        set.add(codes[0], NO_NODE, evidence(1, 0, 0));
+        set.add(NO_NODE, NO_NODE, evidence(1, 0, 0));
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn a_row_links_every_pair_of_its_columns() {
+        let (codes, nodes) = interned(&["a", "b", "c"]);
+        let mut set = LinkSet::new();
+        let columns = [[codes[0], NO_NODE], [codes[1], codes[1]], [codes[2], codes[0]]];
+        set.add_rows(&[&columns[0], &columns[1], &columns[2]], Some(&[4, 2]), 3, |row| 10 + row as u64);
+        let link = |a: &str, b: &str, evidence| (a.to_owned(), b.to_owned(), evidence);
+        let expected = [
+            link("a", "b", evidence(2, 3, 11)),
+            link("a", "c", evidence(4, 3, 10)),
+            link("b", "c", evidence(4, 3, 10)),
+        ];
+        assert_eq!(found(vec![set], &nodes, 1), expected);
+    }
+
+    #[test]
+    fn sets_of_several_threads_join_to_the_set_of_one() {
+        let values: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+        let (codes, nodes) = interned(&values.iter().map(String::as_str).collect::<Vec<_>>());
+        let joined = |sets: usize, threads: usize| {
+            let mut link_sets: Vec<LinkSet> = (0..sets).map(|_| LinkSet::new()).collect();
+            for row in 0..20_000_usize {
+                let (a, b) = (codes[row * row % 300], codes[row * 7 % 299]);
+                link_sets[row % sets].add(a, b, evidence((row * 31 % 977) as i64, 0, row as u64));
+            }
+            found(link_sets, &nodes, threads)
+        };
+        assert_eq!(joined(1, 1), joined(5, 3));
+        assert!(joined(1, 1).len() > 1_000);
+        assert_eq!(found(Vec::new(), &nodes, 2), []);
+    }
+}

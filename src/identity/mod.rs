@@ -26,6 +26,8 @@ mod links;
 mod nodes;
 mod refused;
 mod stitch;
+#[cfg(test)]
+mod tests;
 
 pub use assign::{Assigned, Change, IdInput, Registered, assign_ids};
 pub use entity_id::{EntityId, NotAnEntityId};

@@ -119,7 +119,7 @@ fn limit_between(
         if held.0 == 0 || held.1 == 0 || held.0 + held.1 <= limit {
             return None;
         }
-        if canonical(input.nodes, ends) != ends {
+        if held.0 != held.1 && canonical(input.nodes, ends) != ends {
             held = (held.1, held.0);
         }
         Some(RefusalReason::MaxPerEntity { type_code, stronger_side: held.0, weaker_side: held.1, limit })

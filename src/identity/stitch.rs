@@ -114,18 +114,18 @@ pub fn stitch(input: &StitchInput<'_>) -> Stitched {
 
 /// Numbers the trees of a forest by their smallest code.
 fn label(forest: &Forest, is_hub: &[bool]) -> (Vec<u32>, u32) {
-    let mut entity = Vec::with_capacity(forest.len());
+    let mut entity = vec![HUB; forest.len()];
     let mut entities = 0;
     for code in 0..forest.len() as u32 {
-        let root = forest.find(code);
         if is_hub.get(code as usize) == Some(&true) {
-            entity.push(HUB);
-        } else if root == code {
-            entity.push(entities);
-            entities += 1;
-        } else {
-            entity.push(entity[root as usize]);
+            continue;
         }
+        let root = forest.find(code) as usize;
+        if entity[root] == HUB {
+            entity[root] = entities;
+            entities += 1;
+        }
+        entity[code as usize] = entity[root];
     }
     (entity, entities)
 }

@@ -26,6 +26,8 @@ mod sources;
 mod suggest;
 mod sync;
 mod template;
+#[cfg(test)]
+mod tests;
 mod values;
 mod yaml;
 

@@ -8,8 +8,8 @@ use super::reader::{Reader, alternatives};
 use super::suggest::{nearest, nearest_table};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
 use crate::model::{
-    AudienceCondition, AudienceModel, Condition, Destination, IdentityModel, ListEntry, Model, ModelKind, ProfileModel,
-    Source, SourceTable, Step, SyncModel, Trait, Window,
+    AttributeSource, AudienceCondition, AudienceModel, Condition, Destination, IdentityModel, ListEntry, Model,
+    ModelKind, Pick, ProfileModel, Source, SourceTable, Step, SyncModel, Trait, Window,
 };
 
 /// Everything that has a name.
@@ -22,7 +22,7 @@ struct Names<'p> {
 /// What a table's name stands for.
 enum Found<'p> {
     Source(&'p SourceTable),
-    Model(&'p Model),
+    Model,
     /// Something that was reported, or that nothing can be said about.
     Nothing,
 }
@@ -79,11 +79,21 @@ fn check_profile(reader: &mut Reader<'_>, names: &Names<'_>, profile: &ProfileMo
     model_of(reader, names, "identity", &profile.identity, "identity");
     for attribute in &profile.attributes {
         for source in &attribute.from {
-            table(reader, names, &source.table);
+            let at = table(reader, names, &source.table);
+            check_pick(reader, &at, source, attribute.pick);
         }
     }
     for found in &profile.traits {
         check_trait(reader, names, found);
+    }
+}
+
+/// Picking by time needs a table that has one.
+fn check_pick(reader: &mut Reader<'_>, at: &Found<'_>, source: &AttributeSource, pick: Pick) {
+    let Found::Source(table) = at else { return };
+    if matches!(pick, Pick::Latest | Pick::Earliest) && table.time.is_none() {
+        let label = format!("`{}` has no time column", reader.shown(source.table.span));
+        without_time(reader, table, source.table.span, "picking by time needs a table with a time", &label);
     }
 }
 
@@ -159,7 +169,9 @@ fn check_step(reader: &mut Reader<'_>, names: &Names<'_>, step: &Spanned<Step>) 
     if let Found::Source(table) = at
         && table.time.is_none()
     {
-        without_time(reader, table, step.matching.table.span, "a sequence orders rows by their time");
+        let span = step.matching.table.span;
+        let label = format!("`{}` has no time column", reader.shown(span));
+        without_time(reader, table, span, "a sequence needs tables with a time", &label);
     }
 }
 
@@ -249,7 +261,7 @@ fn table<'p>(reader: &mut Reader<'_>, names: &Names<'p>, name: &Spanned<String>)
             );
             return Found::Nothing;
         }
-        return Found::Model(model);
+        return Found::Model;
     }
     if let Some(defined) = names.models.disabled.get(text) {
         disabled(reader, "model", name, *defined);
@@ -305,13 +317,14 @@ fn check_window(reader: &mut Reader<'_>, at: &Found<'_>, name: &Spanned<String>,
         let span = span.or(window.between.as_ref().map(|w| w.span));
         let span = span.or(window.before.as_ref().or(window.after.as_ref()).map(|w| w.span));
         let shown = reader.shown(name.span);
-        without_time(reader, table, span.unwrap_or(name.span), &format!("`{shown}` has no time column"));
+        let label = format!("`{shown}` has no time column");
+        without_time(reader, table, span.unwrap_or(name.span), "a window needs a table with a time", &label);
     }
 }
 
-fn without_time(reader: &mut Reader<'_>, table: &SourceTable, span: Span, label: &str) {
+fn without_time(reader: &mut Reader<'_>, table: &SourceTable, span: Span, message: &str, label: &str) {
     reader.findings.push(
-        Diagnostic::error(Code::WindowWithoutTime, span, "a window needs a table with a time")
+        Diagnostic::error(Code::WindowWithoutTime, span, message)
             .with_label(label.to_owned())
             .with_related(table.name.span, "declared here, without `time`")
             .with_help("add `time:` to the table in sources.yaml"),

@@ -40,14 +40,14 @@ pub async fn run(prepared: Prepared, options: &Options, progress: &dyn Progress)
     let warehouse = warehouse_of(&prepared.project, options)?;
     let run = begin(&warehouse, options, progress).await?;
     let keep_alive = run.keep_alive(now);
-    let outcome = tokio::select! {
+    tokio::select! {
         outcome = build_and_commit(prepared, options, progress, &warehouse, run, clock) => outcome,
         _ = tokio::signal::ctrl_c() => {
+            // the run was dropped with its future; without this the next one would wait for the lease to expire
+            let _ = keep_alive.release().await;
             Err(Failure::Error(Error::new(ErrorKind::Interrupted, "stopped; nothing of this run was committed")))
         }
-    };
-    drop(keep_alive);
-    outcome
+    }
 }
 
 fn now() -> DateTime<Utc> {

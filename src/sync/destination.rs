@@ -12,7 +12,6 @@ use futures::future::BoxFuture;
 
 /// What a destination can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "a flat list of abilities reads best")]
 pub struct Capabilities {
     /// `upsert`: insert and update by key.
     pub upsert: bool,

@@ -167,7 +167,6 @@ fn mode_word(mode: SyncMode) -> &'static str {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a percentage of counts far below 2^52")]
 fn check_deletes(request: &SyncRequest<'_>, diff: &Diff) -> Result<()> {
     if diff.deleted == 0 {
         return Ok(());

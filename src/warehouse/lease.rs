@@ -13,6 +13,8 @@ use super::store::{Created, State, number_of, numbered, to_json};
 use crate::error::{Error, ErrorKind, Result};
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 const FOLDER: &str = "_kinfold/leases";
 /// Files of older epochs that are kept; more only make listing slower.
@@ -37,6 +39,8 @@ pub(super) struct Lease {
     state: State,
     file: LeaseFile,
     length: Duration,
+    /// Set once it is given back; clones share it, so that no late renewal takes it again.
+    released: Arc<Mutex<bool>>,
 }
 
 impl Lease {
@@ -66,7 +70,7 @@ impl Lease {
         if let Created::Theirs(bytes) = state.create_json(&name, &file).await? {
             return Err(busy(&state.parse(&name, &bytes)?));
         }
-        let lease = Self { state: state.clone(), file, length };
+        let lease = Self { state: state.clone(), file, length, released: Arc::default() };
         // Between the listing and the put, others may have come and gone.
         lease.check().await?;
         lease.tidy(newest).await;
@@ -91,11 +95,15 @@ impl Lease {
         Err(by.map_or_else(lost, |by| busy(&by)))
     }
 
-    /// Moves the end to one length after `now`.
+    /// Moves the end to one length after `now`; does nothing once released.
     ///
     /// # Errors
     /// `Busy` when another run took over; `Storage`.
     pub(super) async fn renew(&self, now: DateTime<Utc>) -> Result<()> {
+        let released = self.released.lock().await;
+        if *released {
+            return Ok(());
+        }
         self.check().await?;
         let file = LeaseFile { expires_at: now + self.length, ..self.file.clone() };
         self.state.replace(&numbered(FOLDER, file.epoch), to_json(&file)?).await
@@ -106,6 +114,8 @@ impl Lease {
     /// # Errors
     /// `Storage`; the lease then ends by expiry.
     pub(super) async fn release(&self) -> Result<()> {
+        let mut released = self.released.lock().await;
+        *released = true;
         let file = LeaseFile { released: true, ..self.file.clone() };
         self.state.replace(&numbered(FOLDER, file.epoch), to_json(&file)?).await
     }
@@ -143,7 +153,6 @@ mod tests {
     use super::*;
     use object_store::memory::InMemory;
     use object_store::path::Path;
-    use std::sync::Arc;
 
     fn state() -> State {
         State::new(Arc::new(InMemory::new()), Path::default())
@@ -178,6 +187,16 @@ mod tests {
         first.release().await.unwrap();
         assert!(Lease::take(&state, "c", at(111), 60).await.is_err());
         second.check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_late_renewal_does_not_take_a_released_lease_again() {
+        let state = state();
+        let first = Lease::take(&state, "a", at(0), 60).await.unwrap();
+        let other = first.clone();
+        first.release().await.unwrap();
+        other.renew(at(1)).await.unwrap();
+        Lease::take(&state, "b", at(2), 60).await.unwrap();
     }
 
     #[tokio::test]

@@ -168,7 +168,7 @@ impl Run {
                 }
             }
         });
-        KeepAlive { task, lost }
+        KeepAlive { task, lost, lease: self.lease.clone() }
     }
 
     /// Commits all tables and the record, or nothing, and ends the run.
@@ -224,9 +224,19 @@ impl Run {
 pub struct KeepAlive {
     task: JoinHandle<()>,
     lost: Arc<AtomicBool>,
+    lease: Lease,
 }
 
 impl KeepAlive {
+    /// Ends the lease of a run that was dropped without an end, as after an interrupt. A run that was just
+    /// committing may still become visible: the next one finishes it.
+    ///
+    /// # Errors
+    /// `Storage`; the lease then ends by expiry.
+    pub async fn release(self) -> Result<()> {
+        self.lease.release().await
+    }
+
     /// Whether another run took over; this one cannot commit any more.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)

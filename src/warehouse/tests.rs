@@ -108,7 +108,13 @@ async fn a_second_run_is_busy_until_the_first_ends() {
     let run = warehouse.begin(request(0)).await.unwrap();
     assert_eq!(warehouse.begin(request(1)).await.unwrap_err().kind(), ErrorKind::Busy);
     run.release().await.unwrap();
-    warehouse.begin(request(2)).await.unwrap();
+    let run = warehouse.begin(request(2)).await.unwrap();
+    // Dropped by an interrupt: whoever kept it alive ends it.
+    let alive = run.keep_alive(|| at(3));
+    drop(run);
+    assert!(!alive.is_lost());
+    alive.release().await.unwrap();
+    warehouse.begin(request(4)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

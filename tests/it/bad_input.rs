@@ -170,7 +170,7 @@ fn unknown_keys_are_refused() {
 fn wrong_types_are_refused() {
     let shop = Shop::new();
     shop.replace("models/person.yaml", "max_links: 10", "max_links: many");
-    shop.refuses(2, &["models/person.yaml:5:24", "many"]);
+    shop.refuses(2, &["models/person.yaml:5:23", "many"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! undisturbed one would have given, with nothing lost.
 
 use crate::support::{Outcome, Project, clinic, files, until, wait};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -46,15 +46,23 @@ fn state(project: &Project) -> Vec<(String, Vec<String>)> {
     tables.map(|table| (table.clone(), rows(project, &table))).collect()
 }
 
-/// Distinct rows that the destination got: after a kill some may be sent again, none may be missing.
-fn sent(project: &Project) -> BTreeSet<String> {
+/// Rows that the destination got. After a kill some may have come twice, but then with the same idempotency
+/// key; so that a destination that honours it has each change once.
+fn sent(project: &Project) -> Vec<String> {
     let outbox = project.path("target/outbox");
-    let text = |file: &String| std::fs::read_to_string(outbox.join(file)).unwrap();
-    files(&outbox)
-        .keys()
-        .filter(|f| f.ends_with(".csv"))
-        .flat_map(|f| text(f).lines().map(str::to_owned).collect::<Vec<_>>())
-        .collect()
+    let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in files(&outbox).into_keys().filter(|f| f.ends_with(".csv")) {
+        let text = std::fs::read_to_string(outbox.join(&file)).unwrap();
+        let mut lines = text.lines().map(|l| l.split(',').map(str::to_owned).collect::<Vec<_>>());
+        let header = lines.next().unwrap();
+        let key = header.iter().position(|c| c == "_idempotency_key").unwrap();
+        for mut row in lines {
+            by_key.insert(row.remove(key), row);
+        }
+    }
+    let mut rows: Vec<String> = by_key.into_values().map(|row| row.join(",")).collect();
+    rows.sort_unstable();
+    rows
 }
 
 /// Runs, waiting for the lease of a killed run to expire.

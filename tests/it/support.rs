@@ -113,7 +113,8 @@ impl Project {
         project
     }
 
-    /// The demo after one run, in a copy that may be changed.
+    /// The demo after one run, in a copy that may be changed. Its outbox is in another place than that of the
+    /// run, so that a sync sends everything once more.
     pub fn clinic_after_a_run() -> Self {
         let project = Self::clinic();
         copy(&clinic().path("target"), &project.path("target"));
@@ -216,10 +217,14 @@ impl Project {
             .collect()
     }
 
-    /// What was sent: every row of every file of the outbox.
+    /// What was sent: every row of every file of the outbox, without the key that is another one in every warehouse.
     #[track_caller]
     pub fn sent(&self) -> Vec<Row> {
-        self.query_outbox("SELECT * FROM lake.sent ORDER BY patient_id")
+        let mut rows = self.query_outbox("SELECT * FROM lake.sent ORDER BY patient_id");
+        for row in &mut rows {
+            assert!(row.remove("_idempotency_key").is_some(), "{row:?}");
+        }
+        rows
     }
 
     /// A query over `lake.sent`, the files that the sync wrote, through a project that has nothing else.

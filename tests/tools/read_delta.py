@@ -45,6 +45,8 @@ def text(value):
         return "true" if value else "false"
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(text, value))}]"
     return str(value)
 
 

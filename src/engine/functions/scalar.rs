@@ -8,7 +8,7 @@ use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256, Sha512};
+use sha2::{Sha256, Sha512};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -54,11 +54,6 @@ fn mask(value: &str) -> String {
 fn zip3(value: &str) -> Option<String> {
     let digits: String = value.chars().take(3).collect();
     (digits.len() == 3 && digits.chars().all(|c| c.is_ascii_digit())).then_some(digits)
-}
-
-/// SHA-256 as lower-case hex.
-pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -31,6 +31,7 @@ use std::sync::Arc;
 pub struct FilesDestination {
     state: State,
     format: FileFormat,
+    place: String,
 }
 
 impl FilesDestination {
@@ -45,7 +46,16 @@ impl FilesDestination {
 
     /// The destination below a prefix of a store.
     pub fn with_state(state: State, format: FileFormat) -> Self {
-        Self { state, format }
+        let place = format!("{}/{}", state.store(), state.path(""));
+        Self { state, format, place }
+    }
+
+    /// Names the place as the author wrote it, so that a project that moves with its relative folders stays where it
+    /// is. Without this the full path is the place.
+    #[must_use]
+    pub fn at_place(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.place);
+        self
     }
 
     fn name(&self, id: &BatchId) -> String {
@@ -85,7 +95,7 @@ impl Destination for FilesDestination {
     }
 
     fn place(&self) -> String {
-        format!("{}/{}", self.state.store(), self.state.path(""))
+        self.place.clone()
     }
 
     fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Delivery>> {
