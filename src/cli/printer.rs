@@ -82,7 +82,8 @@ impl Printer {
         let mut last = error.to_string();
         while let Some(inner) = cause {
             let text = inner.to_string();
-            let line = text.clone();
+            let advice = "This issue was likely caused by";
+            let line = text.split(advice).next().unwrap_or_default().trim_end().to_owned();
             if !line.is_empty() && !last.contains(&line) {
                 self.say(&format!("  caused by: {line}"));
             }

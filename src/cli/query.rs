@@ -3,6 +3,7 @@
 use super::args::{QueryArguments, RowFormat, ShowArguments};
 use super::exit::Exit;
 use super::printer::Printer;
+use crate::diagnostic::Severity;
 use crate::engine::{to_csv, to_json, to_text};
 use crate::runner::{Failure, Options, reader};
 
@@ -31,8 +32,12 @@ pub(super) async fn show(arguments: &ShowArguments, options: Options, printer: &
 
 async fn answer(sql: &str, format: RowFormat, options: &Options, printer: &Printer) -> Result<String, Failure> {
     let reader = reader(options).await?;
-    let (answer, findings) = reader.query(sql).await?;
+    let findings = reader.open_tables(sql).await?;
+    if findings.iter().any(|f| f.severity == Severity::Error) {
+        return Err(Failure::Findings(findings, Box::new(reader.source_map().clone())));
+    }
     printer.findings(&findings, reader.source_map());
+    let answer = reader.answer(sql).await?;
     Ok(match format {
         RowFormat::Text => to_text(&answer.schema, &answer.batches)?,
         RowFormat::Csv => to_csv(&answer.schema, &answer.batches)?,

@@ -18,7 +18,16 @@ pub(super) async fn run(options: Options, printer: &Printer) -> Exit {
             if let Err(error) = leave(&options, &report) {
                 return printer.error(&error);
             }
-            if report.is_success() { Exit::Ok } else { Exit::Failed }
+            if let Some(error) = &report.failure {
+                return printer.error(error);
+            }
+            if report.is_success() {
+                Exit::Ok
+            } else if report.syncs.iter().any(|s| s.refused) {
+                Exit::Refused
+            } else {
+                Exit::Failed
+            }
         }
         Err(failure) => printer.failure(&failure),
     }

@@ -168,6 +168,9 @@ fn syncs(out: &mut String, report: &RunReport) {
     table(out, &["sync", "rows", "sent", "unchanged", "deleted", "rejected", "withheld", "result"], &rows);
     for sync in report.syncs.iter().filter(|s| s.error.is_some()) {
         let _ = writeln!(out, "  {}: {}", sync.sync, sync.error.as_deref().unwrap_or_default());
+        if let Some(help) = &sync.help {
+            let _ = writeln!(out, "    help: {help}");
+        }
     }
 }
 

@@ -154,7 +154,7 @@ impl Compiler<'_> {
             }
             Condition::Trait(sql) => {
                 let schema = DFSchema::try_from(self.profile.schema.as_ref().clone()).ok()?;
-                let bound = self.scope.parts.binder().expression(sql, &schema, &self.profile.name);
+                let bound = self.scope.parts.binder().predicate(sql, &schema, &self.profile.name);
                 Some(yes(self.note(bound)?))
             }
         }
@@ -182,7 +182,7 @@ impl Compiler<'_> {
         };
         let filter = match &matching.filter {
             Some(sql) => {
-                let bound = self.scope.bind(sql, relation);
+                let bound = self.scope.predicate(sql, relation);
                 Some(self.note(bound)?)
             }
             None => None,
@@ -288,7 +288,7 @@ impl Compiler<'_> {
         reading: &Reading,
     ) -> Compiled {
         let relation = &reading.relation;
-        let bound = self.scope.bind(predicate, relation);
+        let bound = self.scope.predicate(predicate, relation);
         let holds = when(self.note(bound)?, lit(true)).otherwise(lit(false)).ok()?;
         let mut order = Vec::new();
         if by.is_empty() {

@@ -2,9 +2,12 @@
 //! author's line and column.
 
 use crate::diagnostic::{Code, Diagnostic, SourceMap, Span, Spanned};
+use crate::model::Model;
 use datafusion::common::{Column, DFSchema, DataFusionError, SchemaError, TableReference};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, Visit, Visitor};
 use std::collections::BTreeSet;
@@ -17,12 +20,100 @@ pub(super) type Bound<T> = std::result::Result<T, Box<Diagnostic>>;
 pub(super) struct Binder<'a> {
     pub state: SessionState,
     pub map: &'a SourceMap,
+    /// Whether `secret()` may be used.
+    pub secrets: bool,
 }
 
 impl Binder<'_> {
-    /// Binds an expression over the columns of `schema`; `over` says whose columns they are.
+    /// Binds an expression over the columns of one row of `schema`; `over` says whose columns they are.
     pub(super) fn expression(&self, sql: &Spanned<String>, schema: &DFSchema, over: &str) -> Bound<Expr> {
-        self.state.create_logical_expr(&sql.value, schema).map_err(|e| Box::new(self.finding(&e, sql, over)))
+        let expr = self.aggregate(sql, schema, over)?;
+        if contains(&expr, |e| matches!(e, Expr::AggregateFunction(_) | Expr::WindowFunction(_))) {
+            let finding = Diagnostic::error(Code::SqlBinding, sql.span, "an aggregate has no meaning for a single row")
+                .with_help("make it a trait with `from`, and use that trait's name here");
+            return Err(Box::new(finding));
+        }
+        Ok(expr)
+    }
+
+    /// Binds a condition over one row.
+    pub(super) fn predicate(&self, sql: &Spanned<String>, schema: &DFSchema, over: &str) -> Bound<Expr> {
+        let expr = self.expression(sql, schema, over)?;
+        match expr.get_type(schema) {
+            Ok(DataType::Boolean | DataType::Null) => Ok(expr),
+            Ok(other) => {
+                let message = format!("a condition is true or false, this is {other}");
+                let finding = Diagnostic::error(Code::SqlBinding, sql.span, message)
+                    .with_help("compare it with something, as in `x = 'y'` or `x IS NOT NULL`");
+                Err(Box::new(finding))
+            }
+            Err(e) => Err(Box::new(self.finding(&e, sql, over))),
+        }
+    }
+
+    /// Binds an expression that may hold aggregates.
+    pub(super) fn aggregate(&self, sql: &Spanned<String>, schema: &DFSchema, over: &str) -> Bound<Expr> {
+        let bound = self.state.create_logical_expr(&sql.value, schema);
+        let expr = bound.map_err(|e| Box::new(self.finding(&e, sql, over)))?;
+        if !self.secrets && contains(&expr, is_secret) {
+            return Err(Box::new(no_secret_here(sql)));
+        }
+        Ok(expr)
+    }
+
+    /// What may stand in a sync or a trait, but not in a query whose rows are stored.
+    pub(super) fn misplaced(&self, plan: &LogicalPlan, sql: &Spanned<String>) -> Option<Box<Diagnostic>> {
+        let mut found = None;
+        let _ = plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                if !self.secrets && contains(expr, is_secret) {
+                    found = Some(no_secret_here(sql));
+                }
+                let clock = |e: &Expr| matches!(e, Expr::AggregateFunction(a) if matches!(a.func.name(), "first" | "last"));
+                if contains(expr, clock) {
+                    let message = "first() and last() need an order here";
+                    let finding = Diagnostic::error(Code::SqlBinding, self.find_word("first(", sql), message)
+                        .with_help("write first_value(x ORDER BY time); first() alone works in traits, where the table's time is known");
+                    found = Some(finding);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        });
+        found.map(Box::new)
+    }
+
+    /// Warns of functions that make a run unrepeatable.
+    pub(super) fn unrepeatable(&self, model: &Model, findings: &mut Vec<Diagnostic>) {
+        for sql in model.sql_snippets() {
+            for name in self.functions(sql) {
+                if !matches!(
+                    name.as_str(),
+                    "now" | "current_timestamp" | "current_date" | "current_time" | "today" | "random" | "uuid"
+                ) {
+                    continue;
+                }
+                findings.push(
+                    Diagnostic::warning(
+                        Code::SqlNow,
+                        self.find_word(&name, sql),
+                        format!("`{name}` gives another result in every run"),
+                    )
+                    .with_help("use as_of(), the run's logical time, so that a run can be repeated"),
+                );
+            }
+        }
+    }
+
+    /// Functions that a snippet calls; none when it does not parse (binding says so).
+    fn functions(&self, sql: &Spanned<String>) -> BTreeSet<String> {
+        let dialect = self.state.config().options().sql_parser.dialect;
+        let mut calls = Calls(BTreeSet::new());
+        if let Ok(expr) = self.state.sql_to_expr(&sql.value, &dialect) {
+            let _ = expr.visit(&mut calls);
+        } else if let Ok(Statement::Statement(statement)) = self.state.sql_to_statement(&sql.value, &dialect) {
+            let _ = statement.visit(&mut calls);
+        }
+        calls.0
     }
 
     /// Parses one query.
@@ -77,7 +168,7 @@ impl Binder<'_> {
             DataFusionError::Shared(inner) => self.finding(inner, sql, over),
             DataFusionError::SQL(parser, _) => self.syntax(&parser.to_string(), sql),
             DataFusionError::SchemaError(schema, _) => self.schema(schema, sql, over),
-            other => self.other(&other.strip_backtrace(), sql),
+            other => self.other(&plain(other), sql),
         }
     }
 
@@ -107,12 +198,7 @@ impl Binder<'_> {
     }
 
     fn other(&self, text: &str, sql: &Spanned<String>) -> Diagnostic {
-        let first = text.lines().next().unwrap_or(text);
-        let first = first.split("This issue was likely caused by").next().unwrap_or(first);
-        let message = first
-            .trim_start_matches("Error during planning: ")
-            .trim_start_matches("Invalid function '")
-            .trim_end_matches(['.', ' ']);
+        let message = text;
         if let Some(table) = missing_table(message) {
             return Diagnostic::error(
                 Code::SqlUnknownTable,
@@ -169,7 +255,7 @@ fn suggest(finding: Diagnostic, wanted: &str, valid: &[Column]) -> Diagnostic {
 /// `table 'kinfold.models.x' not found` → `x`.
 fn missing_table(message: &str) -> Option<String> {
     let quoted = message.strip_prefix("table '")?.split('\'').next()?;
-    let name = quoted.strip_prefix("kinfold.").unwrap_or(quoted);
+    let name = quoted.strip_prefix("kinfold.").filter(|n| n.contains('.')).unwrap_or(quoted);
     Some(name.strip_prefix("models.").unwrap_or(name).to_owned())
 }
 
@@ -190,6 +276,45 @@ fn lower_first(text: &str) -> String {
             first.to_lowercase().chain(chars).collect()
         }
         _ => text.to_owned(),
+    }
+}
+
+/// The cause of a DataFusion error in one line, without its advice to DataFusion's developers.
+pub(super) fn plain(error: &DataFusionError) -> String {
+    let text = error.find_root().strip_backtrace();
+    let line = text.lines().find(|l| !l.trim().is_empty()).unwrap_or_default();
+    let mut line = line.split("This issue was likely caused by").next().unwrap_or(line);
+    for prefix in ["Internal error: ", "Error during planning: ", "Execution error: ", "SQL error: ", "Arrow error: "] {
+        line = line.strip_prefix(prefix).unwrap_or(line);
+    }
+    let line = line.replace("kinfold.models.", "").replace("kinfold.kinfold.", "kinfold.");
+    line.trim_start_matches("ParserError(\"").trim_end_matches("\")").trim_end_matches(['.', ' ']).to_owned()
+}
+
+fn contains(expr: &Expr, is: impl Fn(&Expr) -> bool) -> bool {
+    expr.exists(|e| Ok(is(e))).unwrap_or(false)
+}
+
+fn is_secret(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.name() == "secret")
+}
+
+fn no_secret_here(sql: &Spanned<String>) -> Diagnostic {
+    Diagnostic::error(Code::SqlBinding, sql.span, "secret() may be used in the columns of a sync only")
+        .with_help("what a model computes is stored in the warehouse, where everyone who reads it would see the secret")
+}
+
+/// Collects the names of called functions.
+struct Calls(BTreeSet<String>);
+
+impl Visitor for Calls {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &SqlExpr) -> ControlFlow<()> {
+        if let SqlExpr::Function(call) = expr {
+            self.0.insert(call.name.to_string().to_lowercase());
+        }
+        ControlFlow::Continue(())
     }
 }
 

@@ -328,7 +328,9 @@ impl Engine {
     /// Never for built audiences.
     pub fn overlap(&self, run: &RunContext) -> Result<Option<Output>> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        if members.is_empty() {
+        let audiences = self.project.models.values().filter(|m| matches!(m.kind, ModelKind::Audience(_)));
+        // a run of some audiences knows nothing of the others: the table of the last whole run stays
+        if members.is_empty() || !audiences.map(|m| &m.name.value).all(|name| members.contains_key(name)) {
             return Ok(None);
         }
         segment::overlap(&members, run.number, self.as_of).map(Some)

@@ -159,7 +159,7 @@ fn bind_link(
             }
         }
     }
-    let filter = link.filter.as_ref().map(|f| parts.binder().expression(f, schema, &link.from.value));
+    let filter = link.filter.as_ref().map(|f| parts.binder().predicate(f, schema, &link.from.value));
     let filter = match filter {
         Some(Err(finding)) => {
             findings.push(*finding);

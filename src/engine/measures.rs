@@ -72,6 +72,16 @@ impl FoldScope<'_> {
     pub(super) fn bind(&self, sql: &Spanned<String>, relation: &Relation) -> Result<Expr, Box<Diagnostic>> {
         self.parts.binder().expression(sql, relation.plan.schema(), &relation.name)
     }
+
+    /// Binds a condition over a table's columns.
+    pub(super) fn predicate(&self, sql: &Spanned<String>, relation: &Relation) -> Result<Expr, Box<Diagnostic>> {
+        self.parts.binder().predicate(sql, relation.plan.schema(), &relation.name)
+    }
+
+    /// Binds an aggregate over a table's columns.
+    pub(super) fn aggregate(&self, sql: &Spanned<String>, relation: &Relation) -> Result<Expr, Box<Diagnostic>> {
+        self.parts.binder().aggregate(sql, relation.plan.schema(), &relation.name)
+    }
 }
 
 /// The table's time as UTC microseconds.

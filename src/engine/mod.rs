@@ -65,11 +65,12 @@ pub(crate) struct EngineParts<'a> {
     pub environment: &'a Environment,
     pub root: &'a Path,
     pub as_of: i64,
+    pub timezone: &'a str,
 }
 
 impl EngineParts<'_> {
     fn binder(&self) -> Binder<'_> {
-        Binder { state: self.context.state(), map: self.map }
+        Binder { state: self.context.state(), map: self.map, secrets: false }
     }
 
     /// A registered aggregate; the names are ours, so a missing one falls back to `count`.
@@ -175,6 +176,7 @@ impl Engine {
             environment: &self.environment,
             root: &self.root,
             as_of: self.as_of,
+            timezone: &self.project.settings.timezone,
         }
     }
 
@@ -192,11 +194,15 @@ impl Engine {
         let mut findings = Vec::new();
         self.open_sources(tables, &mut findings).await?;
         for name in order {
-            let ready = dependencies.get(name).is_none_or(|d| d.iter().all(|d| self.relations.contains_key(d)));
+            // what is known but not there has had its own finding; what is unknown gets one from binding
+            let known = |d: &String| self.project.models.contains_key(d) || self.project.source_table(d).is_some();
+            let failed = |d: &String| known(d) && !self.relations.contains_key(d);
+            let ready = dependencies.get(name).is_none_or(|d| !d.iter().any(failed));
             if !ready {
                 continue;
             }
             let Some(model) = self.project.models.get(name).cloned() else { continue };
+            self.parts().binder().unrepeatable(&model, &mut findings);
             let bound = self.bind_model(&model, &mut findings).await?;
             if let Some(bound) = bound {
                 self.publish(&model, &bound)?;
@@ -272,6 +278,10 @@ impl Engine {
                 return None;
             }
         };
+        if let Some(finding) = self.parts().binder().misplaced(&plan, &model.sql) {
+            findings.push(*finding);
+            return None;
+        }
         let analysed = self.context.state().analyzer().execute_and_check(
             plan.clone(),
             self.context.state().config_options(),

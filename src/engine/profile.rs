@@ -234,16 +234,18 @@ impl Building<'_> {
             let found = self.scope.table(from, 0);
             let Some((key, relation)) = self.note(found) else { continue };
             let filter = match &one.filter {
-                Some(sql) => match self.note_bind(sql, &relation) {
-                    Some(expr) => Some(expr),
-                    None => continue,
-                },
+                Some(sql) => {
+                    let bound = self.scope.predicate(sql, &relation);
+                    let Some(expr) = self.note(bound) else { continue };
+                    Some(expr)
+                }
                 None => None,
             };
             let bounds = window(&one.window, &relation, one.time.as_ref(), self.scope.parts.as_of);
             let Some(bounds) = self.note(bounds) else { continue };
             let order = self.order(one, &relation);
-            let Some(expr) = self.note_bind(&one.select, &relation) else { continue };
+            let bound = self.scope.aggregate(&one.select, &relation);
+            let Some(expr) = self.note(bound) else { continue };
             match take_apart(expr, &format!("__{}", one.name.value)) {
                 Ok(apart) => parts.push(apart),
                 Err(e) => {
@@ -292,7 +294,8 @@ impl Building<'_> {
         }
         for one in model.traits.iter().filter(|t| !t.from.is_empty()) {
             let Some(relation) = self.scope.relations.get(&one.from[0].value).cloned() else { continue };
-            let Some(expr) = self.note_bind(&one.select, &relation) else { continue };
+            let bound = self.scope.aggregate(&one.select, &relation);
+            let Some(expr) = self.note(bound) else { continue };
             let Ok(apart) = take_apart(expr, &format!("__{}", one.name.value)) else { continue };
             let expr = self.with_default(one, apart.rest);
             let step = Step { name: one.name.value.clone(), expr };
@@ -379,6 +382,13 @@ impl Building<'_> {
         let mut expr = lit(ScalarValue::Utf8(default));
         for (name, condition) in persona.rules.iter().rev() {
             let Some(holds) = self.over_row(condition, fields) else { continue };
+            let schema = DFSchema::try_from(fold::schema_of(fields));
+            if let Ok(schema) = schema {
+                let checked = self.scope.parts.binder().predicate(condition, &schema, "the profile");
+                if self.note(checked).is_none() {
+                    continue;
+                }
+            }
             match when(holds, lit(name.value.clone())).otherwise(expr.clone()) {
                 Ok(case) => expr = case,
                 Err(e) => self.refuse(condition, e.strip_backtrace()),

@@ -4,10 +4,12 @@ use super::committed;
 use super::sources;
 use super::{Engine, fold, session};
 use crate::diagnostic::Diagnostic;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::warehouse::{Snapshot, Warehouse};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::sql::parser::Statement;
 use std::sync::Arc;
 
 /// What a query answers.
@@ -48,37 +50,44 @@ impl Reader {
         names
     }
 
-    /// Runs one query. Findings are about the source files that it reads.
+    /// Opens the tables that a query names; findings are about source files that cannot be read.
     ///
     /// # Errors
-    /// `Usage` when the SQL is wrong or names an unknown table; `Data` when files cannot be read.
-    pub async fn query(&self, sql: &str) -> Result<(Answer, Vec<Diagnostic>)> {
+    /// `Usage` when the SQL does not parse or names an unknown table; `Storage`.
+    pub async fn open_tables(&self, sql: &str) -> Result<Vec<Diagnostic>> {
         let state = self.engine.context.state();
-        let dialect = state.config().options().sql_parser.dialect;
-        let wrong = |e: datafusion::error::DataFusionError| {
-            let text = e.strip_backtrace();
-            let line = text.lines().next().unwrap_or_default();
-            Error::new(ErrorKind::Usage, line.replace("kinfold.models.", "").replace("kinfold.kinfold.", "kinfold."))
-        };
-        let statement = state.sql_to_statement(sql, &dialect).map_err(wrong)?;
         let mut findings = Vec::new();
-        for reference in state.resolve_table_references(&statement).map_err(wrong)? {
+        for reference in state.resolve_table_references(&self.parse(sql)?).map_err(|e| wrong(&e))? {
             self.open(&super::bind::plain_name(&reference), &mut findings).await?;
         }
-        let plan = self.engine.context.state().statement_to_plan(statement).await.map_err(wrong)?;
-        if !matches!(
-            plan,
-            datafusion::logical_expr::LogicalPlan::Explain(_) | datafusion::logical_expr::LogicalPlan::Analyze(_)
-        ) && is_command(&plan)
-        {
+        Ok(findings)
+    }
+
+    fn parse(&self, sql: &str) -> Result<Statement> {
+        let state = self.engine.context.state();
+        let dialect = state.config().options().sql_parser.dialect;
+        state.sql_to_statement(sql, &dialect).map_err(|e| match e {
+            DataFusionError::NotImplemented(_) => Error::new(ErrorKind::Usage, "one question at a time"),
+            other => wrong(&other),
+        })
+    }
+
+    /// Answers a query whose tables are open.
+    ///
+    /// # Errors
+    /// `Usage` when the SQL is wrong; `Data` when files cannot be read.
+    pub async fn answer(&self, sql: &str) -> Result<Answer> {
+        let statement = self.parse(sql)?;
+        let plan = self.engine.context.state().statement_to_plan(statement).await.map_err(|e| wrong(&e))?;
+        if is_command(&plan) {
             return Err(Error::new(ErrorKind::Usage, "only queries can be asked here")
                 .with_help("write a SELECT; tables are changed by `kinfold run`"));
         }
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
         let batches = fold::execute(&self.engine.context, plan)
             .await
-            .or_fail(ErrorKind::Data, || "the query failed".to_owned())?;
-        Ok((Answer { schema, batches }, findings))
+            .map_err(|e| Error::new(ErrorKind::Data, format!("the query failed: {}", super::bind::plain(&e))))?;
+        Ok(Answer { schema, batches })
     }
 
     async fn open(&self, name: &str, findings: &mut Vec<Diagnostic>) -> Result<()> {
@@ -107,6 +116,10 @@ impl Reader {
             None => error.with_help(format!("there are: {}", known.join(", "))),
         })
     }
+}
+
+fn wrong(error: &DataFusionError) -> Error {
+    Error::new(ErrorKind::Usage, super::bind::plain(error))
 }
 
 fn is_command(plan: &datafusion::logical_expr::LogicalPlan) -> bool {

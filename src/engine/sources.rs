@@ -12,7 +12,7 @@ use super::session::register;
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Dedupe, Format, Source, SourceTable};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::datasource::ViewTable;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
@@ -87,7 +87,7 @@ async fn relation(
     let before = findings.len();
     let mut frame = raw;
     if let Some(filter) = &table.select.filter {
-        match parts.binder().expression(filter, frame.schema(), name) {
+        match parts.binder().predicate(filter, frame.schema(), name) {
             Ok(predicate) => frame = frame.filter(predicate).or_fail(ErrorKind::Data, doing)?,
             Err(finding) => findings.push(*finding),
         }
@@ -149,14 +149,25 @@ fn columns(
     let selected: Vec<Expr> = fields
         .iter()
         .filter(|f| wanted(f.name()))
-        .map(|f| typed(f, types.get(f.name().as_str()), table.format).alias(f.name()))
+        .map(|f| typed(f, types.get(f.name().as_str()), table.format, parts.timezone).alias(f.name()))
         .collect();
     (!selected.is_empty()).then_some(selected)
 }
 
 /// A column in its declared type. Text formats are read with `try_cast`: what cannot be read was found and
 /// refused when the run validated the files.
-fn typed(field: &Field, declared: Option<&DataType>, format: Format) -> Expr {
+///
+/// A time without a zone is in the project's time zone; models see it in UTC.
+fn typed(field: &Field, declared: Option<&DataType>, format: Format, timezone: &str) -> Expr {
+    let wanted = declared.unwrap_or(field.data_type());
+    if let DataType::Timestamp(_, None) = wanted
+        && timezone != "UTC"
+    {
+        let local = DataType::Timestamp(TimeUnit::Microsecond, Some(timezone.into()));
+        let text = matches!(format, Format::Csv | Format::Ndjson);
+        let read = if text { try_cast(ident(field.name()), local) } else { cast(ident(field.name()), local) };
+        return cast(read, super::time_type());
+    }
     let raw = ident(field.name());
     match declared {
         Some(wanted) if wanted != field.data_type() => match format {
@@ -165,8 +176,8 @@ fn typed(field: &Field, declared: Option<&DataType>, format: Format) -> Expr {
         },
         _ => match field.data_type() {
             // one resolution everywhere, and one that holds every year of a calendar
-            DataType::Timestamp(unit, zone) if *unit != datafusion::arrow::datatypes::TimeUnit::Microsecond => {
-                cast(raw, DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, zone.clone()))
+            DataType::Timestamp(unit, zone) if *unit != TimeUnit::Microsecond => {
+                cast(raw, DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))
             }
             _ => raw,
         },
@@ -180,7 +191,7 @@ pub(super) fn parse_type(binder: &Binder<'_>, declared: &Spanned<String>) -> Opt
     let Expr::Cast(cast) = expr else { return None };
     Some(match cast.field.data_type() {
         DataType::Timestamp(_, zone) => {
-            DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, zone.clone())
+            DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
         }
         DataType::Utf8View => DataType::Utf8,
         other => other.clone(),

@@ -26,6 +26,8 @@ pub(super) async fn bind(
     findings: &mut Vec<Diagnostic>,
 ) -> Option<BoundSync> {
     let parts = engine.parts();
+    // the one place where a secret may be used: what it makes leaves the warehouse and is not stored in it
+    let binder = super::bind::Binder { secrets: true, ..parts.binder() };
     let before = findings.len();
     let rows = match rows(engine, model) {
         Ok(Some(rows)) => rows,
@@ -38,12 +40,12 @@ pub(super) async fn bind(
     let over = &model.from.value;
     let mut columns = Vec::new();
     let key = key_column(model);
-    match parts.binder().expression(&model.key, rows.schema(), over) {
+    match binder.expression(&model.key, rows.schema(), over) {
         Ok(expr) => columns.push(cast(expr, DataType::Utf8).alias(key)),
         Err(finding) => findings.push(*finding),
     }
     for (column, sql) in model.columns.iter().filter(|(column, _)| column.value != key) {
-        match parts.binder().expression(sql, rows.schema(), over) {
+        match binder.expression(sql, rows.schema(), over) {
             Ok(expr) => columns.push(expr.alias(&column.value)),
             Err(finding) => findings.push(*finding),
         }

@@ -27,8 +27,7 @@ pub fn direct(project: &Project, model: &Model, sql: BTreeSet<String>) -> BTreeS
             names.extend(profile_of(project, &sync.from.value));
         }
     }
-    let own = model.name.value.clone();
-    names.into_iter().map(|n| owner(project, &n)).filter(|n| *n != own).collect()
+    names.into_iter().map(|n| owner(project, &n)).collect()
 }
 
 /// The model that makes a table: `patient_hubs` is made by `patient`.

@@ -34,6 +34,7 @@ use hashbrown::HashMap;
 use super::entity_id::{EntityId, IdMaker};
 use super::interner::NO_NODE;
 use super::nodes::Nodes;
+use super::parallel;
 use super::stitch::{HUB, Stitched, TypePolicy};
 
 const NONE: u32 = u32::MAX;
@@ -139,7 +140,10 @@ struct KnownId {
 struct Registry<'a> {
     input: &'a IdInput<'a>,
     ids: Vec<KnownId>,
+    /// All ids. (The numbers are those of their first rows.)
     index: HashMap<EntityId, u32>,
+    /// By row of the registry, the number of its id.
+    numbers: Vec<u32>,
     /// By identifier, its current id, or [`NONE`]; empty if nothing is registered.
     current: Vec<u32>,
     /// By identifier, its first id, or [`NONE`].
@@ -149,31 +153,43 @@ struct Registry<'a> {
 impl<'a> Registry<'a> {
     fn new(input: &'a IdInput<'a>) -> Self {
         let mut index: HashMap<EntityId, u32> = HashMap::new();
-        let mut ids: Vec<KnownId> = Vec::new();
+        let mut ids: Vec<(KnownId, u32)> = Vec::new();
+        let mut numbers = Vec::with_capacity(input.registered.len());
         for row in input.registered {
             let next = ids.len() as u32;
             let number = *index.entry(row.id).or_insert(next);
+            numbers.push(number);
             if number == next {
-                ids.push(KnownId { id: row.id, run: row.run, earliest: row.node });
+                ids.push((KnownId { id: row.id, run: row.run, earliest: row.node }, number));
                 continue;
             }
-            let known = &mut ids[number as usize];
+            let known = &mut ids[number as usize].0;
             known.run = known.run.min(row.run);
             if compare_earliest(input.nodes, row.node, known.earliest) == Ordering::Less {
                 known.earliest = row.node;
             }
         }
-        ids.sort_unstable_by(|left, right| {
+        parallel::sort(&mut ids, input.threads, |(left, _), (right, _)| {
             let runs = left.run.cmp(&right.run);
             let earliest = || compare_earliest(input.nodes, left.earliest, right.earliest);
             runs.then_with(earliest).then_with(|| left.id.cmp(&right.id))
         });
-        for (number, known) in ids.iter().enumerate() {
-            index.insert(known.id, number as u32);
+        let mut by_age = vec![0_u32; ids.len()];
+        for ((_, first_number), number) in ids.iter().zip(0..) {
+            by_age[*first_number as usize] = number;
         }
-        let mut registry = Self { input, ids, index, current: Vec::new(), first: Vec::new() };
+        for number in &mut numbers {
+            *number = by_age[*number as usize];
+        }
+        let ids = ids.into_iter().map(|(known, _)| known).collect();
+        let mut registry = Self { input, ids, index, numbers, current: Vec::new(), first: Vec::new() };
         registry.read_runs();
         registry
+    }
+
+    /// Rows of identifiers that occur, with the numbers of their ids.
+    fn rows(&self) -> impl Iterator<Item = (&Registered, u32)> {
+        self.input.registered.iter().zip(self.numbers.iter().copied()).filter(|(row, _)| row.node != NO_NODE)
     }
 
     /// Finds the current and the first id of every identifier. Of two ids in one run the older counts.
@@ -183,8 +199,7 @@ impl<'a> Registry<'a> {
         }
         let mut latest = vec![(0_u64, NONE); self.input.nodes.len()];
         let mut earliest = vec![(u64::MAX, NONE); self.input.nodes.len()];
-        for row in self.input.registered.iter().filter(|row| row.node != NO_NODE) {
-            let number = self.number(row.id);
+        for (row, number) in self.rows() {
             let (run, id) = &mut latest[row.node as usize];
             if *id == NONE || row.run > *run || (row.run == *run && number < *id) {
                 (*run, *id) = (row.run, number);
@@ -194,10 +209,6 @@ impl<'a> Registry<'a> {
         }
         self.current = latest.into_iter().map(|(_, id)| id).collect();
         self.first = earliest.into_iter().map(|(_, id)| id).collect();
-    }
-
-    fn number(&self, id: EntityId) -> u32 {
-        self.index.get(&id).copied().unwrap_or(NONE)
     }
 
     /// The current id of an identifier, or [`NONE`].
@@ -239,8 +250,8 @@ impl<'a> Registry<'a> {
     fn come_back(&self, held: &mut [u32]) {
         let in_use = self.in_use(held);
         let mut claims: Vec<(u32, u32)> = Vec::new();
-        for row in self.input.registered.iter().filter(|row| row.node != NO_NODE) {
-            let (entity, id) = (self.entity(row.node), self.number(row.id));
+        for (row, id) in self.rows() {
+            let entity = self.entity(row.node);
             if entity != HUB && held[entity as usize] == NONE && !in_use[id as usize] {
                 claims.push((id, row.node));
             }
@@ -336,19 +347,12 @@ impl Fresh {
         thread::scope(|scope| {
             for share in ids.chunks_mut(share.max(1)) {
                 let id_of = &id_of;
-                let make = move || {
-                    for (id, entity) in &mut *share {
-                        *id = id_of(*entity, 0);
-                    }
-                    share.sort_unstable();
-                };
-                scope.spawn(make);
+                scope.spawn(move || share.iter_mut().for_each(|(id, entity)| *id = id_of(*entity, 0)));
             }
         });
         let mut attempts: HashMap<u32, u32> = HashMap::new();
         loop {
-            // Stable, since it finds and merges the runs that the threads left in order.
-            ids.sort();
+            parallel::sort(&mut ids, input.threads, Ord::cmp);
             let losers = losers(input.nodes, registry, &ids, &anchors);
             if losers.is_empty() {
                 return Self { ids };

@@ -104,3 +104,37 @@ impl IdMaker {
         EntityId(id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Codes made with Python's `hmac` module.
+    #[test]
+    fn ids_are_the_first_half_of_hmac_sha256() {
+        let long: Vec<u8> = (0..200).collect();
+        let cases: [(&[u8], &str, &str, u32, &str); 7] = [
+            (b"key", "email", "ann@x.com", 0, "4c1dac32a1261ef055f5229dff8933ab"),
+            (b"", "email", "ann@x.com", 0, "9507cc81897abd7e171412085c1dda66"),
+            (&long, "mrn", "Zoë", 0, "3b12e78aa37fed7c51c706a470f8a1c5"),
+            (&[b'k'; 64], "a", "b", 0, "8c75bed592dd60cc9f3d2fa971b8416d"),
+            (&[b'k'; 65], "a", "b", 0, "a95ae0ce62444b7ffd5c03f1f02e51c5"),
+            (b"key", "email", "ann@x.com", 1, "861f38bc0cd2ab445c21ae57a8f4bcdd"),
+            (b"key", "email", "ann@x.com", 12, "c0da100beb1ed3243752902867de5b79"),
+        ];
+        for (key, type_name, text, attempt, expected) in cases {
+            assert_eq!(IdMaker::new(key).id(type_name, text, attempt).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn text_and_id_go_both_ways() {
+        let text = "00ff0123456789abcdef102030405060";
+        let id = text.parse::<EntityId>();
+        assert_eq!(id.map(|id| id.to_string()), Ok(text.to_owned()));
+        assert_eq!(id.map(|id| (id.0[1], id.0[15])), Ok((0xff, 0x60)));
+        for wrong in ["", "00", &text[1..], &text.to_uppercase(), &text.replace('0', "g"), &format!("{text}0")] {
+            assert_eq!(wrong.parse::<EntityId>(), Err(NotAnEntityId), "{wrong}");
+        }
+    }
+}

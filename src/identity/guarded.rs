@@ -18,11 +18,14 @@ use hashbrown::HashMap;
 
 use super::forest::Forest;
 use super::nodes::Nodes;
+use super::parallel;
 use super::stitch::{HUB, StitchInput};
 
 const NOT_BROKEN: u32 = u32::MAX;
 /// Above this many links, a component's identifiers are numbered by rank.
 const LARGE: usize = 1 << 10;
+/// How many links are looked up before they are taken.
+const BLOCK: usize = 32;
 
 /// The limits on identifiers per entity: those types that have one, strongest first.
 #[derive(Debug)]
@@ -80,19 +83,16 @@ pub(super) fn broken_entities(input: &StitchInput<'_>, entity: &[u32], entities:
     (0..entities).filter(|entity| broken[*entity as usize]).collect()
 }
 
-/// Settles the broken entities with their guards: gives each of their identifiers its root in `forest`. Returns the
-/// links within them, ascending within an entity.
-pub(super) fn take_apart(
-    input: &StitchInput<'_>,
-    entity: &[u32],
-    entities: u32,
-    broken: &[u32],
-    forest: &mut Forest,
-) -> Vec<u32> {
-    let components = Components::new(input, entity, entities, broken);
+/// Settles the broken entities with their guards: gives each of their identifiers its root in `forest`.
+pub(super) fn take_apart(input: &StitchInput<'_>, entity: &[u32], entities: u32, broken: &[u32], forest: &mut Forest) {
+    let mut component_of = vec![NOT_BROKEN; entities as usize];
+    for (component, &entity) in broken.iter().enumerate() {
+        component_of[entity as usize] = component as u32;
+    }
+    let (components, mut links) = Components::new(input, entity, &component_of, broken.len());
     let limits = Limits::new(input);
     let mut roots = vec![0_u32; components.nodes.members.len()];
-    let shares = components.shares(input.threads.max(1), &mut roots);
+    let shares = components.shares(input.threads.max(1), &mut roots, &mut links);
     thread::scope(|scope| {
         for share in shares {
             let (components, limits) = (&components, &limits);
@@ -102,7 +102,6 @@ pub(super) fn take_apart(
     for (&node, &root) in components.nodes.members.iter().zip(&roots) {
         forest.set_root(node, root);
     }
-    components.links.members
 }
 
 /// Canonical order of two rules of a list: by the weaker endpoint's priority, then by texts, then as listed
@@ -123,10 +122,10 @@ fn compare_pairs(nodes: &Nodes, left: (u32, u32), right: (u32, u32)) -> Ordering
 }
 
 /// A link with what decides its turn.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Ranked {
     first_seen: i64,
-    /// The endpoints by their numbers in the component, the smaller first; canonical if these are ranks.
+    /// The endpoints by their numbers in the component.
     ends: (u32, u32),
     weaker: u8,
     stronger: u8,
@@ -147,18 +146,15 @@ struct Groups {
 
 impl Groups {
     /// Groups `0..len` by `group_of`, leaving out those without a group.
-    fn new(groups: usize, len: usize, group_of: impl Fn(usize) -> Option<usize>) -> Self {
-        let mut starts = vec![0_usize; groups + 1];
-        (0..len).filter_map(&group_of).for_each(|group| starts[group + 1] += 1);
-        for group in 0..groups {
-            starts[group + 1] += starts[group];
-        }
+    fn new(groups: usize, len: usize, group_of: impl Fn(usize) -> Option<u32>) -> Self {
+        let starts = starts(groups, (0..len).filter_map(&group_of));
         let mut next = starts.clone();
         let mut members = vec![0_u32; starts[groups]];
         for member in 0..len {
             if let Some(group) = group_of(member) {
-                members[next[group]] = member as u32;
-                next[group] += 1;
+                let place = &mut next[group as usize];
+                members[*place] = member as u32;
+                *place += 1;
             }
         }
         Self { starts, members }
@@ -169,135 +165,148 @@ impl Groups {
     }
 }
 
+/// Where each of `groups` begins, and the end of all, when members of these groups are put in order.
+fn starts(groups: usize, members: impl Iterator<Item = u32>) -> Vec<usize> {
+    let mut starts = vec![0_usize; groups + 1];
+    members.for_each(|group| starts[group as usize + 1] += 1);
+    for group in 0..groups {
+        starts[group + 1] += starts[group];
+    }
+    starts
+}
+
 /// The broken entities with all that belongs to them.
 #[derive(Debug)]
 struct Components {
     nodes: Groups,
-    links: Groups,
     always: Groups,
     never: Groups,
-    /// By node, its number within its component.
-    local: Vec<u32>,
+    /// By component, where its links begin.
+    links: Vec<usize>,
+    /// By identifier, its component and its number there.
+    places: Vec<(u32, u32)>,
 }
 
 impl Components {
-    fn new(input: &StitchInput<'_>, entity: &[u32], entities: u32, broken: &[u32]) -> Self {
-        let mut component = vec![NOT_BROKEN; entities as usize];
-        for (index, &entity) in broken.iter().enumerate() {
-            component[entity as usize] = index as u32;
-        }
-        let of_node = |node: usize| {
-            let component = *component.get(entity[node] as usize)?;
-            (component != NOT_BROKEN).then_some(component as usize)
-        };
-        let of_pair = |a: u32, b: u32| {
-            let own = of_node(a as usize)?;
-            (a != b && entity[a as usize] == entity[b as usize]).then_some(own)
-        };
-        let count = broken.len();
+    /// The components, and their links one component after the other.
+    fn new(input: &StitchInput<'_>, entity: &[u32], component_of: &[u32], count: usize) -> (Self, Vec<Ranked>) {
+        let of_node = |node: usize| component_of.get(entity[node] as usize).copied().filter(|c| *c != NOT_BROKEN);
         let nodes = Groups::new(count, entity.len(), of_node);
-        let mut local = vec![0_u32; entity.len()];
-        for group in 0..count {
-            nodes.of(group).iter().enumerate().for_each(|(number, &node)| local[node as usize] = number as u32);
+        let mut places = vec![(NOT_BROKEN, 0_u32); entity.len()];
+        for component in 0..count {
+            for (&node, number) in nodes.of(component).iter().zip(0..) {
+                places[node as usize] = (component as u32, number);
+            }
+        }
+        // Links of hubs are the only ones between components.
+        let of_pair = |a: u32, b: u32| {
+            let component = places[a as usize].0;
+            (a != b && component != NOT_BROKEN && component == places[b as usize].0).then_some(component)
+        };
+        let link_starts = starts(count, input.links.iter().filter_map(|link| of_pair(link.a, link.b)));
+        let mut next = link_starts.clone();
+        let mut links = vec![Ranked::default(); link_starts[count]];
+        for link in input.links {
+            let Some(component) = of_pair(link.a, link.b) else { continue };
+            let ends = (places[link.a as usize].1, places[link.b as usize].1);
+            let types = (input.nodes.type_of(link.a), input.nodes.type_of(link.b));
+            let (weaker, stronger) = (types.0.max(types.1), types.0.min(types.1));
+            let place = &mut next[component as usize];
+            links[*place] = Ranked { first_seen: link.first_seen, ends, weaker, stronger };
+            *place += 1;
         }
         let rules =
             |rules: &[(u32, u32)]| Groups::new(count, rules.len(), |rule| of_pair(rules[rule].0, rules[rule].1));
         let mut always = rules(input.always);
-        for group in 0..count {
-            let own = always.starts[group]..always.starts[group + 1];
+        for component in 0..count {
+            let own = always.starts[component]..always.starts[component + 1];
             always.members[own].sort_unstable_by(|left, right| compare_rules(input, input.always, *left, *right));
         }
-        let links = Groups::new(count, input.links.len(), |link| of_pair(input.links[link].a, input.links[link].b));
-        Self { nodes, links, always, never: rules(input.never), local }
+        let never = rules(input.never);
+        (Self { nodes, always, never, links: link_starts, places }, links)
     }
 
     /// Shares the components out to threads, in runs of about equally many links.
-    fn shares<'r>(&self, threads: usize, mut roots: &'r mut [u32]) -> Vec<Share<'r>> {
-        let count = self.nodes.starts.len() - 1;
-        let each = self.links.members.len().div_ceil(threads).max(1);
+    fn shares<'r>(&self, threads: usize, mut roots: &'r mut [u32], mut links: &'r mut [Ranked]) -> Vec<Share<'r>> {
+        let count = self.links.len() - 1;
+        let each = links.len().div_ceil(threads).max(1);
         let mut shares = Vec::new();
         let mut first = 0;
         while first < count {
-            let enough = self.links.starts[first] + each;
-            let end = self.links.starts.partition_point(|start| *start < enough).clamp(first + 1, count);
-            let (own, rest) = roots.split_at_mut(self.nodes.starts[end] - self.nodes.starts[first]);
-            shares.push(Share { components: first..end, roots: own });
-            roots = rest;
+            let enough = self.links[first] + each;
+            let end = self.links.partition_point(|start| *start < enough).clamp(first + 1, count);
+            let (own_roots, other_roots) = roots.split_at_mut(self.nodes.starts[end] - self.nodes.starts[first]);
+            let (own_links, other_links) = links.split_at_mut(self.links[end] - self.links[first]);
+            shares.push(Share { components: first..end, roots: own_roots, links: own_links });
+            (roots, links) = (other_roots, other_links);
             first = end;
         }
         shares
     }
 }
 
-/// The components of one thread, and where the roots of their identifiers go.
+/// The components of one thread, their links, and where the roots of their identifiers go.
 struct Share<'r> {
     components: Range<usize>,
     roots: &'r mut [u32],
+    links: &'r mut [Ranked],
 }
 
 impl Share<'_> {
     fn settle(self, input: &StitchInput<'_>, components: &Components, limits: &Limits) {
         let mut roots = self.roots.iter_mut();
-        for group in self.components {
-            let members = components.nodes.of(group);
-            let ranked = components.links.of(group).len() > LARGE;
-            let ranks = if ranked { ranks(input.nodes, members) } else { Vec::new() };
-            let number_of = |node: u32| {
-                let local = components.local[node as usize];
-                ranks.get(local as usize).copied().unwrap_or(local)
-            };
+        let mut rest = self.links;
+        for component in self.components {
+            let (links, others) = rest.split_at_mut(components.links[component + 1] - components.links[component]);
+            rest = others;
+            let members = components.nodes.of(component);
+            let ranks = if links.len() > LARGE { ranks(input, members) } else { Vec::new() };
+            let rank_of = |number: u32| ranks.get(number as usize).copied().unwrap_or(number);
             let mut numbered = members.to_vec();
-            for &node in members {
-                numbered[number_of(node) as usize] = node;
+            for (&node, number) in members.iter().zip(0..) {
+                numbered[rank_of(number) as usize] = node;
             }
+            put_in_order(input, links, &numbered, &ranks);
             let mut trees = Trees::new(input, limits, &numbered);
+            let number_of = |node: u32| rank_of(components.places[node as usize].1);
             let pair = |(a, b): (u32, u32)| (number_of(a), number_of(b));
-            for &rule in components.never.of(group) {
+            for &rule in components.never.of(component) {
                 trees.keep_apart(pair(input.never[rule as usize]));
             }
-            for &rule in components.always.of(group) {
+            for &rule in components.always.of(component) {
                 trees.take(pair(input.always[rule as usize]), Strength::Always);
             }
-            for link in in_order(input, components.links.of(group), &numbered, ranked, number_of) {
-                trees.take(link.ends, Strength::Link);
-            }
-            for (&node, root) in members.iter().zip(&mut roots) {
-                *root = numbered[trees.find(number_of(node)) as usize];
+            trees.take_links(links);
+            for (number, root) in (0..members.len() as u32).zip(&mut roots) {
+                *root = numbered[trees.find(rank_of(number)) as usize];
             }
         }
     }
 }
 
-/// The links of a component, strongest first. `numbered` are its identifiers by number.
-fn in_order(
-    input: &StitchInput<'_>,
-    links: &[u32],
-    numbered: &[u32],
-    ranked: bool,
-    number_of: impl Fn(u32) -> u32,
-) -> Vec<Ranked> {
-    let rank = |link: &u32| {
-        let link = &input.links[*link as usize];
-        let (a, b) = (number_of(link.a), number_of(link.b));
-        let types = (input.nodes.type_of(link.a), input.nodes.type_of(link.b));
-        let (weaker, stronger) = (types.0.max(types.1), types.0.min(types.1));
-        Ranked { first_seen: link.first_seen, ends: (a.min(b), a.max(b)), weaker, stronger }
-    };
-    let mut links: Vec<Ranked> = links.iter().map(rank).collect();
-    if ranked {
-        links.sort_unstable_by_key(|link| (link.weaker, link.first_seen, link.ends));
-        return links;
+/// Puts the links of a component in order, strongest first, and numbers their endpoints by rank if there are
+/// ranks. `numbered` are the component's identifiers by number, or by rank.
+fn put_in_order(input: &StitchInput<'_>, links: &mut [Ranked], numbered: &[u32], ranks: &[u32]) {
+    if ranks.is_empty() {
+        let node = |number: u32| numbered[number as usize];
+        let pair = |link: &Ranked| canonical(input.nodes, (node(link.ends.0), node(link.ends.1)));
+        links.sort_unstable_by(|left, right| {
+            let texts = || compare_pairs(input.nodes, pair(left), pair(right));
+            left.key().cmp(&right.key()).then_with(texts)
+        });
+        return;
     }
-    let pair = |link: &Ranked| canonical(input.nodes, (numbered[link.ends.0 as usize], numbered[link.ends.1 as usize]));
-    links.sort_unstable_by(|left, right| {
-        let texts = || compare_pairs(input.nodes, pair(left), pair(right));
-        left.key().cmp(&right.key()).then_with(texts)
-    });
-    links
+    for link in links.iter_mut() {
+        let (a, b) = (ranks[link.ends.0 as usize], ranks[link.ends.1 as usize]);
+        link.ends = (a.min(b), a.max(b));
+    }
+    let key = |link: &Ranked| (link.weaker, link.first_seen, link.ends);
+    parallel::sort(links, input.threads, |left, right| key(left).cmp(&key(right)));
 }
 
 /// By local number, the rank of an identifier in canonical order.
-fn ranks(nodes: &Nodes, members: &[u32]) -> Vec<u32> {
+fn ranks(input: &StitchInput<'_>, members: &[u32]) -> Vec<u32> {
+    let nodes = input.nodes;
     let prefix = |node: u32| {
         let mut bytes = [0; 8];
         nodes.text(node).bytes().zip(&mut bytes).for_each(|(from, to)| *to = from);
@@ -306,7 +315,7 @@ fn ranks(nodes: &Nodes, members: &[u32]) -> Vec<u32> {
     let numbered = members.iter().enumerate();
     let mut sorted: Vec<(u8, u64, u32)> =
         numbered.map(|(number, &node)| (nodes.type_of(node), prefix(node), number as u32)).collect();
-    sorted.sort_unstable_by(|left, right| {
+    parallel::sort(&mut sorted, input.threads, |left, right| {
         let texts = || nodes.compare(members[left.2 as usize], members[right.2 as usize]);
         (left.0, left.1).cmp(&(right.0, right.1)).then_with(texts)
     });
@@ -358,6 +367,20 @@ impl<'a> Trees<'a> {
         number
     }
 
+    /// Takes links in the order given.
+    fn take_links(&mut self, links: &mut [Ranked]) {
+        for block in links.chunks_mut(BLOCK) {
+            // A root may stand for its tree's identifiers. Looking up a block of them first lets the processor wait
+            // for the memory of several at once.
+            for link in &mut *block {
+                link.ends = (self.find(link.ends.0), self.find(link.ends.1));
+            }
+            for link in &*block {
+                self.take(link.ends, Strength::Link);
+            }
+        }
+    }
+
     /// Joins the endpoints of a candidate, unless a guard forbids it.
     fn take(&mut self, ends: (u32, u32), strength: Strength) {
         let (a, b) = (self.find(ends.0), self.find(ends.1));
@@ -382,7 +405,9 @@ impl<'a> Trees<'a> {
         let (Some(of_a), Some(of_b)) = (self.apart.get(&a), self.apart.get(&b)) else { return false };
         let (fewer, other) = if of_a.len() <= of_b.len() { (a, b) } else { (b, a) };
         let mut sides = self.apart.get_mut(&fewer).map(std::mem::take).unwrap_or_default();
-        sides.iter_mut().for_each(|side| *side = self.find(*side));
+        for side in &mut sides {
+            *side = self.find(*side);
+        }
         let found = sides.contains(&other);
         self.apart.insert(fewer, sides);
         found

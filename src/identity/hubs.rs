@@ -37,11 +37,10 @@ pub(super) fn find_hubs(input: &StitchInput<'_>) -> Vec<Hub> {
     for (node, &degree) in degrees.iter().enumerate() {
         let node = node as u32;
         match max_links(input, node) {
-            MaxLinks::None => {}
             MaxLinks::Any(limit) if degree > *limit => {
                 hubs.push(Hub { node, degree, limit: *limit, neighbour_type: None });
             }
-            MaxLinks::Any(_) => {}
+            MaxLinks::None | MaxLinks::Any(_) => {}
             MaxLinks::ByNeighbour(limits) => {
                 if limits.iter().flatten().any(|&limit| degree > limit) {
                     suspects.insert(node, vec![0_u32; input.types.len()]);

@@ -3,8 +3,7 @@
 //! An identifier is a pair (type code, text). Interning gives each distinct pair one code, compared by its
 //! text: two identifiers share a code only if they are the same identifier, whatever their hashes are.
 //!
-//! - An [`Interner`] is divided into shards by hash; a shard is one mutex over a hash table, one text arena and
-//!   flat columns. [`Interner::intern_batch`] takes a column of a record batch: it first joins repeats within
+//! - An [`Interner`] is divided into shards by hash (see `shard`), each behind a mutex. [`Interner::intern_batch`] takes a column of a record batch: it first joins repeats within
 //!   the batch (events of one visitor come close together), then visits each shard once.
 //! - The codes it gives are *provisional*: stable and distinct at once, but with gaps. [`Interner::freeze`] turns
 //!   the interner into [`Nodes`], whose codes are dense, and [`Nodes::dense`] maps one to the other in a few
@@ -20,12 +19,12 @@
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::hint::black_box;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
 use super::nodes::Nodes;
+use super::shard::{Key, Pending, Shard};
 
 /// The code of a null value.
 pub const NO_NODE: u32 = u32::MAX;
@@ -36,7 +35,6 @@ pub const NO_LAST_TIME: i64 = i64::MIN;
 
 pub(super) const SHARD_BITS: u32 = 6;
 pub(super) const SHARDS: usize = 1 << SHARD_BITS;
-const MAX_LOCAL: u32 = u32::MAX >> SHARD_BITS;
 const RECENT_BITS: u32 = 13;
 const NOT_RECENT: u32 = u32::MAX;
 
@@ -58,22 +56,7 @@ pub struct Scratch {
     recent: Vec<u32>,
     order: Vec<u32>,
     codes: Vec<u32>,
-    ahead: Ahead,
-}
-
-/// What a look ahead found, by member of the shard at hand.
-#[derive(Debug, Default)]
-struct Ahead {
-    buckets: Vec<(u32, Option<usize>)>,
-    guesses: Vec<Option<Slot>>,
-}
-
-/// A distinct value of the batch at hand.
-struct Pending<'v> {
-    text: &'v str,
-    hash: u64,
-    first_seen: i64,
-    last_seen: i64,
+    guesses: Vec<Option<u32>>,
 }
 
 /// Collects identifiers from several threads; see the module.
@@ -114,13 +97,9 @@ impl Interner {
                 continue;
             }
             let mut shard = lock(&self.shards[shard_index]);
-            shard.look_ahead(
-                type_code,
-                members.iter().map(|member| pending[*member as usize].hash),
-                &mut scratch.ahead,
-            );
-            for (&member, guess) in members.iter().zip(&scratch.ahead.guesses) {
-                let local = shard.intern(type_code, &pending[member as usize], *guess)?;
+            shard.look_ahead(members.iter().map(|member| pending[*member as usize].key), &mut scratch.guesses);
+            for (&member, guess) in members.iter().zip(&scratch.guesses) {
+                let local = shard.intern(&pending[member as usize], *guess)?;
                 scratch.codes[member as usize] = (local << SHARD_BITS) | shard_index as u32;
             }
         }
@@ -151,15 +130,16 @@ impl Interner {
             let first_seen = times.map_or(NO_TIME, |times| times[row]);
             let last_seen = if first_seen == NO_TIME { NO_LAST_TIME } else { first_seen };
             let hash = hash_identifier(&self.hasher, type_code, text);
+            let key = Key::new(hash >> SHARD_BITS, type_code);
             let recent = &mut scratch.recent[(hash >> SHARD_BITS) as usize & ((1 << RECENT_BITS) - 1)];
             match pending.get_mut(*recent as usize) {
-                Some(known) if known.hash == hash && known.text == text => {
+                Some(known) if known.text == text => {
                     known.first_seen = known.first_seen.min(first_seen);
                     known.last_seen = known.last_seen.max(last_seen);
                 }
                 _ => {
                     *recent = pending.len() as u32;
-                    pending.push(Pending { text, hash, first_seen, last_seen });
+                    pending.push(Pending { text, shard: shard_of(hash), key, first_seen, last_seen });
                 }
             }
             positions.push(*recent);
@@ -184,7 +164,7 @@ impl Interner {
 fn route(pending: &[Pending<'_>], order: &mut Vec<u32>) -> [usize; SHARDS + 1] {
     let mut starts = [0_usize; SHARDS + 1];
     for value in pending {
-        starts[shard_of(value.hash) + 1] += 1;
+        starts[usize::from(value.shard) + 1] += 1;
     }
     for shard in 0..SHARDS {
         starts[shard + 1] += starts[shard];
@@ -193,7 +173,7 @@ fn route(pending: &[Pending<'_>], order: &mut Vec<u32>) -> [usize; SHARDS + 1] {
     order.clear();
     order.resize(pending.len(), 0);
     for (member, value) in pending.iter().enumerate() {
-        let place = &mut next[shard_of(value.hash)];
+        let place = &mut next[usize::from(value.shard)];
         order[*place] = member as u32;
         *place += 1;
     }
@@ -209,151 +189,20 @@ pub(super) fn hash_identifier(hasher: &DefaultHashBuilder, type_code: u8, text: 
     hasher.hash_one((type_code, text))
 }
 
-/// The shard of a hash; the bits next to those that place it in its shard's table.
-pub(super) fn shard_of(hash: u64) -> usize {
-    (hash & (SHARDS as u64 - 1)) as usize
-}
-
-/// One entry of a shard's table. Everything but the text itself is here, so that a lookup waits for one line of
-/// the table and one of the arena.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    /// 24 bits of the hash, then the type code.
-    tag: u32,
-    local: u32,
-    start: u32,
-    len: u32,
-}
-
-/// A part of the interner: the identifiers whose hashes end alike.
-#[derive(Debug)]
-pub(super) struct Shard {
-    table: HashTable<Slot>,
-    texts: String,
-    /// `ends[local]..ends[local + 1]` is a text.
-    ends: Vec<u32>,
-    types: Vec<u8>,
-    /// First and last time seen.
-    times: Vec<(i64, i64)>,
-}
-
-impl Shard {
-    fn new() -> Self {
-        Self { table: HashTable::new(), texts: String::new(), ends: vec![0], types: Vec::new(), times: Vec::new() }
-    }
-
-    /// Finds for each hash the slot that is likely its identifier's, and touches the memory behind it.
-    ///
-    /// Nearly all the time of interning is waiting for memory. Here the lookups of many identifiers do not depend
-    /// on each other, so the processor waits for several at once.
-    fn look_ahead(&self, type_code: u8, hashes: impl Iterator<Item = u64>, ahead: &mut Ahead) {
-        let Ahead { buckets, guesses } = ahead;
-        buckets.clear();
-        // The first bucket that passes the table's filter, found without reading the bucket itself.
-        buckets.extend(hashes.map(|hash| {
-            let tag = tag(hash, type_code);
-            (tag, self.table.find_bucket_index(place(tag), |_| true))
-        }));
-        guesses.clear();
-        guesses.extend(buckets.iter().map(|(tag, bucket)| {
-            let slot = bucket.and_then(|bucket| self.table.get_bucket(bucket));
-            slot.filter(|slot| slot.tag == *tag).copied()
-        }));
-        let texts = self.texts.as_bytes();
-        let mut touched = 0;
-        for slot in guesses.iter().flatten() {
-            touched ^= texts.get(slot.start as usize).copied().unwrap_or_default();
-            touched ^= self.times[slot.local as usize].0 as u8;
-        }
-        black_box(touched);
-    }
-
-    /// The local code of an identifier, new or known, with its times widened. `guess` may be right, wrong or stale.
-    fn intern(&mut self, type_code: u8, value: &Pending<'_>, guess: Option<Slot>) -> Result<u32, InternerFull> {
-        let guessed = guess.filter(|slot| self.holds(slot, value.text)).map(|slot| slot.local);
-        if let Some(local) = guessed.or_else(|| self.find(type_code, value.hash, value.text)) {
-            let (first_seen, last_seen) = &mut self.times[local as usize];
-            *first_seen = (*first_seen).min(value.first_seen);
-            *last_seen = (*last_seen).max(value.last_seen);
-            return Ok(local);
-        }
-        let local = self.types.len() as u32;
-        let start = self.texts.len() as u32;
-        let end = u32::try_from(self.texts.len() + value.text.len()).map_err(|_| InternerFull)?;
-        if local >= MAX_LOCAL {
-            return Err(InternerFull);
-        }
-        self.texts.push_str(value.text);
-        self.ends.push(end);
-        self.types.push(type_code);
-        self.times.push((value.first_seen, value.last_seen));
-        let tag = tag(value.hash, type_code);
-        let slot = Slot { tag, local, start, len: end - start };
-        self.table.insert_unique(place(tag), slot, |slot| place(slot.tag));
-        Ok(local)
-    }
-
-    pub(super) fn find(&self, type_code: u8, hash: u64, text: &str) -> Option<u32> {
-        let tag = tag(hash, type_code);
-        let found = self.table.find(place(tag), |slot| slot.tag == tag && self.holds(slot, text));
-        found.map(|slot| slot.local)
-    }
-
-    /// Whether a slot's text is `text`.
-    fn holds(&self, slot: &Slot, text: &str) -> bool {
-        let (start, end) = (slot.start as usize, slot.start as usize + slot.len as usize);
-        slot.len as usize == text.len() && &self.texts.as_bytes()[start..end] == text.as_bytes()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.types.len()
-    }
-
-    pub(super) fn text(&self, local: usize) -> &str {
-        &self.texts[self.ends[local] as usize..self.ends[local + 1] as usize]
-    }
-
-    /// Moves the flat columns out: types, and first and last times.
-    pub(super) fn take_columns(&mut self) -> (Vec<u8>, Vec<(i64, i64)>) {
-        (std::mem::take(&mut self.types), std::mem::take(&mut self.times))
-    }
-
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.table.allocation_size()
-            + self.texts.capacity()
-            + self.ends.capacity() * size_of::<u32>()
-            + self.types.capacity()
-            + self.times.capacity() * size_of::<(i64, i64)>()
-    }
-}
-
-fn tag(hash: u64, type_code: u8) -> u32 {
-    ((hash >> SHARD_BITS) as u32) << 8 | u32::from(type_code)
-}
-
-/// Where a tag goes in a shard's table: a tag is all of the hash that a slot keeps, so that a table can grow
-/// without reading texts. The table takes its place from the low bits and its filter from the topmost, so both
-/// halves of the product must depend on the whole tag, whose own low bits are hardly more than a constant.
-fn place(tag: u32) -> u64 {
-    u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32)
+/// The shard of a hash, from its lowest bits; a key is made from the bits above.
+pub(super) fn shard_of(hash: u64) -> u8 {
+    (hash & (SHARDS as u64 - 1)) as u8
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::thread;
 
     use super::*;
 
     fn intern(interner: &Interner, type_code: u8, values: &[Option<&str>], times: Option<&[i64]>) -> Vec<u32> {
         let mut codes = vec![7; 3];
-        let done = interner.intern_batch(
-            &mut Scratch::default(),
-            type_code,
-            values.iter().copied(),
-            times,
-            &mut codes,
-        );
+        let done = interner.intern_batch(&mut Scratch::default(), type_code, values.iter().copied(), times, &mut codes);
         assert_eq!(done, Ok(()));
         codes
     }
@@ -393,23 +242,6 @@ mod tests {
     }
 
     #[test]
-    fn equal_hashes_are_told_apart_by_text() {
-        let mut shard = Shard::new();
-        let pending = |text| Pending { text, hash: 0x1234_5678_9abc_def0, first_seen: 1, last_seen: 1 };
-        let texts = ["a", "b", "ab", "ba", ""];
-        for (local, text) in texts.iter().enumerate() {
-            assert_eq!(shard.intern(0, &pending(text), None), Ok(local as u32));
-        }
-        let mut ahead = Ahead::default();
-        shard.look_ahead(0, texts.iter().map(|text| pending(text).hash), &mut ahead);
-        for (local, (text, guess)) in texts.iter().zip(ahead.guesses).enumerate() {
-            assert!(guess.is_some());
-            assert_eq!(shard.intern(0, &pending(text), guess), Ok(local as u32));
-            assert_eq!(shard.text(local), *text);
-        }
-    }
-
-    #[test]
     fn threads_and_order_change_numbers_only() {
         let values: Vec<String> = (0..20_000_u32).map(|number| format!("value {}", number % 7_919)).collect();
         let seen = |threads: usize| {
@@ -435,7 +267,7 @@ mod tests {
         four.sort_unstable();
         assert_eq!(one.len(), 7_919);
         assert_eq!(one, four);
-        let distinct: BTreeMap<&String, ()> = one.iter().map(|text| (text, ())).collect();
-        assert_eq!(distinct.len(), one.len());
+        one.dedup();
+        assert_eq!(one.len(), 7_919, "no text has two codes");
     }
 }

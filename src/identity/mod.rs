@@ -24,7 +24,9 @@ mod hubs;
 mod interner;
 mod links;
 mod nodes;
+mod parallel;
 mod refused;
+mod shard;
 mod stitch;
 #[cfg(test)]
 mod tests;

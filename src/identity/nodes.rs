@@ -7,7 +7,8 @@ use std::cmp::Ordering;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::interner::{NO_NODE, SHARD_BITS, SHARDS, Shard, hash_identifier, shard_of};
+use super::interner::{NO_NODE, SHARD_BITS, SHARDS, hash_identifier, shard_of};
+use super::shard::{Key, Shard};
 
 /// All identifiers with type, text and times, by dense code.
 #[derive(Debug)]
@@ -22,15 +23,15 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    pub(super) fn new(mut shards: Vec<Shard>, hasher: DefaultHashBuilder, type_count: usize) -> Self {
+    pub(super) fn new(shards: Vec<Shard>, hasher: DefaultHashBuilder, type_count: usize) -> Self {
         let mut bases = [0; SHARDS + 1];
         for (index, shard) in shards.iter().enumerate() {
             bases[index + 1] = bases[index] + shard.len() as u32;
         }
         let mut types = Vec::with_capacity(bases[SHARDS] as usize);
         let mut times = Vec::with_capacity(bases[SHARDS] as usize);
-        for shard in &mut shards {
-            let (shard_types, shard_times) = shard.take_columns();
+        for shard in &shards {
+            let (shard_types, shard_times) = shard.columns();
             types.extend_from_slice(&shard_types);
             times.extend_from_slice(&shard_times);
         }
@@ -84,8 +85,8 @@ impl Nodes {
     /// The code of an identifier, if it occurs.
     pub fn lookup(&self, type_code: u8, text: &str) -> Option<u32> {
         let hash = hash_identifier(&self.hasher, type_code, text);
-        let shard = shard_of(hash);
-        self.shards[shard].find(type_code, hash, text).map(|local| self.bases[shard] + local)
+        let shard = usize::from(shard_of(hash));
+        self.shards[shard].find(Key::new(hash >> SHARD_BITS, type_code), text).map(|local| self.bases[shard] + local)
     }
 
     /// Canonical order: by type, strongest first, then by text.

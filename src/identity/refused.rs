@@ -7,6 +7,7 @@
 use hashbrown::HashMap;
 
 use super::guarded::{Limits, canonical, compare_rules, members};
+use super::links::Link;
 use super::stitch::{HUB, StitchInput};
 
 /// What asks for two identifiers to be joined.
@@ -53,14 +54,11 @@ pub enum RefusalReason {
     },
 }
 
-/// Everything that was refused: always rules, then links, each by index. `links` are the links in question.
-pub(super) fn find_refused(input: &StitchInput<'_>, entity: &[u32], entities: u32, links: &[u32]) -> Vec<Refused> {
-    let apart = |(a, b): (u32, u32)| entity[a as usize] != entity[b as usize];
-    let ends = |link: u32| (input.links[link as usize].a, input.links[link as usize].b);
-    let mut links: Vec<u32> = links.iter().copied().filter(|link| apart(ends(*link))).collect();
-    links.sort_unstable();
-    let mut refused = Vec::with_capacity(links.len());
+/// Everything that was refused: always rules, then links, each by index. `links` are the input's, or none if none
+/// can have been refused.
+pub(super) fn find_refused(input: &StitchInput<'_>, entity: &[u32], entities: u32, links: &[Link]) -> Vec<Refused> {
     let never = never_by_entities(input, entity);
+    let mut refused = Vec::new();
     for (index, &(a, b)) in input.always.iter().enumerate() {
         let candidate = Candidate::Always(index as u32);
         let (stronger, weaker) = canonical(input.nodes, (a, b));
@@ -70,13 +68,19 @@ pub(super) fn find_refused(input: &StitchInput<'_>, entity: &[u32], entities: u3
             refused.push(Refused { candidate, reason: RefusalReason::Never { rule } });
         }
     }
+    if links.is_empty() {
+        return refused;
+    }
     let limits = Limits::new(input);
-    let groups = if links.is_empty() { 0 } else { entities as usize };
-    let counts = limits.count(input.nodes, groups, members(entity).take_while(|_| groups > 0));
-    for link in links {
-        let rule = never.get(&sides(entity, ends(link))).map(|rule| RefusalReason::Never { rule: *rule });
-        let reason = rule.or_else(|| limit_between(input, entity, &limits, &counts, ends(link)));
-        refused.extend(reason.map(|reason| Refused { candidate: Candidate::Link(link), reason }));
+    let counts = limits.count(input.nodes, entities as usize, members(entity));
+    for (index, link) in links.iter().enumerate() {
+        let sides = sides(entity, (link.a, link.b));
+        if sides.0 == sides.1 || sides.1 == HUB {
+            continue;
+        }
+        let rule = never.get(&sides).map(|rule| RefusalReason::Never { rule: *rule });
+        let reason = rule.or_else(|| limit_between(input, entity, &limits, &counts, (link.a, link.b)));
+        refused.extend(reason.map(|reason| Refused { candidate: Candidate::Link(index as u32), reason }));
     }
     refused
 }

@@ -103,12 +103,12 @@ pub fn stitch(input: &StitchInput<'_>) -> Stitched {
     forest.join_all(input.links, input.threads, |link| takes_part(link.a, link.b));
     let (mut entity, mut entities) = label(&forest, &is_hub);
     let broken = guarded::broken_entities(input, &entity, entities);
-    let mut in_question = Vec::new();
+    let links_in_question = if broken.is_empty() { &[] } else { input.links };
     if !broken.is_empty() {
-        in_question = guarded::take_apart(input, &entity, entities, &broken, &mut forest);
+        guarded::take_apart(input, &entity, entities, &broken, &mut forest);
         (entity, entities) = label(&forest, &is_hub);
     }
-    let refused = find_refused(input, &entity, entities, &in_question);
+    let refused = find_refused(input, &entity, entities, links_in_question);
     Stitched { entity, entities, hubs, refused }
 }
 

@@ -123,3 +123,20 @@ pub enum StepPick {
     /// The earliest matching event.
     Earliest,
 }
+
+impl Condition {
+    /// Every piece of SQL in the tree.
+    pub fn sql_snippets(&self) -> Vec<&Spanned<String>> {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().flat_map(|p| p.value.sql_snippets()).collect(),
+            Self::Not(inner) => inner.value.sql_snippets(),
+            Self::Event(event) => {
+                let measured = event.measures.iter().filter_map(|m| m.operand.as_ref());
+                measured.chain(&event.matching.filter).chain(&event.first).chain(&event.last).collect()
+            }
+            Self::Sequence(steps) => steps.iter().filter_map(|s| s.matching.filter.as_ref()).collect(),
+            Self::Audience(_) => Vec::new(),
+            Self::Trait(sql) => vec![sql],
+        }
+    }
+}

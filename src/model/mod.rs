@@ -108,3 +108,27 @@ pub enum Materialize {
     /// Not kept: expanded into its readers.
     View,
 }
+
+impl Model {
+    /// Every piece of SQL that the model holds.
+    pub fn sql_snippets(&self) -> Vec<&Spanned<String>> {
+        match &self.kind {
+            ModelKind::Sql(sql) => vec![&sql.sql],
+            ModelKind::Identity(identity) => {
+                let links = identity.links.iter();
+                links.flat_map(|l| l.ids.iter().flat_map(|i| &i.expressions).chain(&l.filter)).collect()
+            }
+            ModelKind::Profile(profile) => {
+                let traits = profile.traits.iter().flat_map(|t| [Some(&t.select), t.filter.as_ref()]).flatten();
+                let attributes = profile.attributes.iter().flat_map(|a| &a.from).map(|s| &s.column);
+                let persona = profile.persona.iter().flat_map(|p| &p.rules).map(|(_, condition)| condition);
+                traits.chain(attributes).chain(persona).collect()
+            }
+            ModelKind::Audience(audience) => match &audience.condition {
+                AudienceCondition::Sql(sql) => vec![sql],
+                AudienceCondition::Where(condition) => condition.value.sql_snippets(),
+            },
+            ModelKind::Sync(sync) => sync.columns.iter().map(|(_, sql)| sql).collect(),
+        }
+    }
+}

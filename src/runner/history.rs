@@ -6,9 +6,9 @@ use crate::error::{Context, ErrorKind, Result};
 use crate::warehouse::WriteMode;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use deltalake_core::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use std::sync::Arc;
 
 /// A table built column by column.
@@ -98,16 +98,30 @@ pub(super) fn kind(facts: &Facts) -> &'static str {
     }
 }
 
-/// Columns of every built model.
-pub(super) fn columns(engine: &Engine, nodes: &[NodeReport]) -> Result<Output> {
-    let mut rows: Vec<(&str, u64, String, String)> = Vec::new();
-    for node in nodes {
-        for (position, (name, data_type)) in engine.columns(&node.model).into_iter().enumerate() {
-            rows.push((&node.model, position as u64 + 1, name, data_type));
+/// Columns of every built model; those of models that this run did not build stay as they were.
+pub(super) fn columns(engine: &Engine, nodes: &[NodeReport], before: &[RecordBatch]) -> Result<Output> {
+    let mut rows: Vec<(String, u64, String, String)> = Vec::new();
+    for batch in before {
+        let texts = |name: &str| batch.column_by_name(name).map(|c| c.as_string::<i32>());
+        let (Some(models), Some(names), Some(types)) = (texts("model"), texts("column_name"), texts("data_type"))
+        else {
+            continue;
+        };
+        let positions = batch.column_by_name("position").map(|c| c.as_primitive::<Int64Type>());
+        for row in (0..batch.num_rows()).filter(|r| nodes.iter().all(|n| n.model != models.value(*r))) {
+            let position = positions.map_or(0, |p| p.value(row).cast_unsigned());
+            let text = |of: &StringArray| of.value(row).to_owned();
+            rows.push((text(models), position, text(names), text(types)));
         }
     }
+    for node in nodes {
+        for (position, (name, data_type)) in engine.columns(&node.model).into_iter().enumerate() {
+            rows.push((node.model.clone(), position as u64 + 1, name, data_type));
+        }
+    }
+    rows.sort();
     Rows::new()
-        .texts("model", rows.iter().map(|r| Some(r.0)))
+        .texts("model", rows.iter().map(|r| Some(r.0.as_str())))
         .numbers("position", rows.iter().map(|r| Some(r.1)))
         .texts("column_name", rows.iter().map(|r| Some(r.2.as_str())))
         .texts("data_type", rows.iter().map(|r| Some(r.3.as_str())))

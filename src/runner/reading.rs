@@ -12,6 +12,10 @@ use std::sync::Arc;
 /// Findings when the project does not load; an error when storage fails.
 pub async fn reader(options: &Options) -> Result<Reader, Failure> {
     let (project, map, _) = loaded(options)?;
+    // a question's answer is printed: no secret may be in it
+    let mut project = (*project).clone();
+    project.settings.secrets.clear();
+    let project = Arc::new(project);
     let as_of = options.as_of.or(project.settings.as_of).unwrap_or(options.now);
     let warehouse = warehouse_of(&project, options)?;
     let snapshot = warehouse.snapshot(None).await?;

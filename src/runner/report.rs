@@ -1,6 +1,7 @@
 //! What a run leaves for people and machines: the summary and `target/run.json`.
 
 use crate::engine::Facts;
+use crate::error::Error;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -49,12 +50,16 @@ pub struct SyncReport {
     pub withheld: u64,
     /// Duration in seconds.
     pub seconds: f64,
+    /// Whether a policy stopped it.
+    pub refused: bool,
     /// Why it failed.
     pub error: Option<String>,
+    /// The next step.
+    pub help: Option<String>,
 }
 
 /// A whole run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct RunReport {
     /// Version of this format.
     pub format: u32,
@@ -80,6 +85,9 @@ pub struct RunReport {
     pub syncs: Vec<SyncReport>,
     /// Duration by stage (`prepare`, `identity`, `profile`, `audience`, `sql`, `write`, `sync`), in seconds.
     pub stages: BTreeMap<String, Stage>,
+    /// What kept the syncs from running at all, after the models were committed.
+    #[serde(skip)]
+    pub failure: Option<Error>,
 }
 
 /// Duration of a stage.

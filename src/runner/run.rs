@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// How long a lease lasts without being renewed.
@@ -40,12 +41,18 @@ pub async fn run(prepared: Prepared, options: &Options, progress: &dyn Progress)
     let warehouse = warehouse_of(&prepared.project, options)?;
     let run = begin(&warehouse, options, progress).await?;
     let keep_alive = run.keep_alive(now);
+    let committing = AtomicBool::new(false);
     tokio::select! {
-        outcome = build_and_commit(prepared, options, progress, &warehouse, run, clock) => outcome,
+        outcome = build_and_commit(prepared, options, progress, &warehouse, run, clock, &committing) => outcome,
         _ = tokio::signal::ctrl_c() => {
             // the run was dropped with its future; without this the next one would wait for the lease to expire
             let _ = keep_alive.release().await;
-            Err(Failure::Error(Error::new(ErrorKind::Interrupted, "stopped; nothing of this run was committed")))
+            let message = if committing.load(Ordering::Relaxed) {
+                "stopped while committing or sending; `kinfold status` tells what is visible"
+            } else {
+                "stopped; nothing of this run was committed"
+            };
+            Err(Failure::Error(Error::new(ErrorKind::Interrupted, message).with_help("run again to go on")))
         }
     }
 }
@@ -75,6 +82,7 @@ async fn build_and_commit(
     warehouse: &Arc<Warehouse>,
     run: Run,
     clock: Instant,
+    committing: &AtomicBool,
 ) -> Result<RunReport, Failure> {
     let built = build(&prepared, progress, warehouse, &run).await;
     let run = match built {
@@ -108,6 +116,7 @@ async fn build_and_commit(
         nodes: Vec::new(),
         syncs: Vec::new(),
         stages: BTreeMap::new(),
+        failure: None,
     };
     for table in graph.tables_of(&plan.built()) {
         let (files, bytes) = engine.source_size(&table).unwrap_or((0, 0));
@@ -125,10 +134,13 @@ async fn build_and_commit(
             return Err(Failure::Error(error));
         }
     };
+    committing.store(true, Ordering::Relaxed);
     commit(run, done, &engine, &context, &mut report).await?;
     if plan.count(&crate::plan::Action::Sync) > 0 {
         let started = Instant::now();
-        syncs::run(&engine, &project, &plan, warehouse, options, progress, &mut report).await?;
+        // the models are committed: what stops the syncs is part of the report, not the end of it
+        let sent = syncs::run(&engine, &project, &plan, warehouse, options, progress, &mut report).await;
+        report.failure = sent.err();
         report.stages.insert("sync".to_owned(), Stage { wall: started.elapsed().as_secs_f64() });
     }
     report.ended_at = now();
@@ -187,7 +199,11 @@ async fn commit(
             appended.entry(output.table.clone()).or_default().push(output);
         }
         staged.extend(stages::write_appended(&run, appended).await?);
-        let columns = history::columns(engine, &nodes)?;
+        let before = match run.base().tables.get("kinfold.columns") {
+            Some(at) => context.warehouse.read_all(&*context.warehouse.table(at).await?).await?,
+            None => Vec::new(),
+        };
+        let columns = history::columns(engine, &nodes, &before)?;
         staged.push(stages::write(&run, &columns).await?);
         if let Some(overlap) = engine.overlap(context)? {
             staged.push(stages::write(&run, &overlap).await?);

@@ -29,6 +29,7 @@ pub(super) async fn run(
     report: &mut RunReport,
 ) -> Result<()> {
     let run = begin(warehouse, options, progress).await?;
+    let keep_alive = run.keep_alive(Utc::now);
     let mut staged = Vec::new();
     for stage in plan.stages.iter().filter(|s| s.action == Action::Sync) {
         let Some(ModelKind::Sync(model)) = project.models.get(&stage.model).map(|m| &m.kind) else { continue };
@@ -50,6 +51,7 @@ pub(super) async fn run(
     staged.push(write(&run, &history).await?);
     let content = json!({"kind": "sync", "of_run": report.run, "syncs": &report.syncs});
     run.commit(staged, content, Utc::now()).await?;
+    drop(keep_alive);
     Ok(())
 }
 
@@ -112,6 +114,13 @@ fn open(destination: &Destination, options: &Options) -> Result<FilesDestination
     }
 }
 
+fn fail(report: &mut SyncReport, error: &Error) {
+    report.refused = error.kind() == ErrorKind::Refused;
+    let cause = std::error::Error::source(error).map(|c| format!(": {c}")).unwrap_or_default();
+    report.error = Some(format!("{error}{cause}"));
+    report.help = error.help().map(str::to_owned);
+}
+
 fn sync_report(name: &str, model: &SyncModel, outcome: &Result<SyncOutcome>, seconds: f64) -> SyncReport {
     let mut report = SyncReport {
         sync: name.to_owned(),
@@ -127,10 +136,12 @@ fn sync_report(name: &str, model: &SyncModel, outcome: &Result<SyncOutcome>, sec
         rejected: 0,
         withheld: 0,
         seconds,
+        refused: false,
         error: None,
+        help: None,
     };
     match outcome {
-        Err(error) => report.error = Some(error.to_string()),
+        Err(error) => fail(&mut report, error),
         Ok(outcome) => {
             let counts = &outcome.counts;
             report.read = counts.read;
@@ -142,7 +153,9 @@ fn sync_report(name: &str, model: &SyncModel, outcome: &Result<SyncOutcome>, sec
             report.acknowledged = counts.acknowledged;
             report.rejected = counts.rejected;
             report.withheld = counts.withheld;
-            report.error = outcome.failure.as_ref().map(ToString::to_string);
+            if let Some(error) = &outcome.failure {
+                fail(&mut report, error);
+            }
             let whole = outcome.failure.is_none();
             let result = if whole && counts.rejected == 0 {
                 "success"

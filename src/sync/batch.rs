@@ -10,9 +10,9 @@ use crate::warehouse::{storable_batch, storable_schema};
 use deltalake_core::arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray, new_null_array};
 use deltalake_core::arrow::compute::{CastOptions, cast_with_options, concat_batches, interleave_record_batch};
 use deltalake_core::arrow::datatypes::{DataType, SchemaRef};
+use hashbrown::HashSet;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Current rows with their keys and hashes.
@@ -23,7 +23,7 @@ pub(super) struct Rows {
     /// Batch and row of each current row.
     places: Vec<(usize, usize)>,
     /// Key and hash of each current row.
-    pub(super) current: Vec<(String, RowHash)>,
+    pub(super) current: Vec<(Arc<str>, RowHash)>,
 }
 
 impl Rows {
@@ -56,7 +56,7 @@ impl Rows {
         let keys = keys.as_string::<i32>();
         for (row, hash) in hashes.into_iter().enumerate() {
             self.places.push((at, row));
-            self.current.push((keys.value(row).to_owned(), hash));
+            self.current.push((keys.value(row).into(), hash));
         }
         self.batches.push(batch.clone());
         Ok(())
@@ -67,8 +67,8 @@ impl Rows {
     }
 
     fn check_unique(&self, sync: &str) -> Result<()> {
-        let mut seen = BTreeSet::new();
-        let twice = self.current.iter().filter(|(key, _)| !seen.insert(key.as_str())).count();
+        let mut seen = HashSet::with_capacity(self.current.len());
+        let twice = self.current.iter().filter(|(key, _)| !seen.insert(key.as_ref())).count();
         if twice == 0 {
             return Ok(());
         }
@@ -84,7 +84,7 @@ impl Rows {
 
     /// The rows of some changes, in their order; deleted ones with their key only.
     fn of(&self, changes: &[Change]) -> Result<RecordBatch> {
-        let deleted: Vec<&str> = changes.iter().filter(|c| c.row.is_none()).map(|c| c.key.as_str()).collect();
+        let deleted: Vec<&str> = changes.iter().filter(|c| c.row.is_none()).map(|c| c.key.as_ref()).collect();
         let gone = self.deleted(&deleted)?;
         let mut sources: Vec<&RecordBatch> = self.batches.iter().collect();
         sources.push(&gone);

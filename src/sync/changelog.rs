@@ -31,6 +31,10 @@ pub(super) struct Known {
     pub(super) unanswered: BTreeMap<BatchId, Vec<StateRow>>,
     /// Nothing is known of the place.
     pub(super) first: bool,
+    /// Some of it is not in the committed state table.
+    pub(super) changed: bool,
+    /// Newest run that the committed state table contains.
+    pub(super) committed: Option<u64>,
 }
 
 impl Known {
@@ -42,6 +46,7 @@ impl Known {
             .into_iter()
             .map(|(key, row)| if &row.place == place { (key, row) } else { (key, row.elsewhere(place)) })
             .collect();
+        self.changed |= self.first && !self.rows.is_empty();
         self
     }
 }
@@ -68,13 +73,14 @@ impl<'a> ChangeLog<'a> {
         for batch in previous {
             fold(&mut known.rows, batch)?;
         }
-        let committed = known.rows.values().map(|r| r.epoch).max();
+        known.committed = known.rows.values().map(|r| r.epoch).max();
         let mut answered = BTreeSet::new();
         for name in self.state.names(&self.folder()).await? {
             let Some((batch, step)) = self.parse(&name) else { continue };
-            if Some(batch.epoch) <= committed {
+            if Some(batch.epoch) <= known.committed {
                 continue;
             }
+            known.changed = true;
             let mut rows = SyncState::new();
             for part in self.load(&name).await? {
                 fold(&mut known.rows, &part)?;
@@ -83,7 +89,9 @@ impl<'a> ChangeLog<'a> {
             if step == ANSWERED {
                 answered.insert(batch);
             } else {
-                known.unanswered.insert(batch, rows.into_values().collect());
+                let mut rows: Vec<StateRow> = rows.into_values().collect();
+                rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+                known.unanswered.insert(batch, rows);
             }
         }
         known.unanswered.retain(|batch, _| !answered.contains(batch));
@@ -129,14 +137,8 @@ impl<'a> ChangeLog<'a> {
     }
 
     /// Removes logs that the committed state table contains. A failure leaves them for the next time.
-    pub(super) async fn tidy(&self, previous: &[RecordBatch]) {
-        let mut rows = SyncState::new();
-        for batch in previous {
-            if fold(&mut rows, batch).is_err() {
-                return;
-            }
-        }
-        let Some(committed) = rows.values().map(|r| r.epoch).max() else { return };
+    pub(super) async fn tidy(&self, committed: Option<u64>) {
+        let Some(committed) = committed else { return };
         let Ok(names) = self.state.names(&self.folder()).await else { return };
         for name in names {
             let old = self.parse(&name).is_some_and(|(batch, _)| batch.epoch <= committed);

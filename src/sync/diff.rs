@@ -3,6 +3,8 @@
 use super::hash::RowHash;
 use super::life::{Life, Operation, StateRow, SyncState};
 use crate::model::SyncMode;
+use hashbrown::HashSet;
+use std::sync::Arc;
 
 /// What of a difference is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The key as text.
-    pub key: String,
+    pub key: Arc<str>,
     /// What is done with the row.
     pub operation: Operation,
     /// Number of the change among those of its key, from 1.
@@ -54,17 +56,18 @@ pub struct Diff {
 }
 
 /// Compares `current` (key and hash of each row, no key twice) with what is known.
-pub fn diff(known: &SyncState, current: &[(String, RowHash)], rules: Rules) -> Diff {
+pub fn diff(known: &SyncState, current: &[(Arc<str>, RowHash)], rules: Rules) -> Diff {
     let mut result = Diff { there: known.values().filter(|s| s.may_be_there()).count() as u64, ..Diff::default() };
     for (row, (key, hash)) in current.iter().enumerate() {
         let step = present(known.get(key), *hash, rules);
         result.take(key, Some((row, *hash)), known.get(key), step);
     }
     if matches!(rules.mode, SyncMode::Mirror | SyncMode::Replace) {
-        let keys: std::collections::BTreeSet<&str> = current.iter().map(|(k, _)| k.as_str()).collect();
-        for (key, row) in known.iter().filter(|(k, _)| !keys.contains(k.as_str())) {
-            let step = left(row);
-            result.take(key, None, Some(row), step);
+        let keys: HashSet<&str> = current.iter().map(|(k, _)| k.as_ref()).collect();
+        let mut gone: Vec<&StateRow> = known.values().filter(|row| !keys.contains(row.key.as_ref())).collect();
+        gone.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        for row in gone {
+            result.take(&row.key, None, Some(row), left(row));
         }
     }
     result
@@ -138,7 +141,7 @@ fn left(known: &StateRow) -> Step {
 }
 
 impl Diff {
-    fn take(&mut self, key: &str, row: Option<(usize, RowHash)>, known: Option<&StateRow>, step: Step) {
+    fn take(&mut self, key: &Arc<str>, row: Option<(usize, RowHash)>, known: Option<&StateRow>, step: Step) {
         let change = match step {
             Step::Keep => {
                 self.unchanged += 1;
@@ -171,7 +174,7 @@ impl Diff {
         }
         let attempt = if again { known.map_or(1, |k| k.attempt + 1) } else { 1 };
         let (row, hash) = row.unzip();
-        self.changes.push(Change { key: key.to_owned(), operation, number, attempt, hash, row });
+        self.changes.push(Change { key: Arc::clone(key), operation, number, attempt, hash, row });
     }
 }
 
@@ -190,7 +193,7 @@ mod tests {
 
     fn state(key: &str, acknowledged: Option<u8>, planned: Option<u8>, operation: Operation, life: Life) -> StateRow {
         StateRow {
-            key: key.to_owned(),
+            key: key.into(),
             row_hash: acknowledged.map(hash),
             planned_hash: planned.map(hash),
             operation,
@@ -204,8 +207,8 @@ mod tests {
     }
 
     fn one(known: Option<StateRow>, current: Option<u8>, mode: SyncMode) -> Diff {
-        let known = known.into_iter().map(|s| (s.key.clone(), s)).collect();
-        let current: Vec<_> = current.into_iter().map(|n| ("k".to_owned(), hash(n))).collect();
+        let known = known.into_iter().map(|s| (Arc::clone(&s.key), s)).collect();
+        let current: Vec<_> = current.into_iter().map(|n| ("k".into(), hash(n))).collect();
         diff(&known, &current, Rules { mode, full: false })
     }
 
@@ -247,14 +250,14 @@ mod tests {
         let mut known = SyncState::new();
         let mut numbers = Vec::new();
         for n in [1, 2, 1] {
-            let found = diff(&known, &[("k".to_owned(), hash(n))], Rules { mode: SyncMode::Upsert, full: false });
+            let found = diff(&known, &[("k".into(), hash(n))], Rules { mode: SyncMode::Upsert, full: false });
             let change = &found.changes[0];
             numbers.push(change.number);
             let row = StateRow {
                 change_number: change.number,
                 ..state("k", Some(n), Some(n), change.operation, Life::Acknowledged)
             };
-            known.insert("k".to_owned(), row);
+            known.insert("k".into(), row);
         }
         assert_eq!(numbers, [1, 2, 3]);
     }

@@ -22,7 +22,10 @@ pub struct RowHash([u8; 16]);
 impl RowHash {
     /// As 32 hexadecimal digits.
     pub fn to_hex(self) -> String {
-        hex::encode(self.0)
+        let mut text = vec![0; 32];
+        // Cannot fail: the buffer fits and the digits are ASCII.
+        let _ = hex::encode_to_slice(self.0, &mut text);
+        String::from_utf8(text).unwrap_or_default()
     }
 
     /// From 32 hexadecimal digits.

@@ -12,6 +12,7 @@ use deltalake_core::arrow::array::{
 use deltalake_core::arrow::datatypes::{
     DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
 };
+use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ impl Life {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateRow {
     /// The key as text.
-    pub key: String,
+    pub key: Arc<str>,
     /// Hash of the row that the destination acknowledged; none when it has no such row.
     pub row_hash: Option<RowHash>,
     /// Hash of the row of the last change; none when that was a delete.
@@ -113,8 +114,8 @@ impl StateRow {
     }
 }
 
-/// What is known of all keys of a sync, by key.
-pub type SyncState = BTreeMap<String, StateRow>;
+/// What is known of all keys of a sync, by key. Looked up row by row, so hashed; sorted where order shows.
+pub type SyncState = HashMap<Arc<str>, StateRow>;
 
 /// Schema of the state table: one row a key, sorted by key.
 pub fn state_schema() -> SchemaRef {
@@ -136,6 +137,16 @@ pub fn state_schema() -> SchemaRef {
     ]))
 }
 
+/// All that is known as a batch of the state table, sorted by key.
+///
+/// # Errors
+/// `Failed` when the batch cannot be made.
+pub(super) fn table_of(state: &SyncState) -> Result<RecordBatch> {
+    let mut rows: Vec<&StateRow> = state.values().collect();
+    rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    to_batch(rows.iter().copied())
+}
+
 /// State rows as a batch of the state table.
 ///
 /// # Errors
@@ -148,7 +159,7 @@ pub(super) fn to_batch<'a>(rows: impl Iterator<Item = &'a StateRow> + Clone) -> 
     };
     let epoch = |r: &StateRow| i64::try_from(r.epoch).unwrap_or(i64::MAX);
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(rows.clone().map(|r| &r.key))),
+        Arc::new(StringArray::from_iter_values(rows.clone().map(|r| r.key.as_ref()))),
         Arc::new(rows.clone().map(|r| hex(r.row_hash)).collect::<StringArray>()),
         Arc::new(StringArray::from_iter_values(rows.clone().map(|r| r.life.word()))),
         Arc::new(Int64Array::from_iter_values(rows.clone().map(|r| r.change_number))),
@@ -186,7 +197,7 @@ pub(super) fn fold(state: &mut SyncState, batch: &RecordBatch) -> Result<()> {
         }
         let row = columns.row(index, &place)?;
         if state.get(&row.key).is_none_or(|known| known.epoch <= row.epoch) {
-            state.insert(row.key.clone(), row);
+            state.insert(Arc::clone(&row.key), row);
         }
     }
     Ok(())
@@ -255,7 +266,7 @@ impl<'a> Columns<'a> {
         let lacks = |what: &str| damaged(&format!("a row has no valid {what}"));
         let at = self.0.get("acknowledged_at").map(|c| c.as_primitive::<TimestampMicrosecondType>());
         Ok(StateRow {
-            key: self.text("key", index).ok_or_else(|| lacks("key"))?.to_owned(),
+            key: self.text("key", index).ok_or_else(|| lacks("key"))?.into(),
             row_hash: self.hash("row_hash", index)?,
             planned_hash: self.hash("planned_hash", index)?,
             operation: self.text("operation", index).and_then(Operation::of).ok_or_else(|| lacks("operation"))?,
@@ -282,7 +293,7 @@ mod tests {
 
     fn row(key: &str, life: Life, epoch: u64) -> StateRow {
         StateRow {
-            key: key.to_owned(),
+            key: key.into(),
             row_hash: RowHash::from_hex(&"ab".repeat(16)),
             planned_hash: None,
             operation: Operation::Delete,
@@ -301,7 +312,8 @@ mod tests {
         let rows = [row("a", rejected, 2), row("b", Life::Sent, 3), row("c", Life::Acknowledged, 1)];
         let mut state = SyncState::new();
         fold(&mut state, &to_batch(rows.iter()).unwrap()).unwrap();
-        assert_eq!(state.values().cloned().collect::<Vec<_>>(), rows);
+        assert_eq!(table_of(&state).unwrap(), to_batch(rows.iter()).unwrap());
+        assert!(rows.iter().all(|r| state[&r.key] == *r));
 
         let later = [row("a", Life::Acknowledged, 2), row("b", Life::Acknowledged, 2)];
         fold(&mut state, &to_batch(later.iter()).unwrap()).unwrap();

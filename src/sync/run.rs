@@ -4,7 +4,7 @@ use super::batch::{Keys, Rows};
 use super::changelog::{ChangeLog, Known};
 use super::destination::{Batch, BatchId, Delivery, Destination, RowOutcome};
 use super::diff::{Change, Diff, Rules, diff};
-use super::life::{Life, Operation, StateRow, SyncState, to_batch};
+use super::life::{Life, Operation, StateRow, SyncState, table_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::SyncMode;
 use crate::warehouse::State;
@@ -120,21 +120,20 @@ pub async fn run_sync(state: &State, destination: &dyn Destination, request: &Sy
     let rows = Rows::new(request.sync, &request.schema, request.rows)?;
     let log = ChangeLog::new(state, request.sync);
     let place = place(destination, request);
-    let Known { rows: mut known, unanswered, first } = log.read(request.previous).await?.at(&place);
+    let Known { rows: mut known, unanswered, first, changed, committed } = log.read(request.previous).await?.at(&place);
     let found = find_lost(destination, &log, request, &mut known, unanswered).await?;
     let diff = diff(&known, &rows.current, Rules { mode: request.mode, full: request.full });
     check_deletes(request, &diff)?;
-    log.tidy(request.previous).await;
+    log.tidy(committed).await;
 
     let mut counts = SyncCounts { found, ..counts_of(request, &rows, &diff) };
     for settled in &diff.settled {
-        known.insert(settled.key.clone(), StateRow { epoch: request.epoch, ..settled.clone() });
+        known.insert(Arc::clone(&settled.key), StateRow { epoch: request.epoch, ..settled.clone() });
     }
     let sender = Sender { destination, log: &log, request, rows: &rows, place };
     let failure = sender.send_all(&diff, &mut known, &mut counts).await.err();
-    let batch = to_batch(known.values())?;
-    let state_changed = !same(request.previous, &batch);
-    Ok(SyncOutcome { counts, state: batch, state_changed, first, failure })
+    let state_changed = changed || found > 0 || counts.sent > 0 || !diff.settled.is_empty();
+    Ok(SyncOutcome { counts, state: table_of(&known)?, state_changed, first, failure })
 }
 
 fn check_mode(destination: &dyn Destination, request: &SyncRequest<'_>) -> Result<()> {
@@ -218,22 +217,13 @@ async fn find_lost(
             .collect();
         log.answered(&batch, &rows).await?;
         found += rows.len() as u64;
-        known.extend(rows.into_iter().map(|r| (r.key.clone(), r)));
+        known.extend(rows.into_iter().map(|r| (Arc::clone(&r.key), r)));
     }
     Ok(found)
 }
 
 fn acknowledged(row: &StateRow, now: DateTime<Utc>) -> StateRow {
     StateRow { row_hash: row.planned_hash, life: Life::Acknowledged, acknowledged_at: Some(now), ..row.clone() }
-}
-
-/// Whether the state table as committed says the same.
-fn same(previous: &[RecordBatch], now: &RecordBatch) -> bool {
-    let mut old = SyncState::new();
-    if previous.iter().any(|batch| super::life::fold(&mut old, batch).is_err()) {
-        return false;
-    }
-    !previous.is_empty() && to_batch(old.values()).is_ok_and(|old| old == *now)
 }
 
 /// Sends the batches of one run.
@@ -276,13 +266,13 @@ impl Sender<'_> {
         let batch = self.rows.batch(id.clone(), request.mode, changes, &keys)?;
         let planned: Vec<StateRow> = changes.iter().map(|c| self.planned(c, known.get(&c.key))).collect();
         self.log.planned(&id, &planned).await?;
-        known.extend(planned.iter().map(|r| (r.key.clone(), r.clone())));
+        known.extend(planned.iter().map(|r| (Arc::clone(&r.key), r.clone())));
         counts.sent += changes.len() as u64;
         let answers = answers(self.destination.deliver(&batch).await, &batch, changes.len())
             .map_err(|e| e.context(format!("sync `{}` to `{}` failed", request.sync, request.destination)))?;
         let rows: Vec<StateRow> =
             planned.iter().zip(answers).map(|(row, answer)| self.answered(row, answer, counts)).collect();
-        known.extend(rows.iter().map(|r| (r.key.clone(), r.clone())));
+        known.extend(rows.iter().map(|r| (Arc::clone(&r.key), r.clone())));
         self.log.answered(&id, &rows).await
     }
 

@@ -103,7 +103,8 @@ pub(super) struct Target {
 
 /// Parquet settings of all tables.
 ///
-/// zstd level 1: on the clinic's profile it is about as fast as Snappy and a third smaller.
+/// zstd level 1: on a made-up table of 1 M rows and 37 columns it took about an eighth longer than Snappy, and
+/// the files are a third smaller.
 pub(super) fn properties() -> WriterPropertiesPtr {
     let level = ZstdLevel::try_new(1).unwrap_or_default();
     Arc::new(

@@ -117,15 +117,12 @@ fn checksum(table: &str, column: &str, wanted: &Value) -> String {
 #[track_caller]
 fn same_checksum(row: &Row, wanted: &Value) {
     assert_eq!(row["filled"], wanted["not_null"], "{row:?}");
-    match wanted.get("sum") {
-        Some(sum) => {
-            let difference = row["total"].as_f64().unwrap() - sum.as_f64().unwrap();
-            assert!(difference.abs() < 1e-6, "{row:?}, expected {sum}");
-        }
-        None => {
-            assert_eq!(row["kinds"], wanted["distinct"], "{row:?}");
-            assert_eq!(row["digest"], wanted["md5"], "{row:?}");
-        }
+    if let Some(sum) = wanted.get("sum") {
+        let difference = row["total"].as_f64().unwrap() - sum.as_f64().unwrap();
+        assert!(difference.abs() < 1e-6, "{row:?}, expected {sum}");
+    } else {
+        assert_eq!(row["kinds"], wanted["distinct"], "{row:?}");
+        assert_eq!(row["digest"], wanted["md5"], "{row:?}");
     }
 }
 
@@ -239,7 +236,7 @@ fn sql_models_have_the_expected_rows() {
 fn sync_sends_hashed_addresses_and_no_names() {
     let wanted = &expected()["searched_not_booked_to_lake"];
     let rows = clinic().sent();
-    assert_eq!(rows.len() as i64, count(&wanted["rows"]));
+    assert_eq!(wanted["rows"], rows.len());
     let members = &members(clinic())["searched_not_booked"];
     assert_eq!(&rows.iter().map(|r| text(r, "patient_id").to_owned()).collect::<BTreeSet<_>>(), members);
     for column in ["email", "top_specialty"] {

@@ -51,7 +51,7 @@ fn state(project: &Project) -> Vec<(String, Vec<String>)> {
 fn sent(project: &Project) -> Vec<String> {
     let outbox = project.path("target/outbox");
     let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for file in files(&outbox).into_keys().filter(|f| f.ends_with(".csv")) {
+    for file in files(&outbox).into_keys().filter(|f| f.contains(".csv")) {
         let text = std::fs::read_to_string(outbox.join(&file)).unwrap();
         let mut lines = text.lines().map(|l| l.split(',').map(str::to_owned).collect::<Vec<_>>());
         let header = lines.next().unwrap();

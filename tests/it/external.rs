@@ -1,10 +1,11 @@
-//! Checks that need other programs: Python with DuckDB, delta-rs and an S3 server. `scripts/test.sh` makes
+//! Checks that need other programs: Python with another engine and an S3 server. `scripts/test.sh` makes
 //! the venv, names its Python in `KINFOLD_TEST_PYTHON` and asks for ignored tests.
 
 use crate::support::{clinic, repository};
 use std::process::{Command, Stdio};
 
 /// Runs one of `tests/tools`; what it printed is shown when it fails.
+#[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "the edge of the tests")]
 fn tool(name: &str, arguments: &[&str]) {
     let python = std::env::var_os("KINFOLD_TEST_PYTHON");
     let python =

@@ -1,14 +1,17 @@
-//! The integration tests: one binary, because every further one would link DataFusion again.
+//! The integration tests: one binary, because every further one would link the engine again.
 //!
 //! Everything is tested from outside, through the `kinfold` command: exit codes, standard output, standard
-//! error and the tables that a run leaves. Tests that need other programs (a venv with DuckDB and an S3
-//! server) are ignored unless asked for; `scripts/test.sh` makes the venv and asks for them.
+//! error and the tables that a run leaves. Tests that need other programs (another engine,
+//! an S3 server) are ignored unless asked for; `scripts/test.sh` makes the venv and asks for them.
+
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
 mod architecture;
 mod bad_input;
 mod cli;
 mod clinic;
 mod crash;
+#[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
 mod diagnostics;
 mod external;
 mod selection;

@@ -176,7 +176,7 @@ pub(super) fn named(
     for (anchor, index) in anchors.into_iter().filter(|(_, index)| names[*index].is_none()).collect::<Vec<_>>() {
         let name = &types[usize::from(anchor.0)].name;
         let free = |id: &EntityId| !by_age.contains(id) && !names.contains(&Some(*id));
-        names[index] = (0..).map(|attempt| maker.id(name, &anchor.1, attempt)).find(free);
+        names[index] = (0..1_000).map(|attempt| maker.id(name, &anchor.1, attempt)).find(free);
     }
     names.into_iter().flatten().collect()
 }

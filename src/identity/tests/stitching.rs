@@ -192,7 +192,9 @@ proptest! {
         threads in 1..4_usize,
     ) {
         let (mut rows, always, never) = shuffled;
-        rows.iter_mut().for_each(|row| row.ids.reverse());
+        for row in &mut rows {
+            row.ids.reverse();
+        }
         let swapped = |rules: Vec<(Id, Id)>| rules.into_iter().map(|(a, b)| (b, a)).collect();
         let other = World { types: world.types.clone(), rows, always: swapped(always), never: swapped(never) };
         prop_assert_eq!(run(&world, 1, 1).outcome(), run(&other, sets, threads).outcome());
