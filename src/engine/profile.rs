@@ -10,7 +10,7 @@ use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Attribute, Persona, Pick, ProfileModel, Trait};
 use crate::warehouse::storable_schema;
-use datafusion::arrow::array::{Array, AsArray, ListBuilder, RecordBatch, StringBuilder};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListBuilder, RecordBatch, StringBuilder};
 use datafusion::arrow::compute::cast as cast_array;
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -506,17 +506,8 @@ impl Provenance {
             }
             lost.append(true);
         }
-        let [mut a, mut b, mut c, mut d, mut e] = texts;
-        Ok(RecordBatch::try_new(
-            Arc::clone(schema),
-            vec![
-                Arc::new(a.finish()),
-                Arc::new(b.finish()),
-                Arc::new(c.finish()),
-                Arc::new(d.finish()),
-                Arc::new(e.finish()),
-                Arc::new(lost.finish()),
-            ],
-        )?)
+        let mut columns: Vec<ArrayRef> = texts.map(|mut t| Arc::new(t.finish()) as ArrayRef).into();
+        columns.push(Arc::new(lost.finish()));
+        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
     }
 }

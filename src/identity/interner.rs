@@ -19,6 +19,7 @@
 
 use std::fmt;
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hashbrown::DefaultHashBuilder;
@@ -91,17 +92,18 @@ impl Interner {
         let starts = route(&pending, &mut scratch.order);
         scratch.codes.clear();
         scratch.codes.resize(pending.len(), NO_NODE);
-        for (shard_index, range) in starts.windows(2).enumerate() {
-            let members = &scratch.order[range[0]..range[1]];
-            if members.is_empty() {
-                continue;
+        // Each thread begins elsewhere and comes back later to shards that another one holds.
+        let first = pending.first().map_or(0, |value| usize::from(value.shard));
+        let mut held = Vec::new();
+        for shard in (first..SHARDS).chain(0..first).filter(|shard| starts[*shard] < starts[*shard + 1]) {
+            let members = starts[shard]..starts[shard + 1];
+            match self.shards[shard].try_lock() {
+                Ok(mut locked) => locked.intern_all(shard, &pending, members, scratch)?,
+                Err(_) => held.push(shard),
             }
-            let mut shard = lock(&self.shards[shard_index]);
-            shard.look_ahead(members.iter().map(|member| pending[*member as usize].key), &mut scratch.guesses);
-            for (&member, guess) in members.iter().zip(&scratch.guesses) {
-                let local = shard.intern(&pending[member as usize], *guess)?;
-                scratch.codes[member as usize] = (local << SHARD_BITS) | shard_index as u32;
-            }
+        }
+        for shard in held {
+            lock(&self.shards[shard]).intern_all(shard, &pending, starts[shard]..starts[shard + 1], scratch)?;
         }
         for code in codes.iter_mut().filter(|code| **code != NO_NODE) {
             *code = scratch.codes[*code as usize];
@@ -157,6 +159,26 @@ impl Interner {
         let shards =
             self.shards.into_iter().map(|shard| shard.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
         Nodes::new(shards, self.hasher, self.types)
+    }
+}
+
+impl Shard {
+    /// Interns those members of a batch that are of this shard, number `shard`.
+    fn intern_all(
+        &mut self,
+        shard: usize,
+        pending: &[Pending<'_>],
+        members: Range<usize>,
+        scratch: &mut Scratch,
+    ) -> Result<(), InternerFull> {
+        let Scratch { order, codes, guesses, .. } = scratch;
+        let members = &order[members];
+        self.look_ahead(members.iter().map(|member| pending[*member as usize].key), guesses);
+        for (&member, guess) in members.iter().zip(guesses) {
+            let local = self.intern(&pending[member as usize], *guess)?;
+            codes[member as usize] = (local << SHARD_BITS) | shard as u32;
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::{Context, ErrorKind, Result};
 use crate::warehouse::WriteMode;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use std::sync::Arc;

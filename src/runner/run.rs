@@ -8,7 +8,7 @@ use super::stages;
 use super::syncs;
 use crate::diagnostic::Severity;
 use crate::engine::{Engine, RunContext, validate_text_tables};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::Project;
 use crate::plan::Plan;
 use crate::warehouse::{Location, Run, RunRequest, Warehouse};
@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long a lease lasts without being renewed.
 const LEASE_SECONDS: u32 = 60;
@@ -39,12 +40,14 @@ pub fn warehouse_of(project: &Project, options: &Options) -> Result<Arc<Warehous
 pub async fn run(prepared: Prepared, options: &Options, progress: &dyn Progress) -> Result<RunReport, Failure> {
     let clock = Instant::now();
     let warehouse = warehouse_of(&prepared.project, options)?;
+    // installed before the lease is taken, so that no signal leaves it behind
+    let mut stop = StopSignal::install()?;
     let run = begin(&warehouse, options, progress).await?;
     let keep_alive = run.keep_alive(now);
     let committing = AtomicBool::new(false);
     tokio::select! {
         outcome = build_and_commit(prepared, options, progress, &warehouse, run, clock, &committing) => outcome,
-        _ = tokio::signal::ctrl_c() => {
+        () = stop.received() => {
             // the run was dropped with its future; without this the next one would wait for the lease to expire
             let _ = keep_alive.release().await;
             let message = if committing.load(Ordering::Relaxed) {
@@ -59,6 +62,26 @@ pub async fn run(prepared: Prepared, options: &Options, progress: &dyn Progress)
 
 fn now() -> DateTime<Utc> {
     Utc::now()
+}
+
+/// Interrupt and termination: people press Ctrl-C, schedulers send SIGTERM.
+struct StopSignal {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignal {
+    fn install() -> Result<Self> {
+        let install = |kind| signal(kind).or_fail(ErrorKind::Failed, || "cannot listen to signals".to_owned());
+        Ok(Self { interrupt: install(SignalKind::interrupt())?, terminate: install(SignalKind::terminate())? })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Takes the lease and tells of runs that were cut off before.

@@ -108,8 +108,10 @@ async fn send(
 fn open(destination: &Destination, options: &Options) -> Result<FilesDestination> {
     match &destination.kind {
         DestinationKind::Files { location, format } => {
+            // the place as the author wrote it: moving the project's folder is no new destination
+            let place = location.value.clone();
             let location = Location::parse(&location.value, &options.root)?;
-            FilesDestination::open(&location, &options.environment, *format)
+            Ok(FilesDestination::open(&location, &options.environment, *format)?.at_place(&place))
         }
     }
 }
