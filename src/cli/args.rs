@@ -135,7 +135,6 @@ pub(super) struct ExplainArguments {
 
 impl ProjectArguments {
     /// Options of the command, with this process's environment.
-    #[expect(clippy::disallowed_methods, reason = "the edge: environment and clock enter here")]
     pub(super) fn options(&self) -> Result<Options> {
         if !self.project.is_dir() {
             let message = format!("`{}` is no folder", self.project.display());

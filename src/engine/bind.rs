@@ -3,10 +3,10 @@
 
 use crate::diagnostic::{Code, Diagnostic, SourceMap, Span, Spanned};
 use crate::model::Model;
-use datafusion::common::{Column, DFSchema, DataFusionError, SchemaError, TableReference};
-use datafusion::execution::SessionState;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, DataFusionError, SchemaError, TableReference};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, Visit, Visitor};

@@ -64,7 +64,7 @@ pub(super) fn over_files(
         return Ok(Arc::new(empty));
     }
     let doing = || format!("cannot read the table `{}`", table.name);
-    let root = root_url(warehouse)?;
+    let root = root_url(warehouse);
     context.runtime_env().register_object_store(&root, Arc::clone(warehouse.store()));
     let base = root.as_str().trim_end_matches('/');
     let urls = table
@@ -81,10 +81,10 @@ pub(super) fn over_files(
     Ok(Arc::new(ListingTable::try_new(config).or_fail(ErrorKind::Data, doing)?))
 }
 
-fn root_url(warehouse: &Warehouse) -> Result<url::Url> {
+fn root_url(warehouse: &Warehouse) -> url::Url {
     let mut root = warehouse.url().clone();
     root.set_path("/");
-    Ok(root)
+    root
 }
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {

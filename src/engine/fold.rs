@@ -135,7 +135,7 @@ fn group(
         for position in 0..width {
             arguments.push(projection.argument(&column.inputs, position)?);
         }
-        let filter = projection.filter(&column.inputs)?;
+        let filter = projection.filter(&column.inputs);
         let call = AggregateFunction::new_udf(
             Arc::clone(&column.function),
             arguments,
@@ -209,10 +209,10 @@ impl<'a> Projection<'a> {
     }
 
     /// The filter over all tables; tables that the column does not read never pass.
-    fn filter(&mut self, inputs: &[FoldInput]) -> datafusion::error::Result<Option<Expr>> {
+    fn filter(&mut self, inputs: &[FoldInput]) -> Option<Expr> {
         let reads_all = self.tables.len() == inputs.len();
         if reads_all && inputs.iter().all(|i| i.filter.is_none()) {
-            return Ok(None);
+            return None;
         }
         let mut expressions = Vec::with_capacity(self.tables.len());
         for (name, _) in &self.tables {
@@ -224,7 +224,7 @@ impl<'a> Projection<'a> {
                 None => lit(false),
             });
         }
-        Ok(Some(self.column(expressions)))
+        Some(self.column(expressions))
     }
 
     fn build(self) -> datafusion::error::Result<LogicalPlan> {

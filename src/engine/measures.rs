@@ -210,7 +210,7 @@ pub(super) fn column(name: String, readings: &[Reading], calls: &[&AggregateFunc
     } else {
         Arc::clone(&first.func)
     };
-    let empty = empty_value(&udaf, &inputs, readings)?;
+    let empty = empty_value(&udaf, &inputs, readings);
     Ok(FoldColumn { name, function: udaf, distinct: first.params.distinct, inputs, empty })
 }
 
@@ -223,12 +223,12 @@ fn column_ordered(_: String, _: &[Reading], calls: &[&AggregateFunction]) -> Res
 }
 
 /// Counts of nothing are zero, other aggregates of nothing are null.
-fn empty_value(udaf: &AggregateUDF, inputs: &[FoldInput], readings: &[Reading]) -> Result<ScalarValue, String> {
+fn empty_value(udaf: &AggregateUDF, inputs: &[FoldInput], readings: &[Reading]) -> ScalarValue {
     let types: datafusion::error::Result<Vec<DataType>> =
         inputs[0].arguments.iter().map(|a| a.get_type(readings[0].relation.plan.schema())).collect();
     let result = types.and_then(|t| udaf.return_type(&t));
     match udaf.name() {
-        "count" | "unique_count" => Ok(ScalarValue::Int64(Some(0))),
-        _ => Ok(result.ok().and_then(|t| ScalarValue::try_from(&t).ok()).unwrap_or(ScalarValue::Null)),
+        "count" | "unique_count" => ScalarValue::Int64(Some(0)),
+        _ => result.ok().and_then(|t| ScalarValue::try_from(&t).ok()).unwrap_or(ScalarValue::Null),
     }
 }

@@ -257,9 +257,7 @@ impl Engine {
                 }
                 None => None,
             },
-            ModelKind::Sync(sync) => {
-                sync_rows::bind(self, name, sync, findings).await.map(|b| BoundModel::Sync(b.into()))
-            }
+            ModelKind::Sync(sync) => sync_rows::bind(self, name, sync, findings).map(|b| BoundModel::Sync(b.into())),
         };
         Ok(bound.filter(|_| errors(findings) == before))
     }

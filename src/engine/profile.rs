@@ -162,10 +162,10 @@ impl Building<'_> {
             let known = (source.table.value.clone(), source.column.value.clone());
             let identifier = self.scope.identity.columns.get(&known).filter(|_| !attribute.raw);
             let value = identifier.cloned().unwrap_or(raw);
-            if let Ok(data_type) = value.get_type(relation.plan.schema()) {
-                if inputs.is_empty() {
-                    result_type = data_type;
-                }
+            if let Ok(data_type) = value.get_type(relation.plan.schema())
+                && inputs.is_empty()
+            {
+                result_type = data_type;
             }
             let mut arguments = pick_keys(attribute.pick, rank, &value, &relation);
             arguments.push(value.clone());
@@ -485,7 +485,8 @@ impl Provenance {
         let all = wide.column(&self.values).ok_or_else(missing)?.as_list::<i32>();
         let all_values = cast_array(all.values(), &DataType::Utf8)?;
         let all_values = all_values.as_string::<i32>();
-        let picked = self.picked.as_ref().and_then(|p| wide.column(p)).map(|p| p.as_struct());
+        let picked =
+            self.picked.as_ref().and_then(|p| wide.column(p)).map(datafusion::arrow::array::AsArray::as_struct);
         let sources = picked.map(|p| p.column(1).as_primitive::<Int32Type>());
         let rows = picked.map(|p| p.column(2).as_string::<i32>());
         let mut texts: [StringBuilder; 5] = std::array::from_fn(|_| StringBuilder::new());

@@ -37,7 +37,6 @@ impl Resources {
 }
 
 /// A session with Kinfold's functions and an empty schema for every source and for models.
-#[expect(clippy::disallowed_methods, reason = "the one place that makes sessions")]
 pub(super) fn open(
     project: &Project,
     as_of: i64,

@@ -63,7 +63,7 @@ pub(super) async fn open(
     let raw =
         parts.context.read_table(Arc::new(listing)).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
     let unchanged = raw.logical_plan().clone();
-    let Some(plan) = relation(parts, &name, table, raw, findings).await? else { return Ok(None) };
+    let Some(plan) = relation(parts, &name, table, raw, findings)? else { return Ok(None) };
     register(parts.context, &name, Arc::new(ViewTable::new(plan.clone(), None)))?;
     Ok(Some(OpenTable {
         plan,
@@ -76,7 +76,7 @@ pub(super) async fn open(
 }
 
 /// Applies selection, declared types, versions and deduplication.
-async fn relation(
+fn relation(
     parts: &EngineParts<'_>,
     name: &str,
     table: &SourceTable,
@@ -190,9 +190,7 @@ pub(super) fn parse_type(binder: &Binder<'_>, declared: &Spanned<String>) -> Opt
     let expr = binder.expression(&text, &DFSchema::empty(), "").ok()?;
     let Expr::Cast(cast) = expr else { return None };
     Some(match cast.field.data_type() {
-        DataType::Timestamp(_, zone) => {
-            DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
-        }
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
         DataType::Utf8View => DataType::Utf8,
         other => other.clone(),
     })

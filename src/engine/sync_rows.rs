@@ -19,7 +19,7 @@ pub(super) struct BoundSync {
 }
 
 /// Binds the model.
-pub(super) async fn bind(
+pub(super) fn bind(
     engine: &Engine,
     name: &str,
     model: &SyncModel,

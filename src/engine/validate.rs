@@ -69,11 +69,8 @@ async fn types(engine: &Engine, name: &str, table: &SourceTable, findings: &mut 
         if broken == 0 {
             continue;
         }
-        let first = datafusion::arrow::compute::cast(
-            batch.column(index * 2 + 1),
-            &DataType::Utf8,
-        )
-        .or_fail(ErrorKind::Data, doing)?;
+        let first = datafusion::arrow::compute::cast(batch.column(index * 2 + 1), &DataType::Utf8)
+            .or_fail(ErrorKind::Data, doing)?;
         findings.push(broken_values(engine, name, table, column, broken, first.as_string::<i32>().value(0)).await?);
     }
     Ok(())

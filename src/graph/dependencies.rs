@@ -63,7 +63,9 @@ fn profile_of(project: &Project, audience: &str) -> Option<String> {
 fn condition_tables(condition: &Condition, names: &mut BTreeSet<String>) {
     match condition {
         Condition::All(parts) | Condition::Any(parts) => {
-            parts.iter().for_each(|p| condition_tables(p, names));
+            for part in parts {
+                condition_tables(part, names);
+            }
         }
         Condition::Not(inner) => condition_tables(inner, names),
         Condition::Event(event) => {

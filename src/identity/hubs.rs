@@ -4,10 +4,9 @@
 //! counts, and leaving out one hub never saves another. Links are distinct, so a neighbour counts once however
 //! many rows link it. Rules made by people are no links and count for nothing here.
 
-use std::collections::BTreeMap;
-
-use super::nodes::Nodes;
 use super::stitch::{MaxLinks, StitchInput};
+
+const NOT_SUSPECTED: usize = usize::MAX;
 
 /// An identifier that takes no part in stitching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +32,7 @@ pub(super) fn find_hubs(input: &StitchInput<'_>) -> Vec<Hub> {
         degrees[link.b as usize] += 1;
     }
     let mut hubs = Vec::new();
-    let mut suspects = BTreeMap::new();
+    let mut suspects = Vec::new();
     for (node, &degree) in degrees.iter().enumerate() {
         let node = node as u32;
         match max_links(input, node) {
@@ -43,50 +42,44 @@ pub(super) fn find_hubs(input: &StitchInput<'_>) -> Vec<Hub> {
             MaxLinks::None | MaxLinks::Any(_) => {}
             MaxLinks::ByNeighbour(limits) => {
                 if limits.iter().flatten().any(|&limit| degree > limit) {
-                    suspects.insert(node, vec![0_u32; input.types.len()]);
+                    suspects.push(node);
                 }
             }
         }
     }
     if !suspects.is_empty() {
-        hubs.extend(over_limit_by_neighbour(input, suspects));
+        hubs.extend(over_limit_by_neighbour(input, &suspects));
     }
-    sort(&mut hubs, input.nodes);
+    hubs.sort_unstable_by(|left, right| input.nodes.compare(left.node, right.node));
     hubs
 }
 
 /// Those of the suspects that have too many neighbours of some type.
-fn over_limit_by_neighbour<'a>(
-    input: &'a StitchInput<'_>,
-    mut suspects: BTreeMap<u32, Vec<u32>>,
-) -> impl Iterator<Item = Hub> + 'a {
-    let mut suspected = vec![false; input.nodes.len()];
-    for &node in suspects.keys() {
-        suspected[node as usize] = true;
+fn over_limit_by_neighbour<'a>(input: &'a StitchInput<'_>, suspects: &'a [u32]) -> impl Iterator<Item = Hub> + 'a {
+    let width = input.types.len();
+    let mut place_of = vec![NOT_SUSPECTED; input.nodes.len()];
+    for (place, &node) in suspects.iter().enumerate() {
+        place_of[node as usize] = place * width;
     }
+    let mut counts = vec![0_u32; suspects.len() * width];
     for link in input.links {
         for (node, neighbour) in [(link.a, link.b), (link.b, link.a)] {
-            if suspected[node as usize]
-                && let Some(counts) = suspects.get_mut(&node)
-            {
-                counts[usize::from(input.nodes.type_of(neighbour))] += 1;
+            let place = place_of[node as usize];
+            if place != NOT_SUSPECTED {
+                counts[place + usize::from(input.nodes.type_of(neighbour))] += 1;
             }
         }
     }
-    suspects.into_iter().filter_map(move |(node, counts)| {
+    suspects.iter().enumerate().filter_map(move |(place, &node)| {
         let MaxLinks::ByNeighbour(limits) = max_links(input, node) else { return None };
         let over = |(kind, (&degree, limit)): (usize, (&u32, &Option<u32>))| {
             let limit = (*limit)?;
             (degree > limit).then_some(Hub { node, degree, limit, neighbour_type: Some(kind as u8) })
         };
-        counts.iter().zip(limits).enumerate().find_map(over)
+        counts[place * width..].iter().zip(limits).enumerate().find_map(over)
     })
 }
 
 fn max_links<'a>(input: &'a StitchInput<'_>, node: u32) -> &'a MaxLinks {
     &input.types[usize::from(input.nodes.type_of(node))].max_links
-}
-
-fn sort(hubs: &mut [Hub], nodes: &Nodes) {
-    hubs.sort_unstable_by(|left, right| nodes.compare(left.node, right.node));
 }

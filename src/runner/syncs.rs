@@ -166,7 +166,7 @@ fn sync_report(name: &str, model: &SyncModel, outcome: &Result<SyncOutcome>, sec
             } else {
                 "failure"
             };
-            report.result = result.to_owned();
+            result.clone_into(&mut report.result);
         }
     }
     report

@@ -152,7 +152,7 @@ pub(super) fn table_of(state: &SyncState) -> Result<RecordBatch> {
 /// # Errors
 /// `Failed` when the batch cannot be made.
 pub(super) fn to_batch<'a>(rows: impl Iterator<Item = &'a StateRow> + Clone) -> Result<RecordBatch> {
-    let hex = |h: Option<RowHash>| h.map(|h| h.to_hex());
+    let hex = |h: Option<RowHash>| h.map(super::hash::RowHash::to_hex);
     let rejection = |r: &StateRow| match &r.life {
         Life::Rejected { reason, retryable } => Some((reason.clone(), *retryable)),
         _ => None,

@@ -246,7 +246,7 @@ async fn daily(warehouse: &Warehouse, second: i64) -> Result<RunRecord> {
     run.commit(tables, json!({"run": number}), at(second)).await
 }
 
-async fn after(runs: i64) -> BTreeMap<String, Vec<i64>> {
+fn after(runs: i64) -> BTreeMap<String, Vec<i64>> {
     let all: Vec<i64> = (1..=runs).collect();
     let mut tables = expect(&[("history", &all), ("now", &[runs]), ("still", &[0])]);
     for n in 1..=runs {
@@ -279,9 +279,9 @@ async fn killed_at_any_write_nothing_is_lost_or_done_twice() {
             // Readers see a whole run at every moment.
             let reader = open(Arc::clone(&store));
             let seen = visible(&reader, None).await.unwrap();
-            assert!(seen == after(DAYS).await || seen == after(DAYS + 1).await, "{writes}: {seen:?}");
+            assert!(seen == after(DAYS) || seen == after(DAYS + 1), "{writes}: {seen:?}");
             if result.is_ok() {
-                assert_eq!(seen, after(DAYS + 1).await, "{writes}: said done");
+                assert_eq!(seen, after(DAYS + 1), "{writes}: said done");
             }
 
             // The next run finishes it, or it never was.
@@ -291,17 +291,17 @@ async fn killed_at_any_write_nothing_is_lost_or_done_twice() {
             next.release().await.unwrap();
             *outcomes.entry(["none", "whole"][usize::from(number == DAYS + 2)]).or_default() += 1;
             let reader = open(Arc::clone(&store));
-            assert_eq!(visible(&reader, None).await.unwrap(), after(number - 1).await, "{writes}");
+            assert_eq!(visible(&reader, None).await.unwrap(), after(number - 1), "{writes}");
             assert!(recovered <= 1 && (number == DAYS + 1 || number == DAYS + 2), "{writes}");
             for name in ["history", "now", "still"] {
-                assert_eq!(outside(&reader, name).await, after(number - 1).await[name], "{writes}: {name}");
+                assert_eq!(outside(&reader, name).await, after(number - 1)[name], "{writes}: {name}");
             }
 
             // And two more runs go on as if nothing had been.
             let warehouse = open(Arc::clone(&store));
             daily(&warehouse, 2000).await.unwrap();
             daily(&warehouse, 2001).await.unwrap();
-            assert_eq!(visible(&warehouse, None).await.unwrap(), after(number + 1).await, "{writes}");
+            assert_eq!(visible(&warehouse, None).await.unwrap(), after(number + 1), "{writes}");
             if !died {
                 break;
             }
@@ -326,9 +326,9 @@ async fn recovery_may_die_as_well() {
             let run = warehouse.begin(request(2000)).await.unwrap();
             let number = i64::try_from(run.number()).unwrap();
             run.release().await.unwrap();
-            assert_eq!(visible(&warehouse, None).await.unwrap(), after(number - 1).await, "{first}, {second}");
+            assert_eq!(visible(&warehouse, None).await.unwrap(), after(number - 1), "{first}, {second}");
             daily(&warehouse, 2001).await.unwrap();
-            assert_eq!(visible(&warehouse, None).await.unwrap(), after(number).await, "{first}, {second}");
+            assert_eq!(visible(&warehouse, None).await.unwrap(), after(number), "{first}, {second}");
         }
     }
 }
@@ -373,7 +373,7 @@ async fn a_run_that_another_writer_overtook_is_abandoned_and_restored() {
     let message = run.recovered()[0].message();
     assert!(message.contains("run 3") && message.contains("`now`"), "{message}");
     run.release().await.unwrap();
-    let mut expected = after(DAYS).await;
+    let mut expected = after(DAYS);
     assert_eq!(visible(&warehouse, None).await.unwrap(), expected);
     assert_eq!(outside(&warehouse, "history").await, expected["history"]);
     assert_eq!(warehouse.runs(1).await.unwrap()[0].status, RunStatus::Abandoned);
@@ -394,9 +394,9 @@ async fn a_writer_that_comes_between_looking_and_committing_is_noticed() {
     let error = daily(&warehouse, 100).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
     assert!(error.to_string().contains("`now`") && error.help().is_some(), "{error}");
-    assert_eq!(visible(&warehouse, None).await.unwrap(), after(DAYS).await);
+    assert_eq!(visible(&warehouse, None).await.unwrap(), after(DAYS));
     for name in ["history", "now"] {
-        assert_eq!(outside(&warehouse, name).await, after(DAYS).await[name], "{name}");
+        assert_eq!(outside(&warehouse, name).await, after(DAYS)[name], "{name}");
     }
     // Trying again is all it takes, and takes no waiting.
     daily(&open(Arc::clone(warehouse.store())), 101).await.unwrap();
@@ -413,7 +413,7 @@ async fn abandoned_rows_that_could_not_be_restored_do_not_come_back() {
 
     let run = warehouse.begin(request(1000)).await.unwrap();
     run.release().await.unwrap();
-    assert_eq!(visible(&warehouse, None).await.unwrap(), after(DAYS).await);
+    assert_eq!(visible(&warehouse, None).await.unwrap(), after(DAYS));
     daily(&warehouse, 2000).await.unwrap();
     let history = &visible(&warehouse, None).await.unwrap()["history"];
     assert_eq!(history, &[1, 2, 4]);
@@ -439,5 +439,5 @@ async fn changes_of_other_writers_stay_under_an_append() {
     foreign_commit(&warehouse, "history").await;
     let record = daily(&warehouse, 100).await.unwrap();
     assert_eq!(record.tables["history"].version, 3);
-    assert_eq!(visible(&warehouse, None).await.unwrap(), after(DAYS + 1).await);
+    assert_eq!(visible(&warehouse, None).await.unwrap(), after(DAYS + 1));
 }

@@ -191,7 +191,7 @@ impl GroupsAccumulator for PickState {
             Returns::ValueAndPayload => {
                 let kept: Vec<ArrayRef> =
                     columns[self.keys..].iter().map(|c| take(c, &indices, None)).collect::<Result<_, _>>()?;
-                let nulls = NullBuffer::from_iter(best.iter().map(Option::is_some));
+                let nulls = best.iter().map(Option::is_some).collect::<NullBuffer>();
                 Ok(Arc::new(StructArray::new(payload_fields(&self.types[self.keys..]), kept, Some(nulls))))
             }
         }

@@ -180,7 +180,7 @@ impl ScalarUDFImpl for TextFunction {
             .iter()
             .map(|a| Ok(cast(&a.to_array(args.number_rows)?, &DataType::Utf8)?))
             .collect::<Result<_>>()?;
-        let texts: Vec<&StringArray> = arrays.iter().map(|a| a.as_string::<i32>()).collect();
+        let texts: Vec<&StringArray> = arrays.iter().map(AsArray::as_string::<i32>).collect();
         let out: StringArray = (0..args.number_rows)
             .map(|row| {
                 let values: Option<Vec<&str>> = texts.iter().map(|t| t.is_valid(row).then(|| t.value(row))).collect();
