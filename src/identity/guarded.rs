@@ -10,14 +10,14 @@
 //! Putting links in order while taking them, so that those decided meanwhile need none (filter-Kruskal; Osipov,
 //! Sanders and Singler, 2009), was slower: what it saves in sorting it loses in looking up trees.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 use std::thread;
 
 use hashbrown::HashMap;
 
 use super::forest::Forest;
-use super::nodes::Nodes;
+use super::limits::{Limits, members};
+use super::order::{canonical, compare_pairs, compare_rules};
 use super::parallel;
 use super::stitch::{HUB, StitchInput};
 
@@ -26,44 +26,6 @@ const NOT_BROKEN: u32 = u32::MAX;
 const LARGE: usize = 1 << 10;
 /// How many links are looked up before they are taken.
 const BLOCK: usize = 32;
-
-/// The limits on identifiers per entity: those types that have one, strongest first.
-#[derive(Debug)]
-pub(super) struct Limits {
-    /// Type code and how many.
-    pub(super) all: Vec<(u8, u32)>,
-    /// By type code, its place in `all`.
-    place: Vec<Option<usize>>,
-}
-
-impl Limits {
-    pub(super) fn new(input: &StitchInput<'_>) -> Self {
-        let limits = input.types.iter().enumerate();
-        let all: Vec<_> =
-            limits.filter_map(|(code, policy)| policy.max_per_entity.map(|most| (code as u8, most))).collect();
-        let place_of = |code: usize| all.iter().position(|limit| usize::from(limit.0) == code);
-        Self { place: (0..input.types.len()).map(place_of).collect(), all }
-    }
-
-    /// Counts identifiers by group and limit: the count of group `g` and limit `l` is at `g * all.len() + l`.
-    pub(super) fn count(&self, nodes: &Nodes, groups: usize, members: impl Iterator<Item = (u32, u32)>) -> Vec<u32> {
-        let mut counts = vec![0; groups * self.all.len()];
-        if self.all.is_empty() {
-            return counts;
-        }
-        for (node, group) in members {
-            if let Some(limit) = self.place[usize::from(nodes.type_of(node))] {
-                counts[group as usize * self.all.len() + limit] += 1;
-            }
-        }
-        counts
-    }
-}
-
-/// Identifiers with their entities, without hubs.
-pub(super) fn members(entity: &[u32]) -> impl Iterator<Item = (u32, u32)> {
-    entity.iter().enumerate().filter(|(_, entity)| **entity != HUB).map(|(node, entity)| (node as u32, *entity))
-}
 
 /// The entities of the unguarded result that as a whole break a guard, ascending.
 pub(super) fn broken_entities(input: &StitchInput<'_>, entity: &[u32], entities: u32) -> Vec<u32> {
@@ -102,23 +64,6 @@ pub(super) fn take_apart(input: &StitchInput<'_>, entity: &[u32], entities: u32,
     for (&node, &root) in components.nodes.members.iter().zip(&roots) {
         forest.set_root(node, root);
     }
-}
-
-/// Canonical order of two rules of a list: by the weaker endpoint's priority, then by texts, then as listed
-/// (which decides only between rules that say the same).
-pub(super) fn compare_rules(input: &StitchInput<'_>, rules: &[(u32, u32)], left: u32, right: u32) -> Ordering {
-    let (one, other) = (canonical(input.nodes, rules[left as usize]), canonical(input.nodes, rules[right as usize]));
-    let types = input.nodes.type_of(one.1).cmp(&input.nodes.type_of(other.1));
-    types.then_with(|| compare_pairs(input.nodes, one, other)).then(left.cmp(&right))
-}
-
-/// A pair with its stronger endpoint first, the smaller text if both are of one type.
-pub(super) fn canonical(nodes: &Nodes, (a, b): (u32, u32)) -> (u32, u32) {
-    if nodes.compare(a, b) == Ordering::Greater { (b, a) } else { (a, b) }
-}
-
-fn compare_pairs(nodes: &Nodes, left: (u32, u32), right: (u32, u32)) -> Ordering {
-    nodes.compare(left.0, right.0).then_with(|| nodes.compare(left.1, right.1))
 }
 
 /// A link with what decides its turn.

@@ -3,8 +3,9 @@
 //! An identifier is a pair (type code, text). Interning gives each distinct pair one code, compared by its
 //! text: two identifiers share a code only if they are the same identifier, whatever their hashes are.
 //!
-//! - An [`Interner`] is divided into shards by hash (see `shard`), each behind a mutex. [`Interner::intern_batch`] takes a column of a record batch: it first joins repeats within
-//!   the batch (events of one visitor come close together), then visits each shard once.
+//! - An [`Interner`] is divided into shards by hash (see `shard`), each behind a mutex.
+//!   [`Interner::intern_batch`] takes a column of a record batch: it first joins repeats within the batch (events
+//!   of one visitor come close together), then visits each shard once.
 //! - The codes it gives are *provisional*: stable and distinct at once, but with gaps. [`Interner::freeze`] turns
 //!   the interner into [`Nodes`], whose codes are dense, and [`Nodes::dense`] maps one to the other in a few
 //!   instructions. A null value has the code [`NO_NODE`] on both sides.
@@ -202,7 +203,7 @@ fn route(pending: &[Pending<'_>], order: &mut Vec<u32>) -> [usize; SHARDS + 1] {
     starts
 }
 
-/// A shard whose holder panicked is still whole: every change to it ends with the table.
+/// A lock is poisoned only by a panic, which ends the run by itself.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,8 +6,9 @@
 
 use hashbrown::HashMap;
 
-use super::guarded::{Limits, canonical, compare_rules, members};
+use super::limits::{Limits, members};
 use super::links::Link;
+use super::order::{canonical, compare_rules};
 use super::stitch::{HUB, StitchInput};
 
 /// What asks for two identifiers to be joined.

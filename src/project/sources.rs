@@ -60,6 +60,12 @@ fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
     let name = fields.require(reader, "name").and_then(|n| reader.name("name", n));
     let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
     let description = fields.get("description").and_then(|n| reader.text("description", n)).map(|t| t.value);
+    if let Some(node) = fields.get("labels")
+        && reader.word("labels", node, &[("required", ())]).is_some()
+    {
+        // a demand for privacy that is not met must not look met
+        reader.unavailable(node.span, "`labels: required`");
+    }
     let source_name = name.as_ref().map_or("", |n| n.value.as_str());
     let mut tables: Vec<SourceTable> = Vec::new();
     let items = fields.require(reader, "tables").and_then(|n| reader.list("tables", n)).unwrap_or_default();

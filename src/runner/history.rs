@@ -6,7 +6,7 @@ use crate::error::{Context, ErrorKind, Result};
 use crate::warehouse::WriteMode;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use std::sync::Arc;
@@ -102,13 +102,12 @@ pub(super) fn kind(facts: &Facts) -> &'static str {
 pub(super) fn columns(engine: &Engine, nodes: &[NodeReport], before: &[RecordBatch]) -> Result<Output> {
     let mut rows: Vec<(String, u64, String, String)> = Vec::new();
     for batch in before {
-        let texts = |name: &str| batch.column_by_name(name).map(datafusion::arrow::array::AsArray::as_string::<i32>);
+        let texts = |name: &str| batch.column_by_name(name).map(AsArray::as_string::<i32>);
         let (Some(models), Some(names), Some(types)) = (texts("model"), texts("column_name"), texts("data_type"))
         else {
             continue;
         };
-        let positions =
-            batch.column_by_name("position").map(datafusion::arrow::array::AsArray::as_primitive::<Int64Type>);
+        let positions = batch.column_by_name("position").map(AsArray::as_primitive::<Int64Type>);
         for row in (0..batch.num_rows()).filter(|r| nodes.iter().all(|n| n.model != models.value(*r))) {
             let position = positions.map_or(0, |p| p.value(row).cast_unsigned());
             let text = |of: &StringArray| of.value(row).to_owned();

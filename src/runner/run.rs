@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::warehouse::{Location, Run, RunRequest, Warehouse};
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -141,11 +141,7 @@ async fn build_and_commit(
         stages: BTreeMap::new(),
         failure: None,
     };
-    for table in graph.tables_of(&plan.built()) {
-        let (files, bytes) = engine.source_size(&table).unwrap_or((0, 0));
-        report.source_files += files as u64;
-        report.source_bytes += bytes;
-    }
+    measure_sources(&engine, &graph.tables_of(&plan.built()), &mut report);
     report.stages.insert("prepare".to_owned(), Stage { wall: clock.elapsed().as_secs_f64() });
     let run = Arc::new(run);
     let done = stages::build(&engine, &plan, &run, &context, progress).await;
@@ -168,6 +164,14 @@ async fn build_and_commit(
     }
     report.ended_at = now();
     Ok(report)
+}
+
+fn measure_sources(engine: &Engine, tables: &BTreeSet<String>, report: &mut RunReport) {
+    for table in tables {
+        let (files, bytes) = engine.source_size(table).unwrap_or((0, 0));
+        report.source_files += files as u64;
+        report.source_bytes += bytes;
+    }
 }
 
 /// What can stop a run before it builds: time that goes back, and data that break their declarations.

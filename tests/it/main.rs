@@ -8,6 +8,7 @@
 
 mod architecture;
 mod bad_input;
+mod binding;
 mod cli;
 mod clinic;
 mod crash;
