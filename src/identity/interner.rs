@@ -219,7 +219,9 @@ pub(super) fn shard_of(hash: u64) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
@@ -262,6 +264,26 @@ mod tests {
         assert_eq!(times("a"), Some((-4, 5)));
         assert_eq!(times("b"), Some((NO_TIME, NO_LAST_TIME)));
         assert_eq!(times("c"), Some((9, 9)));
+    }
+
+    #[test]
+    fn shards_that_another_thread_holds_are_waited_for() {
+        let interner = Interner::new(1);
+        let texts: Vec<String> = (0..500).map(|number| number.to_string()).collect();
+        let values: Vec<Option<&str>> = texts.iter().map(|text| Some(text.as_str())).collect();
+        let started = Barrier::new(2);
+        thread::scope(|scope| {
+            let held: Vec<_> = interner.shards.iter().map(lock).collect();
+            scope.spawn(|| {
+                started.wait();
+                let codes = intern(&interner, 0, &values, None);
+                assert!(codes.iter().all(|code| *code != NO_NODE));
+            });
+            started.wait();
+            thread::sleep(Duration::from_millis(50));
+            drop(held);
+        });
+        assert_eq!(interner.freeze().len(), texts.len());
     }
 
     #[test]

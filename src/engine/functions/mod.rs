@@ -9,6 +9,9 @@ mod single;
 mod tally;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use normalize::Normalizer;
 pub(super) use pick::{PickFirst, Returns};
 pub(super) use scalar::{as_of_literal, as_of_literal_null, scalar_functions};

@@ -120,6 +120,18 @@ fn never_holds_along_any_path_and_beats_always() {
 }
 
 #[test]
+fn always_rules_are_taken_by_priority_before_text() {
+    // All three would bring the e-mail and the cookie together; record 1 is the smaller text, e-mail the stronger type.
+    let rows = vec![row(1, &[(MRN, "1")]), row(1, &[(MRN, "2")]), row(1, &[(EMAIL, "a")]), row(1, &[(COOKIE, "x")])];
+    let mut world = World::of(3, rows);
+    world.always =
+        vec![pair(id(MRN, "1"), id(COOKIE, "x")), pair(id(MRN, "2"), id(EMAIL, "a")), pair(id(MRN, "1"), id(MRN, "2"))];
+    world.never = vec![pair(id(EMAIL, "a"), id(COOKIE, "x"))];
+    let outcome = outcome(&world);
+    assert_eq!(outcome.entities, entities(&[&[(MRN, "1"), (MRN, "2"), (EMAIL, "a")], &[(COOKIE, "x")]]));
+}
+
+#[test]
 fn always_beats_limits_and_the_entity_keeps_its_links() {
     let rows = vec![
         row(1, &[(MRN, "1"), (EMAIL, "a")]),
