@@ -33,9 +33,23 @@ pub(super) async fn build(
     context: &RunContext,
     progress: &dyn Progress,
 ) -> Result<Done> {
+    let mut tasks = JoinSet::new();
+    let done = drive(engine, plan, run, context, progress, &mut tasks).await;
+    // after a failure the others are still at work, and hold the run
+    tasks.shutdown().await;
+    done
+}
+
+async fn drive(
+    engine: &Arc<Engine>,
+    plan: &Plan,
+    run: &Arc<Run>,
+    context: &RunContext,
+    progress: &dyn Progress,
+    tasks: &mut JoinSet<Result<Finished>>,
+) -> Result<Done> {
     let mut waiting: Vec<Stage> = plan.stages.iter().filter(|s| s.action != Action::Sync).cloned().collect();
     let mut finished: BTreeSet<String> = BTreeSet::new();
-    let mut tasks: JoinSet<Result<Finished>> = JoinSet::new();
     let mut done = Done::default();
     loop {
         let (ready, rest): (Vec<Stage>, Vec<Stage>) = waiting.into_iter().partition(|s| s.after.is_subset(&finished));
@@ -58,7 +72,7 @@ pub(super) async fn build(
                 progress.finished(&node);
                 done.nodes.push(node);
                 for output in built.outputs {
-                    keep(output, run, &mut tasks, &mut done);
+                    keep(output, run, tasks, &mut done);
                 }
             }
         }

@@ -183,3 +183,13 @@ fn an_interrupted_run_stops_cleanly() {
     let sql = "SELECT * FROM patient_profile";
     assert_eq!(project.lines(sql), clinic().lines(sql));
 }
+
+#[test]
+fn a_run_that_lacks_memory_says_so_and_leaves_the_warehouse_free() {
+    let project = Project::clinic();
+    let outcome = project.kinfold(&["run", "--memory", "1MB"]).exits(1);
+    outcome.says(&["Resources exhausted", "--memory"]);
+    assert_eq!(project.tables(), BTreeSet::new(), "nothing of it is visible");
+    // not 75: the failed run gave its lease back
+    project.kinfold(&["run", "--select", "provider_stats"]).exits(0);
+}
