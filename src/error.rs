@@ -46,7 +46,12 @@ impl Error {
     /// Adds the error that caused this one.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        let source = source.into();
+        // a lack of memory has the same way out wherever it shows
+        if self.help.is_none() && source.to_string().contains("Resources exhausted") {
+            self.help = Some("give the run more memory with --memory, or fewer threads with --threads".to_owned());
+        }
+        self.source = Some(source);
         self
     }
 

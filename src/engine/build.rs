@@ -162,7 +162,7 @@ impl Engine {
             return Ok(Built { outputs: Vec::new(), facts: Facts::Sql { rows: 0 } });
         }
         let doing = || format!("the query of `{name}` failed");
-        let batches = fold::execute(&self.context, plan.clone()).await.map_err(|e| fold::failed(doing(), e))?;
+        let batches = fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
         let batches = batches.iter().map(|b| conform(b, schema)).collect::<Result<Vec<_>>>()?;
         let output = Output { table: name.to_owned(), schema: Arc::clone(schema), batches, mode: WriteMode::Overwrite };
         Ok(Built { facts: Facts::Sql { rows: output.rows() }, outputs: vec![output] })

@@ -7,11 +7,10 @@
 
 use super::entities::EntitySlot;
 use super::wide::Wide;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, ErrorKind, Result};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
 use datafusion::physical_plan::collect;
@@ -70,7 +69,7 @@ impl FoldGroup {
     /// Runs the group and adds its columns to the wide table.
     pub(super) async fn run(&self, context: &SessionContext, wide: &mut Wide) -> Result<()> {
         let doing = || format!("cannot fold {}", self.tables.join(", "));
-        let batches = execute(context, self.plan.clone()).await.map_err(|e| failed(doing(), e))?;
+        let batches = execute(context, self.plan.clone()).await.or_fail(ErrorKind::Data, doing)?;
         wide.align(ENTITY, &batches, &self.columns)
     }
 
@@ -81,17 +80,6 @@ impl FoldGroup {
             .iter()
             .filter_map(|(n, _)| Some((n.clone(), schema.field_with_unqualified_name(n).ok()?.data_type().clone())))
             .collect()
-    }
-}
-
-/// A plan that failed while running; a lack of memory has a way out.
-pub(super) fn failed(doing: String, error: DataFusionError) -> Error {
-    let starved = matches!(error.find_root(), DataFusionError::ResourcesExhausted(_));
-    let error = Error::new(ErrorKind::Data, doing).caused_by(error);
-    if starved {
-        error.with_help("give the run more memory with --memory, or fewer threads with --threads")
-    } else {
-        error
     }
 }
 
