@@ -20,5 +20,6 @@ pub mod model;
 pub mod plan;
 pub mod project;
 pub mod runner;
+pub mod site;
 pub mod sync;
 pub mod warehouse;

@@ -37,10 +37,18 @@ pub(super) enum Command {
     Run(SelectArguments),
     /// Load and bind everything, without reading rows; print what is wrong.
     Check(SelectArguments),
+    /// Say what a run would do, why, and what it would change of people's profiles; do none of it.
+    Plan(super::plan::PlanArguments),
+    /// Print the project's definitions as JSON, to compare with later (`--select state:modified`).
+    Manifest,
     /// Print the first rows of a table.
     Show(ShowArguments),
     /// Ask a SQL question of the committed tables and the source tables.
     Query(QueryArguments),
+    /// Pages about the project, for people.
+    Docs(super::docs::DocsArguments),
+    /// Look at the source tables.
+    Sources(super::sources::SourcesArguments),
     /// Print the last runs and what they did.
     Status(StatusArguments),
     /// Make a new project that runs at once.
@@ -73,14 +81,23 @@ pub(super) struct ProjectArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct SelectArguments {
-    /// Models: NAME, +NAME (with what it needs), NAME+ (with what needs it), tag:X, kind:X; may be repeated.
+    /// Models: NAME, +NAME (with what it needs), NAME+ (with what needs it), 2+NAME, tag:X, kind:X, path:X, source:X,
+    /// state:modified; a comma is an intersection; may be repeated.
     #[arg(long, short)]
     select: Vec<String>,
+    /// Models to leave out, written as for --select.
+    #[arg(long, short = 'x')]
+    exclude: Vec<String>,
+    /// Earlier manifest.json, or its folder, that state: compares with; target/manifest.json by default.
+    #[arg(long, value_name = "PATH")]
+    state: Option<PathBuf>,
 }
 
 impl SelectArguments {
     pub(super) fn apply(&self, mut options: Options) -> Options {
         options.select.clone_from(&self.select);
+        options.exclude.clone_from(&self.exclude);
+        options.state.clone_from(&self.state);
         options
     }
 }
@@ -151,6 +168,8 @@ impl ProjectArguments {
             as_of: self.as_of,
             vars: self.vars.iter().cloned().collect(),
             select: Vec::new(),
+            exclude: Vec::new(),
+            state: None,
             resources,
             environment,
             now: Utc::now(),

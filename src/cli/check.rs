@@ -3,10 +3,10 @@
 use super::exit::Exit;
 use super::printer::Printer;
 use super::summary::counted;
-use crate::runner::{Options, prepare};
+use crate::runner::{Options, Purpose, prepare};
 
 pub(super) async fn check(options: Options, printer: &Printer) -> Exit {
-    match prepare(&options).await {
+    match prepare(&options, Purpose::Check).await {
         Ok(prepared) => {
             printer.findings(&prepared.warnings, prepared.engine.source_map());
             let tables = prepared.graph.tables_of(&prepared.order).len();

@@ -4,12 +4,16 @@
 
 mod args;
 mod check;
+mod docs;
 mod exit;
 mod explain;
 mod init;
+mod manifest;
+mod plan;
 mod printer;
 mod query;
 mod run;
+mod sources;
 mod status;
 mod summary;
 
@@ -59,8 +63,12 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments.apply(options), printer).await,
         Command::Check(arguments) => check::check(arguments.apply(options), printer).await,
+        Command::Plan(arguments) => plan::plan(arguments, options, printer).await,
+        Command::Manifest => manifest::manifest(&options, printer),
         Command::Show(arguments) => query::show(arguments, options, printer).await,
         Command::Query(arguments) => query::query(arguments, options, printer).await,
+        Command::Docs(arguments) => docs::docs(arguments, &options, printer).await,
+        Command::Sources(arguments) => sources::sources(arguments, &options, printer).await,
         Command::Status(arguments) => status::status(arguments, options, printer).await,
         Command::Init(_) | Command::Explain(_) => Exit::Ok,
     }

@@ -4,18 +4,38 @@ use super::exit::Exit;
 use super::printer::Printer;
 use super::summary;
 use crate::error::{Context, ErrorKind, Result};
-use crate::runner::{Options, RunReport, prepare, run as execute};
+use crate::runner::{Events, Failure, Options, Purpose, RunReport, leave_manifest, manifest, prepare, run as execute};
 
 pub(super) async fn run(options: Options, printer: &Printer) -> Exit {
-    let prepared = match prepare(&options).await {
+    let prepared = match prepare(&options, Purpose::Run).await {
         Ok(prepared) => prepared,
         Err(failure) => return printer.failure(&failure),
     };
     printer.findings(&prepared.warnings, prepared.engine.source_map());
-    match execute(prepared, &options, printer).await {
+    if prepared.selected.is_empty() {
+        printer.data("nothing to do: no model is selected\n");
+        return Exit::Ok;
+    }
+    let definitions = manifest(&prepared.project, &prepared.graph, &prepared.engine);
+    let events = match Events::new(&prepared, &options.root, options.now, printer) {
+        Ok(events) => events,
+        Err(error) => return printer.error(&error),
+    };
+    let outcome = execute(prepared, &options, &events).await;
+    let failure = match &outcome {
+        Ok(report) if report.failure.is_some() => report.failure.as_ref().map(ToString::to_string),
+        Ok(report) => (!report.is_success()).then(|| "a sync failed".to_owned()),
+        Err(Failure::Error(error)) => Some(error.to_string()),
+        Err(Failure::Findings(..)) => Some("the data break what the definitions promise".to_owned()),
+    };
+    if let Err(error) = events.end(failure.as_deref()) {
+        return printer.error(&error);
+    }
+    match outcome {
         Ok(report) => {
             printer.data(&summary::summary(&report));
-            if let Err(error) = leave(&options, &report) {
+            let left = leave(&options, &report).and_then(|()| leave_manifest(&options.root, &definitions));
+            if let Err(error) = left {
                 return printer.error(&error);
             }
             if let Some(error) = &report.failure {

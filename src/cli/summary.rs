@@ -52,7 +52,8 @@ pub(super) fn summary(report: &RunReport) -> String {
     out
 }
 
-fn bytes(value: u64) -> String {
+/// `1.5 kB`, `3.2 MB`.
+pub(super) fn bytes(value: u64) -> String {
     match value {
         0..1_000_000 => format!("{:.1} kB", value as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} MB", value as f64 / 1e6),

@@ -351,6 +351,12 @@ codes! {
         example: "type: strng",
         fix: "use TEXT, BIGINT, DOUBLE, BOOLEAN, DATE, TIMESTAMP or DECIMAL(p, s)"
     }
+    SchemaDrift "K0508" {
+        title: "the data no longer have the columns of schemas.lock",
+        cause: "columns came, went or changed their type since somebody ran `kinfold sources refresh`",
+        example: "the export renamed `specialty` to `speciality`",
+        fix: "see what reads the columns that the message lists, then run `kinfold sources refresh` and commit schemas.lock"
+    }
     RuleContradiction "K0601" {
         title: "rules demand and forbid the same thing",
         cause: "one pair of identifiers is under both `never` and `always`",

@@ -13,6 +13,7 @@ use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::object_store::memory::InMemory;
 use datafusion::object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
@@ -30,6 +31,13 @@ pub(super) struct Found {
     pub files: Vec<ObjectMeta>,
     /// Hive partition columns (`date=2026-01-01/`), as text.
     pub partitions: Vec<(String, DataType)>,
+}
+
+impl Found {
+    /// No files, for a table that is known by its columns only.
+    pub(super) fn nothing() -> Self {
+        Self { urls: Vec::new(), store: Arc::new(InMemory::new()), files: Vec::new(), partitions: Vec::new() }
+    }
 }
 
 /// The reader of a format.
@@ -198,6 +206,26 @@ pub(super) async fn time_range(
         high = high.max(greatest);
     }
     Ok(Some((rows, low, high)))
+}
+
+/// Rows of Parquet files, from their footers; `None` when some file does not say.
+pub(super) async fn count_rows(parts: &EngineParts<'_>, found: &Found, schema: &SchemaRef) -> Result<Option<u64>> {
+    let state = parts.context.state();
+    let counts: Vec<Result<Option<u64>>> = stream::iter(found.files.iter())
+        .map(|file| {
+            let state = &state;
+            async move {
+                let statistics = ParquetFormat::default()
+                    .infer_stats(state, &found.store, Arc::clone(schema), file)
+                    .await
+                    .or_fail(ErrorKind::Data, || format!("cannot read {}", file.location))?;
+                Ok(statistics.num_rows.get_value().map(|rows| *rows as u64))
+            }
+        })
+        .buffered(CONCURRENT)
+        .collect()
+        .await;
+    counts.into_iter().try_fold(Some(0), |all, one| Ok(all.zip(one?).map(|(all, one)| all + one)))
 }
 
 fn shown(file: &ObjectMeta) -> String {

@@ -9,6 +9,7 @@ mod audience;
 mod bind;
 mod build;
 mod committed;
+mod compare;
 mod entities;
 mod files;
 mod fold;
@@ -20,17 +21,22 @@ mod measures;
 mod print;
 mod profile;
 mod query;
+mod schemas;
 mod segment;
 mod session;
 mod sources;
+mod spelling;
 mod sync_rows;
 mod validate;
 mod wide;
 
 pub use build::{Built, Facts, Output, RunContext};
+pub use compare::RowChanges;
 pub use print::{TextTable, to_csv, to_json, to_text};
 pub use query::Reader;
+pub use schemas::{SchemaLock, differences_text};
 pub use session::Resources;
+pub use spelling::spelling;
 pub use validate::validate_text_tables;
 
 use crate::diagnostic::{Code, Diagnostic, Severity, SourceMap, Spanned};
@@ -90,6 +96,17 @@ pub(crate) struct Relation {
     pub row_id: Option<String>,
 }
 
+/// A file of a source table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFileAt {
+    /// Path from the root of its store.
+    pub path: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// When the store last saw it change.
+    pub modified_at: chrono::DateTime<chrono::Utc>,
+}
+
 /// A bound model.
 #[derive(Debug, Clone)]
 enum BoundModel {
@@ -109,6 +126,8 @@ pub struct Engine {
     root: PathBuf,
     as_of: i64,
     resources: Resources,
+    lock: SchemaLock,
+    without_data: bool,
     sources: BTreeMap<String, OpenTable>,
     relations: BTreeMap<String, Relation>,
     late: BTreeMap<String, Arc<LateTable>>,
@@ -139,6 +158,8 @@ impl Engine {
             root: root.to_owned(),
             as_of,
             resources,
+            lock: SchemaLock::default(),
+            without_data: false,
             sources: BTreeMap::new(),
             relations: BTreeMap::new(),
             late: BTreeMap::new(),
@@ -219,7 +240,11 @@ impl Engine {
             if !table.enabled {
                 continue;
             }
-            let Some(open) = sources::open(&self.parts(), source, table, findings).await? else { continue };
+            let locked = self.lock.get(name).filter(|_| self.without_data);
+            let Some(open) = sources::open(&self.parts(), source, table, locked, findings).await? else { continue };
+            if let Some(locked) = self.lock.get(name).filter(|_| !self.without_data) {
+                findings.extend(schemas::check(name, table, locked, &open.columns()));
+            }
             self.relations.insert(
                 name.clone(),
                 Relation {
@@ -348,6 +373,33 @@ impl Engine {
     /// Bytes and files of an opened source table.
     pub fn source_size(&self, table: &str) -> Option<(usize, u64)> {
         self.sources.get(table).map(|t| (t.found.files.len(), t.found.files.iter().map(|f| f.size).sum()))
+    }
+
+    /// Rows of an opened source table's files, where their format says it (Parquet); nothing else is read.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub async fn source_rows(&self, table: &str) -> Result<Option<u64>> {
+        let Some(open) = self.sources.get(table) else { return Ok(None) };
+        let parquet = self.project.source_table(table).is_some_and(|(_, t)| t.format == crate::model::Format::Parquet);
+        if parquet { files::count_rows(&self.parts(), &open.found, &open.schema).await } else { Ok(None) }
+    }
+
+    /// Files of an opened source table.
+    pub fn source_files(&self, table: &str) -> Vec<SourceFileAt> {
+        let files = self.sources.get(table).into_iter().flat_map(|t| &t.found.files);
+        let file = |f: &datafusion::object_store::ObjectMeta| SourceFileAt {
+            path: f.location.to_string(),
+            bytes: f.size,
+            modified_at: f.last_modified,
+        };
+        files.map(file).collect()
+    }
+
+    /// Tables that a bound model makes, with their columns and types.
+    pub fn tables_of(&self, model: &str) -> Vec<(String, Vec<(String, String)>)> {
+        let made = self.late.keys().filter(|table| crate::graph::owner(&self.project, table) == model);
+        made.map(|table| (table.clone(), self.columns(table))).collect()
     }
 
     /// Columns of a bound model's main table, with their types.

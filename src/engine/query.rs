@@ -101,7 +101,7 @@ impl Reader {
                 return Err(Error::new(ErrorKind::Usage, format!("`{name}` is not selected (`enabled: false`)"))
                     .with_help("enable it in sources.yaml to read it"));
             }
-            sources::open(&self.engine.parts(), source, table, findings).await?;
+            sources::open(&self.engine.parts(), source, table, None, findings).await?;
             return Ok(());
         }
         if self.engine.project.models.contains_key(name) {

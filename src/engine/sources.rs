@@ -15,6 +15,7 @@ use crate::model::{Dedupe, Format, Source, SourceTable};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::datasource::ViewTable;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
 use datafusion::functions_window::expr_fn::{lag, row_number};
 use datafusion::logical_expr::{
@@ -40,7 +41,15 @@ pub(super) struct OpenTable {
     pub schema: SchemaRef,
 }
 
-/// Opens an enabled table. Findings are appended; `None` when it cannot be read.
+impl OpenTable {
+    /// The columns of its files, folders of partitions included.
+    pub(super) fn columns(&self) -> SchemaRef {
+        nullable(self.raw.schema().as_arrow())
+    }
+}
+
+/// Opens an enabled table. Findings are appended; `None` when it cannot be read. With `locked` columns nothing is
+/// looked at: the table has them, and no rows.
 ///
 /// # Errors
 /// When the storage itself fails.
@@ -48,20 +57,22 @@ pub(super) async fn open(
     parts: &EngineParts<'_>,
     source: &Source,
     table: &SourceTable,
+    locked: Option<&SchemaRef>,
     findings: &mut Vec<Diagnostic>,
 ) -> Result<Option<OpenTable>> {
     let name = format!("{}.{}", source.name.value, table.name.value);
-    let Some(found) = files::find(parts, source, table, findings).await? else { return Ok(None) };
-    let Some(raw_schema) = files::schema(parts, &name, table, &found, findings).await? else { return Ok(None) };
-    let options = ListingOptions::new(files::format(table.format))
-        .with_file_extension("")
-        .with_table_partition_cols(found.partitions.clone());
-    let config = ListingTableConfig::new_with_multi_paths(found.urls.clone())
-        .with_listing_options(options)
-        .with_schema(Arc::clone(&raw_schema));
-    let listing = ListingTable::try_new(config).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
-    let raw =
-        parts.context.read_table(Arc::new(listing)).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
+    let doing = || format!("cannot read `{name}`");
+    let (found, schema, raw) = match locked {
+        Some(schema) => {
+            let empty = EmptyTable::new(Arc::clone(schema));
+            let raw = parts.context.read_table(Arc::new(empty)).or_fail(ErrorKind::Data, doing)?;
+            (files::Found::nothing(), Arc::clone(schema), raw)
+        }
+        None => match listing(parts, &name, source, table, findings).await? {
+            Some(listed) => listed,
+            None => return Ok(None),
+        },
+    };
     let unchanged = raw.logical_plan().clone();
     let Some(plan) = relation(parts, &name, table, raw, findings)? else { return Ok(None) };
     register(parts.context, &name, Arc::new(ViewTable::new(plan.clone(), None)))?;
@@ -71,8 +82,30 @@ pub(super) async fn open(
         time: table.time.as_ref().map(|t| t.value.clone()),
         row_id: table.row_id.as_ref().map(|t| t.value.clone()),
         found: Arc::new(found),
-        schema: raw_schema,
+        schema,
     }))
+}
+
+/// Finds the files of a table, the columns that they agree on, and the relation over them.
+async fn listing(
+    parts: &EngineParts<'_>,
+    name: &str,
+    source: &Source,
+    table: &SourceTable,
+    findings: &mut Vec<Diagnostic>,
+) -> Result<Option<(files::Found, SchemaRef, DataFrame)>> {
+    let Some(found) = files::find(parts, source, table, findings).await? else { return Ok(None) };
+    let Some(raw_schema) = files::schema(parts, name, table, &found, findings).await? else { return Ok(None) };
+    let options = ListingOptions::new(files::format(table.format))
+        .with_file_extension("")
+        .with_table_partition_cols(found.partitions.clone());
+    let config = ListingTableConfig::new_with_multi_paths(found.urls.clone())
+        .with_listing_options(options)
+        .with_schema(Arc::clone(&raw_schema));
+    let listing = ListingTable::try_new(config).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
+    let raw =
+        parts.context.read_table(Arc::new(listing)).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
+    Ok(Some((found, raw_schema, raw)))
 }
 
 /// Applies selection, declared types, versions and deduplication.

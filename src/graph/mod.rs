@@ -7,26 +7,38 @@ mod dependencies;
 mod select;
 
 pub use dependencies::{direct, owner};
-pub use select::{Selection, SelectorError};
+pub use select::{Changed, Problem, Request, Selection, SelectorError};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Models and what each needs (models and source tables).
+/// Models and what each needs (models and source tables), with the way back.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     needs: BTreeMap<String, BTreeSet<String>>,
+    readers: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Graph {
     /// A graph of models by name with what each reads.
     pub fn new(needs: BTreeMap<String, BTreeSet<String>>) -> Self {
-        Self { needs }
+        let mut readers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (reader, read) in &needs {
+            for name in read {
+                readers.entry(name.clone()).or_default().insert(reader.clone());
+            }
+        }
+        Self { needs, readers }
     }
 
     /// Models that a model reads directly.
     pub fn models_of(&self, name: &str) -> BTreeSet<String> {
         let all = self.needs.get(name).into_iter().flatten();
         all.filter(|n| self.needs.contains_key(*n)).cloned().collect()
+    }
+
+    /// Models that read a model or a source table directly.
+    pub fn readers_of(&self, name: &str) -> BTreeSet<String> {
+        self.readers.get(name).cloned().unwrap_or_default()
     }
 
     /// Source tables that some of `models` read.
@@ -45,22 +57,28 @@ impl Graph {
     /// # Errors
     /// The cycles, each as a path that ends where it began.
     pub fn order(&self) -> Result<Vec<String>, Vec<Vec<String>>> {
-        let mut done: BTreeSet<String> = BTreeSet::new();
-        let mut order = Vec::with_capacity(self.needs.len());
-        loop {
-            let ready: Vec<String> = self
-                .needs
-                .keys()
-                .filter(|name| !done.contains(*name) && self.models_of(name).is_subset(&done))
-                .cloned()
-                .collect();
-            if ready.is_empty() {
-                break;
+        let mut open: BTreeMap<&String, usize> =
+            self.needs.iter().map(|(name, needs)| (name, self.count_models(needs))).collect();
+        let mut ready: BTreeSet<&String> = open.iter().filter(|(_, n)| **n == 0).map(|(name, _)| *name).collect();
+        let mut order: Vec<String> = Vec::with_capacity(self.needs.len());
+        while !ready.is_empty() {
+            let rank = std::mem::take(&mut ready);
+            for name in &rank {
+                for reader in self.readers.get(*name).into_iter().flatten() {
+                    let Some(left) = open.get_mut(reader) else { continue };
+                    *left -= 1;
+                    if *left == 0 {
+                        ready.insert(reader);
+                    }
+                }
             }
-            done.extend(ready.iter().cloned());
-            order.extend(ready);
+            order.extend(rank.into_iter().cloned());
         }
-        if order.len() == self.needs.len() { Ok(order) } else { Err(self.cycles(&done)) }
+        if order.len() == self.needs.len() { Ok(order) } else { Err(self.cycles(&order.into_iter().collect())) }
+    }
+
+    fn count_models(&self, needs: &BTreeSet<String>) -> usize {
+        needs.iter().filter(|n| self.needs.contains_key(*n)).count()
     }
 
     /// One path per cycle among the models that are not in `done`.
@@ -90,29 +108,36 @@ impl Graph {
 
     /// A model and all models that it needs, directly or not.
     pub fn upstream(&self, name: &str) -> BTreeSet<String> {
-        self.reach(name, |n| self.models_of(n))
+        self.upstream_within(name, None)
     }
 
     /// A model and all models that need it, directly or not.
     pub fn downstream(&self, name: &str) -> BTreeSet<String> {
-        self.reach(name, |n| {
-            let readers = self.needs.iter().filter(|(_, needs)| needs.contains(n));
-            readers.map(|(reader, _)| reader.clone()).collect()
-        })
+        self.downstream_within(name, None)
     }
 
-    fn reach(&self, start: &str, next: impl Fn(&str) -> BTreeSet<String>) -> BTreeSet<String> {
-        let mut found = BTreeSet::from([start.to_owned()]);
-        let mut open = vec![start.to_owned()];
-        while let Some(name) = open.pop() {
-            for other in next(&name) {
-                if found.insert(other.clone()) {
-                    open.push(other);
-                }
-            }
-        }
-        found
+    /// As [`Graph::upstream`], at most `steps` away.
+    pub fn upstream_within(&self, name: &str, steps: Option<usize>) -> BTreeSet<String> {
+        reach(name, steps, |n| self.models_of(n))
     }
+
+    /// As [`Graph::downstream`], at most `steps` away.
+    pub fn downstream_within(&self, name: &str, steps: Option<usize>) -> BTreeSet<String> {
+        reach(name, steps, |n| self.readers_of(n))
+    }
+}
+
+/// All that can be reached from `start` in at most `steps` steps, rank by rank.
+fn reach(start: &str, steps: Option<usize>, next: impl Fn(&str) -> BTreeSet<String>) -> BTreeSet<String> {
+    let mut found = BTreeSet::from([start.to_owned()]);
+    let mut rank = vec![start.to_owned()];
+    let mut step = 0;
+    while !rank.is_empty() && steps.is_none_or(|most| step < most) {
+        let reached = rank.iter().flat_map(|name| next(name));
+        rank = reached.filter(|name| found.insert(name.clone())).collect();
+        step += 1;
+    }
+    found
 }
 
 #[cfg(test)]
@@ -144,5 +169,8 @@ mod tests {
         let names = |s: BTreeSet<String>| s.into_iter().collect::<Vec<_>>().join(" ");
         assert_eq!(names(graph.upstream("c")), "a b c");
         assert_eq!(names(graph.downstream("a")), "a b c d");
+        assert_eq!(names(graph.upstream_within("c", Some(1))), "b c");
+        assert_eq!(names(graph.downstream_within("a", Some(1))), "a b d");
+        assert_eq!(names(graph.downstream_within("a", Some(0))), "a");
     }
 }

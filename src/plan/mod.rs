@@ -1,6 +1,14 @@
 //! What a run will do, as a value: stages in order, each with what it waits for. The runner executes it and
 //! `check` can print it; both read the very same list. Pure.
 
+mod definition;
+mod manifest;
+mod reasons;
+
+pub use definition::{Writer, fingerprint};
+pub use manifest::{Difference, Entry, FORMAT, Manifest};
+pub use reasons::{Compared, FileChange, Reason, reasons};
+
 use crate::graph::Graph;
 use crate::model::{ModelKind, Project};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +74,16 @@ impl Plan {
 
     /// Models that are built.
     pub fn built(&self) -> BTreeSet<String> {
-        self.stages.iter().filter(|s| s.action == Action::Build).map(|s| s.model.clone()).collect()
+        self.with(&Action::Build)
+    }
+
+    /// Models that are sent.
+    pub fn synced(&self) -> BTreeSet<String> {
+        self.with(&Action::Sync)
+    }
+
+    fn with(&self, action: &Action) -> BTreeSet<String> {
+        self.stages.iter().filter(|s| s.action == *action).map(|s| s.model.clone()).collect()
     }
 
     /// For every stage, the stages that wait for it.

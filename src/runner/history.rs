@@ -1,14 +1,18 @@
-//! What runs did, as tables: `kinfold.runs`, `kinfold.nodes`, `kinfold.columns`, `kinfold.syncs`.
+//! What runs did, as tables: `kinfold.runs`, `kinfold.nodes`, `kinfold.columns`, `kinfold.syncs`, and what they did it
+//! from: `kinfold.definitions`, `kinfold.files`.
 
 use super::report::{NodeReport, SyncReport};
-use crate::engine::{Engine, Facts, Output};
+use crate::engine::{Engine, Facts, Output, SourceFileAt};
 use crate::error::{Context, ErrorKind, Result};
+use crate::plan::{Entry, Manifest};
 use crate::warehouse::WriteMode;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{
-    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
+use deltalake_core::arrow::compute::filter_record_batch;
+use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A table built column by column.
@@ -126,6 +130,116 @@ pub(super) fn columns(engine: &Engine, nodes: &[NodeReport], before: &[RecordBat
         .texts("column_name", rows.iter().map(|r| Some(r.2.as_str())))
         .texts("data_type", rows.iter().map(|r| Some(r.3.as_str())))
         .output("kinfold.columns", WriteMode::Overwrite)
+}
+
+/// The name of a destination among the definitions: models have a name space of their own.
+pub(super) fn destination(name: &str) -> String {
+    format!("{DESTINATION}{name}")
+}
+
+const DESTINATION: &str = "destination:";
+
+/// The manifest that the last runs left in `kinfold.definitions`, as far as definitions go.
+pub(super) fn manifest_of(rows: &[RecordBatch]) -> Manifest {
+    let mut manifest = Manifest::default();
+    for batch in rows {
+        let texts = |name: &str| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+        let (Some(names), Some(kinds), Some(zones), Some(prints), Some(definitions)) =
+            (texts("name"), texts("kind"), texts("timezone"), texts("fingerprint"), texts("definition"))
+        else {
+            continue;
+        };
+        for row in 0..batch.num_rows() {
+            let Ok(definition) = serde_json::from_str(definitions.value(row)) else { continue };
+            let entry = Entry::recorded(kinds.value(row), prints.value(row), definition);
+            let name = names.value(row);
+            zones.value(row).clone_into(&mut manifest.timezone);
+            match (kinds.value(row), name.strip_prefix(DESTINATION)) {
+                (_, Some(name)) => manifest.destinations.insert(name.to_owned(), entry),
+                ("source", None) => manifest.sources.insert(name.to_owned(), entry),
+                _ => manifest.models.insert(name.to_owned(), entry),
+            };
+        }
+    }
+    manifest
+}
+
+/// Files by source table that the last runs left in `kinfold.files`.
+pub(super) fn files_of(rows: &[RecordBatch]) -> BTreeMap<String, Vec<SourceFileAt>> {
+    let mut files: BTreeMap<String, Vec<SourceFileAt>> = BTreeMap::new();
+    for batch in rows {
+        let texts = |name: &str| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+        let bytes = batch.column_by_name("bytes").and_then(|c| c.as_primitive_opt::<Int64Type>());
+        let times = batch.column_by_name("modified_at").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+        let (Some(tables), Some(paths), Some(bytes), Some(times)) = (texts("table_name"), texts("path"), bytes, times)
+        else {
+            continue;
+        };
+        for row in 0..batch.num_rows() {
+            files.entry(tables.value(row).to_owned()).or_default().push(SourceFileAt {
+                path: paths.value(row).to_owned(),
+                bytes: bytes.value(row).cast_unsigned(),
+                modified_at: DateTime::from_timestamp_micros(times.value(row)).unwrap_or_default(),
+            });
+        }
+    }
+    files
+}
+
+/// Definitions as this run used them; those that it did not use stay as they were, those of things that are no
+/// longer defined go.
+pub(super) fn definitions(
+    manifest: &Manifest,
+    used: &BTreeSet<String>,
+    run: u64,
+    before: &[RecordBatch],
+) -> Result<Output> {
+    let destinations = manifest.destinations.iter().map(|(name, entry)| (destination(name), entry));
+    let entries = manifest.models.iter().chain(&manifest.sources).map(|(name, entry)| (name.clone(), entry));
+    let entries: Vec<(String, &Entry)> = entries.chain(destinations).collect();
+    let now: Vec<&(String, &Entry)> = entries.iter().filter(|(name, _)| used.contains(name)).collect();
+    let texts: Vec<String> = now.iter().map(|(_, e)| e.definition.to_string()).collect();
+    let zone = manifest.timezone.as_str();
+    let output = Rows::new()
+        .texts("name", now.iter().map(|(name, _)| Some(name.as_str())))
+        .texts("kind", now.iter().map(|(_, e)| Some(e.kind.as_str())))
+        .texts("path", now.iter().map(|(_, e)| Some(e.path.as_str())))
+        .texts("timezone", now.iter().map(|_| Some(zone)))
+        .texts("fingerprint", now.iter().map(|(_, e)| Some(e.fingerprint.as_str())))
+        .texts("definition", texts.iter().map(|t| Some(t.as_str())))
+        .numbers("run", now.iter().map(|_| Some(run)))
+        .output("kinfold.definitions", WriteMode::Overwrite)?;
+    let defined: BTreeSet<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
+    keep(output, before, "name", |name| defined.contains(name) && !used.contains(name))
+}
+
+/// Files of the source tables that this run read; those of other tables stay as they were.
+pub(super) fn files(read: &BTreeMap<String, Vec<SourceFileAt>>, run: u64, before: &[RecordBatch]) -> Result<Output> {
+    let files: Vec<(&String, &SourceFileAt)> =
+        read.iter().flat_map(|(table, files)| files.iter().map(move |f| (table, f))).collect();
+    let output = Rows::new()
+        .texts("table_name", files.iter().map(|(table, _)| Some(table.as_str())))
+        .texts("path", files.iter().map(|(_, f)| Some(f.path.as_str())))
+        .numbers("bytes", files.iter().map(|(_, f)| Some(f.bytes)))
+        .times("modified_at", files.iter().map(|(_, f)| f.modified_at))
+        .numbers("run", files.iter().map(|_| Some(run)))
+        .output("kinfold.files", WriteMode::Overwrite)?;
+    keep(output, before, "table_name", |table| !read.contains_key(table))
+}
+
+/// Adds the rows of an earlier state of a table whose `column` says so; rows of another shape go.
+fn keep(mut output: Output, before: &[RecordBatch], column: &str, stays: impl Fn(&str) -> bool) -> Result<Output> {
+    let doing = || "cannot read what earlier runs left".to_owned();
+    for batch in before {
+        let Some(names) = batch.column_by_name(column).and_then(|c| c.as_string_opt::<i32>()) else { continue };
+        let chosen: BooleanArray = names.iter().map(|name| Some(name.is_some_and(&stays))).collect();
+        let kept = filter_record_batch(batch, &chosen).or_fail(ErrorKind::Data, doing)?;
+        // an older version may have written fewer columns
+        if let Ok(kept) = RecordBatch::try_new(Arc::clone(&output.schema), kept.columns().to_vec()) {
+            output.batches.push(kept);
+        }
+    }
+    Ok(output)
 }
 
 /// One row per sync.

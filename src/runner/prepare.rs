@@ -1,9 +1,11 @@
 //! From a folder to bound models, with all findings.
 
+use super::schemas;
+use super::state::{changed, manifest};
 use crate::diagnostic::{Code, Diagnostic, Severity, SourceMap};
 use crate::engine::{Engine, Resources};
 use crate::error::{Error, ErrorKind};
-use crate::graph::{Graph, Selection, direct};
+use crate::graph::{Graph, Problem, Request, Selection, SelectorError, direct};
 use crate::model::Project;
 use crate::project::{LoadOptions, Loaded, load, nearest};
 use crate::warehouse::Environment;
@@ -25,6 +27,10 @@ pub struct Options {
     pub vars: BTreeMap<String, String>,
     /// Selectors; none is everything.
     pub select: Vec<String>,
+    /// Selectors of what is left out.
+    pub exclude: Vec<String>,
+    /// Earlier manifest that `state:` compares with: a file, or a folder with a `manifest.json`.
+    pub state: Option<PathBuf>,
     /// Threads and memory.
     pub resources: Resources,
     /// Environment variables.
@@ -70,9 +76,45 @@ pub struct Prepared {
 ///
 /// # Errors
 /// Findings when something is wrong in the author's files; an error when storage fails.
-pub async fn prepare(options: &Options) -> Result<Prepared, Failure> {
+pub async fn prepare(options: &Options, purpose: Purpose) -> Result<Prepared, Failure> {
     let (project, map, warnings) = loaded(options)?;
-    prepare_for(options, project, map, warnings).await
+    prepare_for(options, purpose, project, map, warnings).await
+}
+
+/// What a project is bound for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To see what is wrong: a source table of `schemas.lock` is not looked at.
+    Check,
+    /// To read rows: the files of every source table are listed, and compared with `schemas.lock`.
+    Run,
+}
+
+/// A project whose graph is known and whose models are not bound: no data and no store was touched.
+pub struct Outline {
+    /// The project.
+    pub project: Arc<Project>,
+    /// Its graph.
+    pub graph: Graph,
+    /// All models in dependency order.
+    pub order: Vec<String>,
+    /// Models that the user selected.
+    pub selected: BTreeSet<String>,
+    /// A session that binds nothing yet.
+    pub engine: Engine,
+    /// Logical time.
+    pub as_of: DateTime<Utc>,
+    /// Warnings.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Loads, orders and selects, without binding.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn outline(options: &Options) -> Result<Outline, Failure> {
+    let (project, map, warnings) = loaded(options)?;
+    outline_for(options, project, map, warnings)
 }
 
 /// Loads without binding.
@@ -93,12 +135,33 @@ pub(super) fn loaded(options: &Options) -> Result<(Arc<Project>, SourceMap, Vec<
 /// As [`prepare`].
 pub async fn prepare_for(
     options: &Options,
+    purpose: Purpose,
+    project: Arc<Project>,
+    map: SourceMap,
+    findings: Vec<Diagnostic>,
+) -> Result<Prepared, Failure> {
+    let outline = outline_for(options, project, map, findings)?;
+    let Outline { project, graph, order, selected, mut engine, as_of, warnings: mut findings } = outline;
+    engine.use_schemas(schemas::read(&options.root)?, purpose == Purpose::Check);
+    let mut needed = BTreeSet::new();
+    for name in &selected {
+        needed.extend(graph.upstream(name));
+    }
+    let order: Vec<String> = order.into_iter().filter(|n| needed.contains(n)).collect();
+    let tables = graph.tables_of(&needed);
+    findings.extend(engine.bind(&tables, &order, graph.needs()).await?);
+    stop_on_errors(&findings, &engine)?;
+    Ok(Prepared { project, graph, order, selected, engine, as_of, warnings: findings })
+}
+
+fn outline_for(
+    options: &Options,
     project: Arc<Project>,
     map: SourceMap,
     mut findings: Vec<Diagnostic>,
-) -> Result<Prepared, Failure> {
+) -> Result<Outline, Failure> {
     let as_of = options.as_of.or(project.settings.as_of).unwrap_or(options.now);
-    let mut engine = Engine::open(
+    let engine = Engine::open(
         Arc::clone(&project),
         map,
         &options.root,
@@ -115,16 +178,13 @@ pub async fn prepare_for(
         }
     };
     stop_on_errors(&findings, &engine)?;
-    let selection = Selection::parse(&options.select, &graph, &project).map_err(|errors| selection_error(&errors))?;
-    let mut needed = BTreeSet::new();
-    for name in &selection.models {
-        needed.extend(graph.upstream(name));
-    }
-    let order: Vec<String> = order.into_iter().filter(|n| needed.contains(n)).collect();
-    let tables = graph.tables_of(&needed);
-    findings.extend(engine.bind(&tables, &order, graph.needs()).await?);
-    stop_on_errors(&findings, &engine)?;
-    Ok(Prepared { project, graph, order, selected: selection.models, engine, as_of, warnings: findings })
+    let request = Request {
+        select: options.select.clone(),
+        exclude: options.exclude.clone(),
+        changed: changed(options, || manifest(&project, &graph, &engine))?,
+    };
+    let selection = Selection::parse(&request, &graph, &project).map_err(|errors| selection_error(&errors))?;
+    Ok(Outline { project, graph, order, selected: selection.models, engine, as_of, warnings: findings })
 }
 
 fn stop_on_errors(findings: &[Diagnostic], engine: &Engine) -> Result<(), Failure> {
@@ -159,16 +219,38 @@ fn cycle(project: &Project, path: &[String]) -> Diagnostic {
     finding.with_help("break the circle: let one of them read a source table or a further model instead")
 }
 
-fn selection_error(errors: &[crate::graph::SelectorError]) -> Failure {
+fn selection_error(errors: &[SelectorError]) -> Failure {
     let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let error = Error::new(ErrorKind::Usage, messages.join("; "));
-    let help = errors.iter().find_map(|e| {
-        let core = e.selector.trim_matches('+');
-        nearest(core, e.known.iter().map(String::as_str)).map(|n| format!("did you mean `{n}`?"))
-    });
-    let help = help.or_else(|| errors.first().map(|e| format!("there are: {}", e.known.join(", "))));
+    let help = errors.iter().map(help_with).next().flatten();
     Failure::Error(match help {
         Some(help) => error.with_help(help),
         None => error,
     })
+}
+
+/// The way out of a selector that cannot mean anything.
+fn help_with(error: &SelectorError) -> Option<String> {
+    match error.problem {
+        Problem::NoState => Some(
+            "name one with `--state PATH`; `kinfold manifest > manifest.json` writes one, a run leaves target/manifest.json"
+                .to_owned(),
+        ),
+        Problem::NothingInCommon => {
+            Some("a comma asks for models that match all parts; write a blank to get the models of each part".to_owned())
+        }
+        Problem::UnknownMethod => Some(format!("there are: {}", error.known.join(", "))),
+        Problem::MatchesNo(_) => {
+            let core = error.selector.trim_matches(|c: char| c == '+' || c.is_ascii_digit());
+            let near = nearest(core, error.known.iter().map(String::as_str)).map(|n| format!("did you mean `{n}`?"));
+            near.or_else(|| Some(format!("there are: {}", shortened(&error.known))))
+        }
+    }
+}
+
+/// The first of many names.
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let first = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{first} and {} more", names.len() - SHOWN) } else { first }
 }

@@ -5,14 +5,17 @@ use super::prepare::{Failure, Options, Prepared};
 use super::progress::Progress;
 use super::report::{RunReport, Stage};
 use super::stages;
+use super::state::manifest;
 use super::syncs;
 use crate::diagnostic::Severity;
-use crate::engine::{Engine, RunContext, validate_text_tables};
+use crate::engine::{Engine, RunContext, SourceFileAt, validate_text_tables};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::model::Project;
-use crate::plan::Plan;
-use crate::warehouse::{Location, Run, RunRequest, Warehouse};
+use crate::graph::Graph;
+use crate::model::{ModelKind, Project};
+use crate::plan::{Manifest, Plan};
+use crate::warehouse::{Location, Run, RunRecord, RunRequest, RunStatus, Snapshot, Warehouse};
 use chrono::{DateTime, Utc};
+use deltalake_core::arrow::array::RecordBatch;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -107,14 +110,9 @@ async fn build_and_commit(
     clock: Instant,
     committing: &AtomicBool,
 ) -> Result<RunReport, Failure> {
-    let built = build(&prepared, progress, warehouse, &run).await;
-    let run = match built {
-        Ok(()) => run,
-        Err(failure) => {
-            let _ = run.release().await;
-            return Err(failure);
-        }
-    };
+    if let Err(failure) = check_first(&prepared, progress, warehouse, &run).await {
+        return Err(given_back(run, failure).await);
+    }
     let Prepared { project, graph, order, selected, engine, as_of, .. } = prepared;
     let engine = Arc::new(engine);
     let plan = Plan::new(&project, &graph, &order, &selected);
@@ -144,17 +142,15 @@ async fn build_and_commit(
     measure_sources(&engine, &graph.tables_of(&plan.built()), &mut report);
     report.stages.insert("prepare".to_owned(), Stage { wall: clock.elapsed().as_secs_f64() });
     let run = Arc::new(run);
-    let done = stages::build(&engine, &plan, &run, &context, progress).await;
+    let done = stages::build(&engine, &plan, Some(&run), &context, progress).await;
     let run = Arc::into_inner(run).ok_or_else(|| Error::new(ErrorKind::Failed, "a table is still being written"))?;
     let done = match done {
         Ok(done) => done,
-        Err(error) => {
-            let _ = run.release().await;
-            return Err(Failure::Error(error));
-        }
+        Err(error) => return Err(given_back(run, error).await),
     };
     committing.store(true, Ordering::Relaxed);
-    commit(run, done, &engine, &context, &mut report).await?;
+    let used = Used::new(&project, &graph, &engine, &plan);
+    commit(run, done, &engine, &used, &context, &mut report).await?;
     if plan.count(&crate::plan::Action::Sync) > 0 {
         let started = Instant::now();
         // the models are committed: what stops the syncs is part of the report, not the end of it
@@ -166,6 +162,12 @@ async fn build_and_commit(
     Ok(report)
 }
 
+/// Gives the lease of a failed run back, so that the next one need not wait for it to expire.
+async fn given_back(run: Run, failure: impl Into<Failure>) -> Failure {
+    let _ = run.release().await;
+    failure.into()
+}
+
 fn measure_sources(engine: &Engine, tables: &BTreeSet<String>, report: &mut RunReport) {
     for table in tables {
         let (files, bytes) = engine.source_size(table).unwrap_or((0, 0));
@@ -175,7 +177,12 @@ fn measure_sources(engine: &Engine, tables: &BTreeSet<String>, report: &mut RunR
 }
 
 /// What can stop a run before it builds: time that goes back, and data that break their declarations.
-async fn build(prepared: &Prepared, progress: &dyn Progress, warehouse: &Warehouse, run: &Run) -> Result<(), Failure> {
+async fn check_first(
+    prepared: &Prepared,
+    progress: &dyn Progress,
+    warehouse: &Warehouse,
+    run: &Run,
+) -> Result<(), Failure> {
     not_back_in_time(prepared.as_of, warehouse, run).await?;
     let tables = prepared.graph.tables_of(&prepared.selected);
     let findings = validate_text_tables(&prepared.engine, &tables).await?;
@@ -189,13 +196,25 @@ async fn build(prepared: &Prepared, progress: &dyn Progress, warehouse: &Warehou
     Ok(())
 }
 
-async fn not_back_in_time(as_of: DateTime<Utc>, warehouse: &Warehouse, run: &Run) -> Result<()> {
-    if run.base().run.is_none() {
-        return Ok(());
+/// The logical time of the newest committed run; `None` before the first.
+pub(super) async fn last_as_of(warehouse: &Warehouse, base: &Snapshot) -> Result<Option<DateTime<Utc>>> {
+    if base.run.is_none() {
+        return Ok(None);
     }
-    let records = warehouse.runs(20).await?;
-    let last = records.iter().find_map(|r| r.content.get("as_of")?.as_str()?.parse::<DateTime<Utc>>().ok());
-    match last {
+    let as_of = |record: &RunRecord| record.content.get("as_of")?.as_str()?.parse::<DateTime<Utc>>().ok();
+    // records of syncs and of abandoned runs lie between; there are rarely many in a row
+    for limit in [20, usize::MAX] {
+        let records = warehouse.runs(limit).await?;
+        let last = records.iter().filter(|r| r.status == RunStatus::Committed).find_map(as_of);
+        if last.is_some() || records.len() < limit {
+            return Ok(last);
+        }
+    }
+    Ok(None)
+}
+
+async fn not_back_in_time(as_of: DateTime<Utc>, warehouse: &Warehouse, run: &Run) -> Result<()> {
+    match last_as_of(warehouse, run.base()).await? {
         Some(last) if as_of < last => Err(Error::new(
             ErrorKind::Usage,
             format!("as_of {} is before that of the last run, {}", as_of.to_rfc3339(), last.to_rfc3339()),
@@ -205,10 +224,42 @@ async fn not_back_in_time(as_of: DateTime<Utc>, warehouse: &Warehouse, run: &Run
     }
 }
 
+/// What a run was made from: for the history, and for the next plan.
+struct Used {
+    manifest: Manifest,
+    /// Models, source tables and destinations that took part.
+    names: BTreeSet<String>,
+    files: BTreeMap<String, Vec<SourceFileAt>>,
+}
+
+impl Used {
+    fn new(project: &Project, graph: &Graph, engine: &Engine, plan: &Plan) -> Self {
+        let (built, synced) = (plan.built(), plan.synced());
+        let tables = graph.tables_of(&built);
+        let to = synced.iter().filter_map(|name| match &project.models.get(name)?.kind {
+            ModelKind::Sync(sync) => Some(history::destination(&sync.to.value)),
+            _ => None,
+        });
+        let mut names: BTreeSet<String> = to.collect();
+        names.extend(built.iter().chain(&synced).chain(&tables).cloned());
+        let files = tables.iter().map(|table| (table.clone(), engine.source_files(table))).collect();
+        Self { manifest: manifest(project, graph, engine), names, files }
+    }
+}
+
+/// Rows of a table as they were committed before this run.
+async fn rows(context: &RunContext, table: &str) -> Result<Vec<RecordBatch>> {
+    match context.base.tables.get(table) {
+        Some(at) => context.warehouse.read_all(&*context.warehouse.table(at).await?).await,
+        None => Ok(Vec::new()),
+    }
+}
+
 async fn commit(
     run: Run,
     done: stages::Done,
     engine: &Engine,
+    used: &Used,
     context: &RunContext,
     report: &mut RunReport,
 ) -> Result<(), Failure> {
@@ -226,12 +277,14 @@ async fn commit(
             appended.entry(output.table.clone()).or_default().push(output);
         }
         staged.extend(stages::write_appended(&run, appended).await?);
-        let before = match run.base().tables.get("kinfold.columns") {
-            Some(at) => context.warehouse.read_all(&*context.warehouse.table(at).await?).await?,
-            None => Vec::new(),
-        };
-        let columns = history::columns(engine, &nodes, &before)?;
-        staged.push(stages::write(&run, &columns).await?);
+        let number = context.number;
+        for output in [
+            history::columns(engine, &nodes, &rows(context, "kinfold.columns").await?)?,
+            history::definitions(&used.manifest, &used.names, number, &rows(context, "kinfold.definitions").await?)?,
+            history::files(&used.files, number, &rows(context, "kinfold.files").await?)?,
+        ] {
+            staged.push(stages::write(&run, &output).await?);
+        }
         if let Some(overlap) = engine.overlap(context)? {
             staged.push(stages::write(&run, &overlap).await?);
         }
@@ -239,10 +292,7 @@ async fn commit(
     };
     let staged = match written.await {
         Ok(staged) => staged,
-        Err(error) => {
-            let _ = run.release().await;
-            return Err(Failure::Error(error));
-        }
+        Err(error) => return Err(given_back(run, error).await),
     };
     let content = json!({
         "kind": "run",

@@ -25,11 +25,11 @@ enum Finished {
     Written(StagedTable),
 }
 
-/// Builds and loads all stages of a plan and stages what they made.
+/// Builds and loads all stages of a plan and stages what they made; without a run nothing is written.
 pub(super) async fn build(
     engine: &Arc<Engine>,
     plan: &Plan,
-    run: &Arc<Run>,
+    run: Option<&Arc<Run>>,
     context: &RunContext,
     progress: &dyn Progress,
 ) -> Result<Done> {
@@ -43,7 +43,7 @@ pub(super) async fn build(
 async fn drive(
     engine: &Arc<Engine>,
     plan: &Plan,
-    run: &Arc<Run>,
+    run: Option<&Arc<Run>>,
     context: &RunContext,
     progress: &dyn Progress,
     tasks: &mut JoinSet<Result<Finished>>,
@@ -71,8 +71,10 @@ async fn drive(
                 let node = report(&stage.model, &built, seconds, context).await?;
                 progress.finished(&node);
                 done.nodes.push(node);
-                for output in built.outputs {
-                    keep(output, run, tasks, &mut done);
+                if let Some(run) = run {
+                    for output in built.outputs {
+                        keep(output, run, tasks, &mut done);
+                    }
                 }
             }
         }

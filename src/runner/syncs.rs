@@ -11,9 +11,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Destination, DestinationKind, ModelKind, Project, SyncModel};
 use crate::plan::{Action, Plan};
 use crate::sync::destinations::files::FilesDestination;
-use crate::sync::{SyncOutcome, SyncRequest, run_sync, state_schema};
-use crate::warehouse::{Location, Run, Warehouse, WriteMode};
+use crate::sync::{SyncCounts, SyncOutcome, SyncRequest, preview_sync, run_sync, state_schema};
+use crate::warehouse::{Location, Run, Snapshot, Warehouse, WriteMode};
 use chrono::Utc;
+use deltalake_core::arrow::array::RecordBatch;
+use deltalake_core::arrow::datatypes::SchemaRef;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
@@ -68,6 +70,53 @@ fn state_output(sync: &str, outcome: SyncOutcome) -> Output {
     }
 }
 
+/// What a sync needs: its rows, what the destination is known to have, and where it is.
+struct Ready {
+    schema: SchemaRef,
+    rows: Vec<RecordBatch>,
+    previous: Vec<RecordBatch>,
+    target: FilesDestination,
+}
+
+async fn ready(
+    engine: &Engine,
+    project: &Project,
+    name: &str,
+    model: &SyncModel,
+    (warehouse, base): (&Warehouse, &Snapshot),
+    options: &Options,
+) -> Result<Ready> {
+    let destination = project
+        .destinations
+        .iter()
+        .find(|d| d.name.value == model.to.value)
+        .ok_or_else(|| Error::new(ErrorKind::Usage, format!("no destination `{}`", model.to.value)))?;
+    let (schema, rows) = engine.sync_rows(name).await?;
+    let previous = match base.tables.get(&state_table(name)) {
+        Some(at) => warehouse.read_all(&*warehouse.table(at).await?).await?,
+        None => Vec::new(),
+    };
+    Ok(Ready { schema, rows, previous, target: open(destination, options)? })
+}
+
+fn request<'a>(name: &'a str, model: &'a SyncModel, ready: &'a Ready, secret: [u8; 32], epoch: u64) -> SyncRequest<'a> {
+    SyncRequest {
+        sync: name,
+        destination: &model.to.value,
+        mode: model.mode,
+        full: false,
+        max_delete_percent: model.max_delete_percent,
+        rows_per_batch: None,
+        secret,
+        epoch,
+        now: Utc::now(),
+        schema: Arc::clone(&ready.schema),
+        rows: &ready.rows,
+        withheld: 0,
+        previous: &ready.previous,
+    }
+}
+
 async fn send(
     engine: &Engine,
     project: &Project,
@@ -76,33 +125,23 @@ async fn send(
     run: &Run,
     options: &Options,
 ) -> Result<SyncOutcome> {
-    let destination = project
-        .destinations
-        .iter()
-        .find(|d| d.name.value == model.to.value)
-        .ok_or_else(|| Error::new(ErrorKind::Usage, format!("no destination `{}`", model.to.value)))?;
-    let (schema, rows) = engine.sync_rows(name).await?;
-    let previous = match run.base().tables.get(&state_table(name)) {
-        Some(at) => run.warehouse().read_all(&*run.warehouse().table(at).await?).await?,
-        None => Vec::new(),
-    };
-    let target = open(destination, options)?;
-    let request = SyncRequest {
-        sync: name,
-        destination: &model.to.value,
-        mode: model.mode,
-        full: false,
-        max_delete_percent: model.max_delete_percent,
-        rows_per_batch: None,
-        secret: run.warehouse().secret("sync").await?,
-        epoch: run.epoch(),
-        now: Utc::now(),
-        schema,
-        rows: &rows,
-        withheld: 0,
-        previous: &previous,
-    };
-    run_sync(run.warehouse().state(), &target, &request).await
+    let ready = ready(engine, project, name, model, (run.warehouse(), run.base()), options).await?;
+    let secret = run.warehouse().secret("sync").await?;
+    run_sync(run.warehouse().state(), &ready.target, &request(name, model, &ready, secret, run.epoch())).await
+}
+
+/// What a sync would send, from the rows that the engine holds; sends and writes nothing.
+pub(super) async fn preview(
+    engine: &Engine,
+    project: &Project,
+    name: &str,
+    model: &SyncModel,
+    state: (&Warehouse, &Snapshot),
+    options: &Options,
+) -> Result<SyncCounts> {
+    let ready = ready(engine, project, name, model, state, options).await?;
+    // nothing is sent, so that no idempotency key is made from the secret
+    preview_sync(state.0.state(), &ready.target, &request(name, model, &ready, [0; 32], 0)).await
 }
 
 fn open(destination: &Destination, options: &Options) -> Result<FilesDestination> {

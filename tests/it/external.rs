@@ -37,6 +37,12 @@ fn the_demo_runs_on_an_object_store() {
 
 #[test]
 #[ignore = "needs KINFOLD_TEST_PYTHON"]
+fn events_are_what_openlineage_publishes() {
+    tool("openlineage_events.py", &[]);
+}
+
+#[test]
+#[ignore = "needs KINFOLD_TEST_PYTHON"]
 fn the_commands_in_the_documents_work() {
     tool("check_docs.py", &[]);
 }

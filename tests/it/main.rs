@@ -7,6 +7,7 @@
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
 mod architecture;
+mod artefacts;
 mod bad_input;
 mod binding;
 mod cli;
@@ -15,5 +16,7 @@ mod crash;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
 mod diagnostics;
 mod external;
+mod mutations;
+mod planning;
 mod selection;
 mod support;

@@ -1,0 +1,428 @@
+//! What a definition means, as a value: the same for two texts that differ in comments, formatting, key order or
+//! spelled-out defaults only. Pure.
+//!
+//! A definition looks like the author's YAML without what is for people (description, tags, the file's path), with
+//! SQL in one spelling. Order is kept where it has a meaning (identifiers are priorities, a sync's columns are a
+//! file's columns) and dropped where it has none. Values from the environment never get in: where the author wrote
+//! `${...}`, that text stands here, so that a definition is the same for every environment and holds no secret.
+//!
+//! Every struct is taken apart field by field, so that a new key of the language cannot be forgotten here.
+
+use crate::diagnostic::{SourceMap, Spanned};
+use crate::model::*;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// Brings SQL to one spelling: comments and white space do not count. The flag tells a query from an expression.
+pub type SqlSpelling<'a> = &'a dyn Fn(&str) -> String;
+
+/// How definitions are written down.
+pub struct Writer<'a> {
+    /// The author's files.
+    pub map: &'a SourceMap,
+    /// One spelling for SQL.
+    pub sql: SqlSpelling<'a>,
+}
+
+/// A short hash of a definition: equal exactly when the definitions are.
+pub fn fingerprint(definition: &Value) -> String {
+    // serde_json keeps the keys of a map sorted
+    let digest = Sha256::digest(definition.to_string());
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A mapping under construction; what is not said is left out.
+#[derive(Default)]
+struct Doc(Map<String, Value>);
+
+impl Doc {
+    fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(key.to_owned(), value.into());
+        self
+    }
+
+    fn maybe(self, key: &str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.set(key, value),
+            None => self,
+        }
+    }
+
+    fn flag(self, key: &str, value: bool) -> Self {
+        if value { self.set(key, true) } else { self }
+    }
+
+    fn list(self, key: &str, items: impl IntoIterator<Item = Value>) -> Self {
+        let items: Vec<Value> = items.into_iter().collect();
+        if items.is_empty() { self } else { self.set(key, items) }
+    }
+
+    fn join(mut self, other: Doc) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+}
+
+impl From<Doc> for Value {
+    fn from(doc: Doc) -> Self {
+        Self::Object(doc.0)
+    }
+}
+
+impl Writer<'_> {
+    /// What a model means.
+    pub fn model(&self, model: &Model) -> Value {
+        let Model { name: _, description: _, tags: _, path: _, kind } = model;
+        let doc = match kind {
+            ModelKind::Sql(sql) => {
+                let SqlModel { sql, templated: _, materialize } = sql;
+                let view = *materialize == Materialize::View;
+                Doc::default().set("sql", self.sql(sql)).maybe("materialize", view.then_some("view"))
+            }
+            ModelKind::Identity(identity) => self.identity(identity),
+            ModelKind::Profile(profile) => self.profile(profile),
+            ModelKind::Audience(audience) => self.audience(audience),
+            ModelKind::Sync(sync) => self.sync(sync),
+        };
+        doc.set("kind", kind.word()).into()
+    }
+
+    /// What a source table means to its readers.
+    pub fn table(&self, source: &Source, table: &SourceTable) -> Value {
+        let Source { name: _, description: _, location, tables: _ } = source;
+        let SourceTable { name: _, path, format, time, row_id, version, dedupe, append_only, enabled, select, columns } =
+            table;
+        let TableSelect { filter, include, exclude } = select;
+        let select = Doc::default()
+            .maybe("where", filter.as_ref().map(|f| self.sql(f)))
+            .maybe("include", include.as_ref().map(|i| self.sorted(i)))
+            .list("exclude", sorted(exclude.iter().map(|c| self.text(c))));
+        let format = match format {
+            Format::Parquet => "parquet",
+            Format::Csv => "csv",
+            Format::Ndjson => "ndjson",
+            Format::Delta => "delta",
+        };
+        Doc::default()
+            .set("location", self.text(location))
+            .set("path", self.text(path))
+            .set("format", format)
+            .maybe("time", time.as_ref().map(|t| self.text(t)))
+            .maybe("row_id", row_id.as_ref().map(|t| self.text(t)))
+            .maybe("version", version.as_ref().map(|t| self.text(t)))
+            .maybe("dedupe", dedupe.as_ref().map(|d| self.dedupe(d)))
+            .flag("append_only", *append_only)
+            .maybe("enabled", (!enabled).then_some(false))
+            .maybe("select", (!select.0.is_empty()).then_some(select))
+            .maybe("columns", self.columns(columns))
+            .into()
+    }
+
+    /// What a destination means to its syncs.
+    pub fn destination(&self, destination: &Destination) -> Value {
+        let Destination { name: _, kind, allow, baa } = destination;
+        let DestinationKind::Files { location, format } = kind;
+        let format = match format {
+            FileFormat::Parquet => "parquet",
+            FileFormat::Csv => "csv",
+            FileFormat::Ndjson => "ndjson",
+        };
+        Doc::default()
+            .set("type", "files")
+            .set("location", self.text(location))
+            .set("format", format)
+            .list("allow", sorted(allow.iter().map(|a| self.text(a))))
+            .flag("baa", *baa)
+            .into()
+    }
+
+    fn dedupe(&self, dedupe: &Dedupe) -> Doc {
+        let Dedupe { by, within } = dedupe;
+        Doc::default().set("by", self.text(by)).maybe("within", within.as_ref().map(|w| length(w.value)))
+    }
+
+    fn columns(&self, columns: &[Column]) -> Option<Doc> {
+        let mut all = Doc::default();
+        for Column { name, data_type, label, description: _ } in columns {
+            let column = Doc::default()
+                .maybe("type", data_type.as_ref().map(|t| self.text(t).to_uppercase()))
+                .maybe("label", label.as_ref().map(|l| self.text(l)));
+            if !column.0.is_empty() {
+                all = all.set(&name.value, column);
+            }
+        }
+        (!all.0.is_empty()).then_some(all)
+    }
+
+    fn identity(&self, identity: &IdentityModel) -> Doc {
+        let IdentityModel { identifiers, links, rules, id_key } = identity;
+        let mut order = Vec::new();
+        let mut types = Doc::default();
+        for identifier in identifiers {
+            order.push(Value::from(identifier.name.value.clone()));
+            types = types.set(&identifier.name.value, self.identifier(identifier));
+        }
+        Doc::default()
+            .set("priority", order)
+            .set("identifiers", types)
+            .set("links", sorted(links.iter().map(|l| self.link(l))))
+            .maybe("rules", people(rules.iter().map(rule)))
+            .maybe("id_key", id_key.is_some().then_some("set"))
+    }
+
+    fn identifier(&self, identifier: &IdentifierType) -> Doc {
+        let IdentifierType { name: _, normalize, block, max_links, max_per_entity } = identifier;
+        let normalize = match normalize {
+            Normalize::None => None,
+            Normalize::Trim => Some("trim".to_owned()),
+            Normalize::Lower => Some("lower".to_owned()),
+            Normalize::Email => Some("email".to_owned()),
+            Normalize::Phone(region) => Some(format!("phone({region})")),
+            Normalize::Digits => Some("digits".to_owned()),
+            Normalize::Sql(sql) => Some(self.sql(sql)),
+        };
+        let block = block.iter().map(|rule| match rule {
+            BlockRule::Exact(value) => value.clone(),
+            BlockRule::Pattern(pattern) => format!("/{}/", self.text(pattern)),
+        });
+        let max_links = max_links.as_ref().map(|limit| match limit {
+            MaxLinks::Any(limit) => json!(limit),
+            MaxLinks::ByType(limits) => {
+                limits.iter().fold(Doc::default(), |doc, (name, limit)| doc.set(&name.value, *limit)).into()
+            }
+        });
+        Doc::default()
+            .maybe("normalize", normalize)
+            .list("block", sorted(block))
+            .maybe("max_links", max_links)
+            .maybe("max_per_entity", max_per_entity.as_ref().map(|m| m.value))
+    }
+
+    fn link(&self, link: &LinkTable) -> Value {
+        let LinkTable { from, ids, filter, owner } = link;
+        let ids = ids.iter().fold(Doc::default(), |doc, id| {
+            let LinkIdentifier { identifier, expressions } = id;
+            doc.set(&identifier.value, expressions.iter().map(|e| self.sql(e)).collect::<Vec<_>>())
+        });
+        Doc::default()
+            .set("from", self.text(from))
+            .set("ids", ids)
+            .maybe("where", filter.as_ref().map(|f| self.sql(f)))
+            .list("owner", owner.iter().map(|o| self.text(o).into()))
+            .into()
+    }
+
+    fn profile(&self, profile: &ProfileModel) -> Doc {
+        let ProfileModel { identity, attributes, traits, persona } = profile;
+        let attributes = attributes.iter().fold(Doc::default(), |doc, a| doc.set(&a.name.value, self.attribute(a)));
+        let traits = traits.iter().fold(Doc::default(), |doc, t| doc.set(&t.name.value, self.trait_(t)));
+        Doc::default()
+            .set("identity", self.text(identity))
+            .set("attributes", attributes)
+            .set("traits", traits)
+            .maybe("persona", persona.as_ref().map(|p| self.persona(p)))
+    }
+
+    fn attribute(&self, attribute: &Attribute) -> Doc {
+        let Attribute { name: _, from, pick, raw } = attribute;
+        let from = from
+            .iter()
+            .map(|AttributeSource { table, column }| Value::from(format!("{}.{}", self.text(table), self.sql(column))));
+        let pick = match pick {
+            Pick::SourceOrder => "source_order",
+            Pick::Latest => "latest",
+            Pick::Earliest => "earliest",
+            Pick::MostFrequent => "most_frequent",
+            Pick::Longest => "longest",
+        };
+        Doc::default().list("from", from).set("pick", pick).flag("raw", *raw)
+    }
+
+    fn trait_(&self, of: &Trait) -> Doc {
+        let Trait { name: _, from, select, filter, window, by, time, default } = of;
+        Doc::default()
+            .list("from", sorted(from.iter().map(|f| self.text(f))))
+            .set("select", self.sql(select))
+            .maybe("where", filter.as_ref().map(|f| self.sql(f)))
+            .join(self.window(window))
+            .list("by", by.iter().map(|b| self.text(b).into()))
+            .maybe("time", time.as_ref().map(|t| self.text(t)))
+            .maybe("default", default.as_ref().map(|d| self.sql(d)))
+    }
+
+    fn persona(&self, persona: &Persona) -> Vec<Value> {
+        let Persona { rules, default } = persona;
+        let rules =
+            rules.iter().map(|(name, when)| Doc::default().set("name", self.text(name)).set("when", self.sql(when)));
+        let default = default.iter().map(|d| Doc::default().set("default", self.text(d)));
+        rules.chain(default).map(Value::from).collect()
+    }
+
+    fn window(&self, window: &Window) -> Doc {
+        let Window { within, between, before, after, inclusive } = window;
+        let between = between.as_ref().map(|b| vec![length(b.value.0), length(b.value.1)]);
+        Doc::default()
+            .maybe("within", within.as_ref().map(|w| length(w.value)))
+            .maybe("between", between)
+            .maybe("before", before.as_ref().map(|t| t.value.to_rfc3339()))
+            .maybe("after", after.as_ref().map(|t| t.value.to_rfc3339()))
+            .flag("inclusive", *inclusive)
+    }
+
+    fn audience(&self, audience: &AudienceModel) -> Doc {
+        let AudienceModel { profile, condition, include, exclude } = audience;
+        let doc = Doc::default().set("profile", self.text(profile));
+        let doc = match condition {
+            AudienceCondition::Where(condition) => doc.set("where", self.condition(&condition.value)),
+            AudienceCondition::Sql(sql) => doc.set("sql", self.sql(sql)),
+        };
+        let listed = |entries: &[ListEntry]| {
+            let names = entries.iter().map(|entry| {
+                let ListEntry { identifier, by: _, reason: _ } = entry;
+                identifier.value.clone()
+            });
+            people(names)
+        };
+        doc.maybe("include", listed(include)).maybe("exclude", listed(exclude))
+    }
+
+    fn condition(&self, condition: &Condition) -> Value {
+        let all = |parts: &[Spanned<Condition>]| sorted(parts.iter().map(|p| self.condition(&p.value)));
+        match condition {
+            Condition::All(parts) => Doc::default().set("all", all(parts)),
+            Condition::Any(parts) => Doc::default().set("any", all(parts)),
+            Condition::Not(inner) => Doc::default().set("not", self.condition(&inner.value)),
+            Condition::Event(event) => self.event(event),
+            Condition::Sequence(steps) => {
+                Doc::default().set("sequence", steps.iter().map(|s| self.step(&s.value)).collect::<Vec<_>>())
+            }
+            Condition::Audience(name) => Doc::default().set("audience", self.text(name)),
+            Condition::Trait(sql) => Doc::default().set("trait", self.sql(sql)),
+        }
+        .into()
+    }
+
+    fn event(&self, event: &EventCondition) -> Doc {
+        let EventCondition { matching, measures, window, first, last, by } = event;
+        let measures = measures.iter().map(|measure| {
+            let Measure { function, operand, comparator, number } = measure;
+            let function = match function {
+                MeasureFunction::Count => "count",
+                MeasureFunction::Sum => "sum",
+                MeasureFunction::Min => "min",
+                MeasureFunction::Max => "max",
+                MeasureFunction::Avg => "avg",
+                MeasureFunction::UniqueCount => "unique_count",
+            };
+            let operand = operand.as_ref().map(|o| self.sql(o)).unwrap_or_default();
+            format!("{function}({operand}) {} {number}", comparator.sql())
+        });
+        self.matching(matching)
+            .list("measures", sorted(measures))
+            .join(self.window(window))
+            .maybe("first", first.as_ref().map(|f| self.sql(f)))
+            .maybe("last", last.as_ref().map(|l| self.sql(l)))
+            .list("by", by.iter().map(|b| self.text(b).into()))
+    }
+
+    fn matching(&self, matching: &EventMatch) -> Doc {
+        let EventMatch { table, is, column, filter } = matching;
+        let column = column.as_ref().map(|c| self.text(c)).filter(|c| c != "event");
+        Doc::default()
+            .set("event", self.text(table))
+            .list("is", sorted(is.iter().map(|v| self.text(v))))
+            .maybe("column", column)
+            .maybe("where", filter.as_ref().map(|f| self.sql(f)))
+    }
+
+    fn step(&self, step: &Step) -> Value {
+        let Step { negated, matching, within, of, inclusive, open, pick, same } = step;
+        let pick = pick.map(|pick| match pick {
+            StepPick::Latest => "latest",
+            StepPick::Earliest => "earliest",
+        });
+        let step = self
+            .matching(matching)
+            .maybe("within", within.as_ref().map(|w| length(w.value)))
+            .maybe("of", (*of == StepOrigin::First).then_some("first"))
+            .flag("inclusive", *inclusive)
+            .flag("open", *open)
+            .maybe("pick", pick)
+            .maybe("same", same.as_ref().map(|s| self.text(s)));
+        if *negated { Doc::default().set("not", step).into() } else { step.into() }
+    }
+
+    fn sync(&self, sync: &SyncModel) -> Doc {
+        let SyncModel { from, to, mode, key, columns, enabled, max_delete_percent } = sync;
+        let mode = match mode {
+            SyncMode::Upsert => "upsert",
+            SyncMode::Insert => "insert",
+            SyncMode::Update => "update",
+            SyncMode::Append => "append",
+            SyncMode::Mirror => "mirror",
+            SyncMode::Replace => "replace",
+        };
+        let columns = columns.iter().map(|(name, sql)| json!([name.value.clone(), self.sql(sql)]));
+        Doc::default()
+            .set("from", self.text(from))
+            .set("to", self.text(to))
+            .set("mode", mode)
+            .set("key", self.text(key))
+            .list("columns", columns)
+            .maybe("enabled", (!enabled).then_some(false))
+            .set("max_delete_percent", *max_delete_percent)
+    }
+
+    /// The value, or the author's text where it holds something from the environment.
+    fn text(&self, of: &Spanned<String>) -> String {
+        let written = self.map.text(of.span);
+        if written.contains("${") { written.to_owned() } else { of.value.clone() }
+    }
+
+    fn sql(&self, of: &Spanned<String>) -> String {
+        let written = self.map.text(of.span);
+        if written.contains("${") { written.trim().to_owned() } else { (self.sql)(&of.value) }
+    }
+
+    fn sorted(&self, texts: &[Spanned<String>]) -> Vec<Value> {
+        sorted(texts.iter().map(|t| self.text(t)))
+    }
+}
+
+/// A decision of people.
+fn rule(rule: &IdentityRule) -> String {
+    let IdentityRule { verdict, left, right, reason: _, by: _, at: _ } = rule;
+    let verdict = match verdict {
+        Verdict::Never => "never",
+        Verdict::Always => "always",
+    };
+    format!("{verdict}\n{}:{}\n{}:{}", left.0, left.1, right.0, right.1)
+}
+
+/// A list that names persons: how long it is, and a digest of the whole that is too short to test a guess against.
+fn people(entries: impl IntoIterator<Item = String>) -> Option<String> {
+    let mut entries: Vec<String> = entries.into_iter().collect();
+    entries.sort();
+    let digest: String = Sha256::digest(entries.join("\n\n")).iter().take(3).map(|b| format!("{b:02x}")).collect();
+    (!entries.is_empty()).then(|| format!("{} entries, digest {digest}", entries.len()))
+}
+
+/// Items whose order has no meaning, in one order.
+fn sorted(items: impl IntoIterator<Item = impl Into<Value>>) -> Vec<Value> {
+    let mut items: Vec<Value> = items.into_iter().map(Into::into).collect();
+    items.sort_by_cached_key(ToString::to_string);
+    items
+}
+
+/// A length of time in its largest whole unit.
+fn length(duration: Duration) -> String {
+    const UNITS: [(i64, &str); 5] = [
+        (86_400_000_000, "days"),
+        (3_600_000_000, "hours"),
+        (60_000_000, "minutes"),
+        (1_000_000, "seconds"),
+        (1, "microseconds"),
+    ];
+    let fits = UNITS.iter().find(|(unit, _)| duration.micros % unit == 0).unwrap_or(&UNITS[4]);
+    format!("{} {}", duration.micros / fits.0, fits.1)
+}

@@ -1,0 +1,318 @@
+//! What a run would do and why, and what it would change, without doing it: no lease, no commit, nothing sent.
+
+use super::history;
+use super::prepare::{Failure, Options, Prepared};
+use super::progress::Progress;
+use super::report::NodeReport;
+use super::run::{last_as_of, warehouse_of};
+use super::state::manifest;
+use super::{stages, syncs};
+use crate::engine::{Engine, RowChanges, RunContext, SourceFileAt};
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::model::{ModelKind, Project};
+use crate::plan::{Action, Compared, FileChange, Manifest, Plan, Reason, reasons};
+use crate::sync::SyncCounts;
+use crate::warehouse::{Snapshot, Warehouse};
+use chrono::{DateTime, Utc};
+use deltalake_core::arrow::array::{AsArray as _, RecordBatch};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Whether the effect on real data is computed, which reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effects {
+    /// Where a definition changed.
+    Changed,
+    /// Always.
+    All,
+    /// Never.
+    None,
+}
+
+/// What a run would do.
+#[derive(Debug, Serialize)]
+pub struct Preview {
+    /// Version of this format.
+    pub format: u32,
+    /// Name of the project.
+    pub project: String,
+    /// The run that is visible now; `None` before the first.
+    pub last_run: Option<u64>,
+    /// Logical time of this plan.
+    pub as_of: DateTime<Utc>,
+    /// Logical time of the last run.
+    pub last_as_of: Option<DateTime<Utc>>,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+    /// Models that were built before and are not defined any more; their tables stay.
+    pub removed: Vec<String>,
+    /// Columns of built tables that go or change their type.
+    pub columns: Vec<ColumnChange>,
+    /// Files, bytes and rows of the source tables that the run reads.
+    pub reads: Reads,
+    /// What the run would change, by model; empty when it was not computed.
+    pub effects: Vec<Effect>,
+    /// Whether the effects were computed.
+    pub effects_computed: bool,
+}
+
+/// One stage.
+#[derive(Debug, Serialize)]
+pub struct Step {
+    /// The model.
+    pub model: String,
+    /// `build`, `load` or `sync`.
+    pub action: &'static str,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Why; nothing for a table that is only read.
+    pub reasons: Vec<Reason>,
+}
+
+/// A column that later readers may miss.
+#[derive(Debug, Serialize)]
+pub struct ColumnChange {
+    /// The model.
+    pub model: String,
+    /// The column.
+    pub column: String,
+    /// Its committed type.
+    pub before: String,
+    /// Its type from now on; `None` when it is gone.
+    pub after: Option<String>,
+    /// Models of this project that read the table.
+    pub readers: Vec<String>,
+}
+
+/// How much a run reads.
+#[derive(Debug, Default, Serialize)]
+pub struct Reads {
+    /// Source tables.
+    pub tables: u64,
+    /// Their files.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Their rows; `None` when some format does not say.
+    pub rows: Option<u64>,
+}
+
+/// What a run would change of one model.
+#[derive(Debug, Serialize)]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum Effect {
+    /// A built model.
+    Built {
+        /// What building it told.
+        node: Box<NodeReport>,
+        /// Rows by what happens to them, for a profile.
+        rows: Option<RowChanges>,
+    },
+    /// A sync.
+    Sync {
+        /// The sync.
+        sync: String,
+        /// Its destination.
+        destination: String,
+        /// Rows by what would be done.
+        #[serde(flatten)]
+        counts: SyncSummary,
+        /// Why it would be refused or fail.
+        error: Option<String>,
+    },
+}
+
+/// Rows of a sync by what would be done with them.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub struct SyncSummary {
+    /// Current rows.
+    pub read: u64,
+    /// New at the destination.
+    pub inserted: u64,
+    /// Changed since the destination got them.
+    pub updated: u64,
+    /// Deleted at the destination.
+    pub deleted: u64,
+    /// The same at the destination.
+    pub unchanged: u64,
+}
+
+impl From<SyncCounts> for SyncSummary {
+    fn from(counts: SyncCounts) -> Self {
+        let SyncCounts { read, inserted, updated, deleted, unchanged, .. } = counts;
+        Self { read, inserted, updated, deleted, unchanged }
+    }
+}
+
+/// Plans a prepared project against its warehouse.
+///
+/// # Errors
+/// When storage fails, or a model fails while its effect is computed.
+pub async fn preview(
+    prepared: Prepared,
+    options: &Options,
+    effects: Effects,
+    progress: &dyn Progress,
+) -> Result<Preview, Failure> {
+    let warehouse = warehouse_of(&prepared.project, options)?;
+    let base = warehouse.snapshot(None).await?;
+    let Prepared { project, graph, order, selected, engine, as_of, .. } = prepared;
+    let plan = Plan::new(&project, &graph, &order, &selected);
+    let past = Past::read(&warehouse, &base).await?;
+    let now = manifest(&project, &graph, &engine);
+    let tables = graph.tables_of(&plan.built());
+    let files = file_changes(&engine, &tables, &past);
+    let time_moved = past.as_of != Some(as_of);
+    let compared = Compared { now: &now, before: &past.manifest, files: &files, time_moved };
+    let reasons = reasons(&plan, &graph, &compared);
+    let mut preview = Preview {
+        format: 1,
+        project: project.settings.name.clone(),
+        last_run: base.run,
+        as_of,
+        last_as_of: past.as_of,
+        steps: steps(&project, &plan, &reasons),
+        removed: past.manifest.models.keys().filter(|m| !now.models.contains_key(*m)).cloned().collect(),
+        columns: column_changes(&engine, &graph, &plan, &past),
+        reads: reads(&engine, &tables).await?,
+        effects: Vec::new(),
+        effects_computed: false,
+    };
+    let redefined = reasons.values().flatten().any(|r| matches!(r, Reason::New | Reason::Changed { .. }));
+    let wanted = effects == Effects::All || (effects == Effects::Changed && redefined);
+    // before the first run everything is new, and building it would only take time
+    if wanted && base.run.is_some() {
+        let context = RunContext { number: base.run.unwrap_or(0) + 1, warehouse, base, selected: plan.built() };
+        preview.effects = compute(Arc::new(engine), &project, &plan, &context, options, progress).await?;
+        preview.effects_computed = true;
+    }
+    Ok(preview)
+}
+
+/// What the last runs left.
+struct Past {
+    manifest: Manifest,
+    files: BTreeMap<String, Vec<SourceFileAt>>,
+    columns: Vec<RecordBatch>,
+    as_of: Option<DateTime<Utc>>,
+}
+
+impl Past {
+    async fn read(warehouse: &Warehouse, base: &Snapshot) -> Result<Self> {
+        let rows = async |table: &str| match base.tables.get(table) {
+            Some(at) => warehouse.read_all(&*warehouse.table(at).await?).await,
+            None => Ok(Vec::new()),
+        };
+        Ok(Self {
+            manifest: history::manifest_of(&rows("kinfold.definitions").await?),
+            files: history::files_of(&rows("kinfold.files").await?),
+            columns: rows("kinfold.columns").await?,
+            as_of: last_as_of(warehouse, base).await?,
+        })
+    }
+}
+
+fn steps(project: &Project, plan: &Plan, reasons: &BTreeMap<String, Vec<Reason>>) -> Vec<Step> {
+    let step = |stage: &crate::plan::Stage| Step {
+        model: stage.model.clone(),
+        action: match stage.action {
+            Action::Build => "build",
+            Action::Load => "load",
+            Action::Sync => "sync",
+        },
+        kind: project.models.get(&stage.model).map_or("", |m| m.kind.word()),
+        reasons: reasons.get(&stage.model).cloned().unwrap_or_default(),
+    };
+    plan.stages.iter().map(step).collect()
+}
+
+fn file_changes(engine: &Engine, tables: &BTreeSet<String>, past: &Past) -> BTreeMap<String, FileChange> {
+    let stamps = |files: &[SourceFileAt]| {
+        files.iter().map(|f| (f.path.clone(), (f.bytes, f.modified_at.timestamp_micros()))).collect()
+    };
+    tables
+        .iter()
+        .filter_map(|table| {
+            let before = past.files.get(table)?;
+            Some((table.clone(), FileChange::between(&stamps(before), &stamps(&engine.source_files(table)))))
+        })
+        .collect()
+}
+
+async fn reads(engine: &Engine, tables: &BTreeSet<String>) -> Result<Reads> {
+    let mut reads = Reads { tables: tables.len() as u64, rows: Some(0), ..Reads::default() };
+    for table in tables {
+        let (files, bytes) = engine.source_size(table).unwrap_or((0, 0));
+        reads.files += files as u64;
+        reads.bytes += bytes;
+        let rows = engine.source_rows(table).await?;
+        reads.rows = reads.rows.zip(rows).map(|(all, one)| all + one);
+    }
+    Ok(reads)
+}
+
+/// Columns that were committed and are gone or have another type.
+fn column_changes(engine: &Engine, graph: &Graph, plan: &Plan, past: &Past) -> Vec<ColumnChange> {
+    let mut changes = Vec::new();
+    for model in plan.built() {
+        let now: BTreeMap<String, String> = engine.columns(&model).into_iter().collect();
+        if now.is_empty() {
+            continue;
+        }
+        for (column, before) in committed_columns(&past.columns, &model) {
+            let after = now.get(&column).cloned();
+            if after.as_ref() != Some(&before) {
+                let readers = graph.readers_of(&model).into_iter().collect();
+                changes.push(ColumnChange { model: model.clone(), column, before, after, readers });
+            }
+        }
+    }
+    changes
+}
+
+fn committed_columns(rows: &[RecordBatch], model: &str) -> Vec<(String, String)> {
+    let mut columns = Vec::new();
+    for batch in rows {
+        let texts = |name: &str| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+        let (Some(models), Some(names), Some(types)) = (texts("model"), texts("column_name"), texts("data_type"))
+        else {
+            continue;
+        };
+        let of_model = (0..batch.num_rows()).filter(|row| models.value(*row) == model);
+        columns.extend(of_model.map(|row| (names.value(row).to_owned(), types.value(row).to_owned())));
+    }
+    columns
+}
+
+/// Builds everything in memory and compares it with what is committed.
+async fn compute(
+    engine: Arc<Engine>,
+    project: &Project,
+    plan: &Plan,
+    context: &RunContext,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Vec<Effect>> {
+    let done = stages::build(&engine, plan, None, context, progress).await?;
+    let mut effects = Vec::new();
+    for node in done.nodes {
+        let rows = engine.compare(&node.model, context).await?;
+        effects.push(Effect::Built { node: Box::new(node), rows });
+    }
+    for name in plan.synced() {
+        let Some(ModelKind::Sync(model)) = project.models.get(&name).map(|m| &m.kind) else { continue };
+        if !model.enabled {
+            continue;
+        }
+        let state = (&*context.warehouse, &context.base);
+        let counts = syncs::preview(&engine, project, &name, model, state, options).await;
+        let (counts, error) = match counts {
+            Ok(counts) => (counts.into(), None),
+            Err(error) => (SyncSummary::default(), Some(error.to_string())),
+        };
+        effects.push(Effect::Sync { sync: name, destination: model.to.value.clone(), counts, error });
+    }
+    Ok(effects)
+}
