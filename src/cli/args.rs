@@ -36,7 +36,7 @@ pub(super) enum Command {
     /// Build the models, commit their tables, then sync.
     Run(SelectArguments),
     /// Load and bind everything, without reading rows; print what is wrong.
-    Check(SelectArguments),
+    Check(super::check::CheckArguments),
     /// Print the first rows of a table.
     Show(ShowArguments),
     /// Ask a SQL question of the committed tables and the source tables.

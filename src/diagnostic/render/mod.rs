@@ -4,6 +4,14 @@
 //! Nothing here decides anything; what a file's text holds is shown as data (control characters are written
 //! out, so that a file cannot steer a terminal).
 
+mod github;
+mod junit;
+mod sarif;
+
+pub use github::render_github;
+pub use junit::render_junit;
+pub use sarif::render_sarif;
+
 use super::{Diagnostic, Severity, SourceMap, Span};
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
 use std::fmt::Write as _;
@@ -88,10 +96,13 @@ fn snippets<'a>(diagnostic: &'a Diagnostic, span: Span, sources: &'a SourceMap) 
         let (here, rest): (Vec<_>, Vec<_>) = places.iter().copied().partition(|(s, _, _)| s.file == id);
         places = rest;
         let Some(file) = sources.file(id) else { continue };
-        let mut snippet = Snippet::source(file.text.as_str()).path(file.path.as_str());
+        // a byte order mark is no column
+        let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
+        let mark = file.text.len() - text.len();
+        let mut snippet = Snippet::source(text).path(file.path.as_str());
         for (span, label, kind) in here {
-            let end = (span.end as usize).min(file.text.len());
-            let start = (span.start as usize).min(end);
+            let end = (span.end as usize).saturating_sub(mark).min(text.len());
+            let start = (span.start as usize).saturating_sub(mark).min(end);
             snippet = snippet.annotation(kind.span(start..end).label(label.map(one_line)));
         }
         elements.push(snippet.into());
@@ -127,6 +138,12 @@ fn json_place(span: Span, sources: &SourceMap) -> serde_json::Value {
     })
 }
 
+/// A file's path as seen from where the project's folder was named.
+fn base_path(base: &str, path: &str) -> String {
+    let base = base.trim_start_matches("./").trim_end_matches('/');
+    if base.is_empty() || base == "." { path.to_owned() } else { format!("{base}/{path}") }
+}
+
 /// Control characters written out: a message is one line and steers no terminal.
 fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -138,6 +155,25 @@ fn one_line(text: &str) -> String {
         }
     }
     out
+}
+
+/// Findings whose texts hold what formats give a meaning to; for the tests of every format.
+#[cfg(test)]
+fn nasty() -> (Vec<Diagnostic>, SourceMap) {
+    use super::{Code, FileId};
+    let mut map = SourceMap::default();
+    let b = map.add("models/b,: 100%.yaml", "key: \"\u{1f600}\u{e9}\"\nnext: 1\n");
+    let span = |file: FileId, start, end| Span { file, start, end };
+    // the emoji takes four bytes and the letter two
+    let value = span(b, 6, 6 + 4 + 2 + 1);
+    let list = vec![
+        Diagnostic::placeless(Code::ProjectFileMissing, "no `sources.yaml` 100%")
+            .with_note("a::b, c")
+            .with_help("one\ntwo"),
+        Diagnostic::warning(Code::UnknownWord, value, "a \r b <&\"'> ]]> \u{1b}[31m\n::error::x").with_label("here"),
+        Diagnostic::error(Code::DuplicateName, span(b, 7, 17), "two lines").with_related(span(b, 0, 3), "first"),
+    ];
+    (list, map)
 }
 
 #[cfg(test)]
@@ -180,6 +216,15 @@ mod tests {
         }
         assert!(!text.contains('\u{1b}'));
         assert!(render_human(&list, &map, true).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_column() {
+        let mut map = SourceMap::default();
+        let file = map.add("a.yaml", "\u{feff}key: bad\n");
+        let list = [Diagnostic::error(Code::UnknownWord, Span { file, start: 8, end: 11 }, "odd")];
+        assert!(render_human(&list, &map, false).contains("a.yaml:1:6\n"));
+        assert!(render_concise(&list, &map).starts_with("a.yaml:1:6: "));
     }
 
     #[test]
