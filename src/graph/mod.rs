@@ -3,11 +3,15 @@
 //! A node is a model; source tables are leaves and have no node of their own. What SQL names is found by the
 //! engine (it owns the parser) and handed in.
 
+mod cycle;
 mod dependencies;
 mod select;
+mod unused;
 
-pub use dependencies::{direct, owner};
+pub use cycle::cycle;
+pub use dependencies::{direct, owner, side_tables};
 pub use select::{Selection, SelectorError};
+pub use unused::unused;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +49,12 @@ impl Graph {
     /// # Errors
     /// The cycles, each as a path that ends where it began.
     pub fn order(&self) -> Result<Vec<String>, Vec<Vec<String>>> {
+        let (order, cycles) = self.order_and_cycles();
+        if cycles.is_empty() { Ok(order) } else { Err(cycles) }
+    }
+
+    /// As [`Self::order`], with the models that are in no cycle and need none even when there are cycles.
+    pub fn order_and_cycles(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let mut done: BTreeSet<String> = BTreeSet::new();
         let mut order = Vec::with_capacity(self.needs.len());
         loop {
@@ -60,7 +70,8 @@ impl Graph {
             done.extend(ready.iter().cloned());
             order.extend(ready);
         }
-        if order.len() == self.needs.len() { Ok(order) } else { Err(self.cycles(&done)) }
+        let cycles = if order.len() == self.needs.len() { Vec::new() } else { self.cycles(&done) };
+        (order, cycles)
     }
 
     /// One path per cycle among the models that are not in `done`.
@@ -136,6 +147,7 @@ mod tests {
         let graph = graph(&[("a", &["b"]), ("b", &["c"]), ("c", &["a"]), ("reader", &["a"]), ("free", &[])]);
         let cycles = graph.order().unwrap_err();
         assert_eq!(cycles, vec![vec!["a".to_owned(), "b".into(), "c".into(), "a".into()]]);
+        assert_eq!(graph.order_and_cycles().0, ["free"]);
     }
 
     #[test]
