@@ -9,6 +9,7 @@
 mod architecture;
 mod bad_input;
 mod binding;
+mod checking;
 mod cli;
 mod clinic;
 mod crash;
