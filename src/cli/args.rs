@@ -36,7 +36,7 @@ pub(super) enum Command {
     /// Build the models, commit their tables, then sync.
     Run(SelectArguments),
     /// Load and bind everything, without reading rows; print what is wrong.
-    Check(SelectArguments),
+    Check(super::check::CheckArguments),
     /// Say what a run would do, why, and what it would change of people's profiles; do none of it.
     Plan(super::plan::PlanArguments),
     /// Print the project's definitions as JSON, to compare with later (`--select state:modified`).

@@ -37,17 +37,28 @@ pub fn main() -> ExitCode {
     let threads = cli.project.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(1))
-        .thread_stack_size(8 << 20)
+        .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(&cli, &printer)).code(),
+    // planning follows the nesting of SQL by recursion, and the first thread's stack is not ours to choose
+    let ended = runtime.and_then(|runtime| {
+        std::thread::scope(|scope| {
+            let work = || runtime.block_on(dispatch(&cli, &printer));
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work)?;
+            Ok(thread.join().unwrap_or(Exit::Failed))
+        })
+    });
+    match ended {
+        Ok(exit) => exit.code(),
         Err(error) => {
             printer.say(&format!("error: cannot start threads: {error}"));
             Exit::Failed.code()
         }
     }
 }
+
+/// Enough for SQL at the limits of what is read, in a build without optimisation. Only what is used takes memory.
+const STACK_BYTES: usize = 64 << 20;
 
 async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
     if let Command::Init(arguments) = &cli.command {
@@ -62,7 +73,7 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
     };
     match &cli.command {
         Command::Run(arguments) => run::run(arguments.apply(options), printer).await,
-        Command::Check(arguments) => check::check(arguments.apply(options), printer).await,
+        Command::Check(arguments) => check::check(arguments, options, printer).await,
         Command::Plan(arguments) => plan::plan(arguments, options, printer).await,
         Command::Manifest => manifest::manifest(&options, printer),
         Command::Show(arguments) => query::show(arguments, options, printer).await,

@@ -303,11 +303,71 @@ codes! {
         example: "where at > now() - interval '7 days'",
         fix: "use `as_of()`, the run's logical time"
     }
+    SqlUnknownFunction "K0306" {
+        title: "the SQL calls a function that does not exist",
+        cause: "no function of this name is known here; databases call the same thing by different names",
+        example: "uper(email)",
+        fix: "correct the name, or write what the message proposes"
+    }
+    SqlArguments "K0307" {
+        title: "a function does not take these arguments",
+        cause: "there are too many, too few, or of a type that the function has no use for",
+        example: "upper(email, phone)",
+        fix: "look at number, order and types of the arguments; cast with `CAST` or `try_cast`"
+    }
+    SqlTypes "K0308" {
+        title: "types that do not fit together",
+        cause: "the two sides of an operator, or the branches of a CASE or UNION, have types that share no meaning",
+        example: "duration + 1, where duration is text",
+        fix: "cast one side: `try_cast(duration AS BIGINT) + 1`"
+    }
+    SqlGrouping "K0309" {
+        title: "single rows and groups are mixed",
+        cause: "an aggregate stands where single rows are looked at, or a column of single rows beside an aggregate",
+        example: "select email, count(*) from web.tracks",
+        fix: "add the column to GROUP BY, aggregate it, or move the condition to HAVING"
+    }
+    SqlAmbiguousColumn "K0310" {
+        title: "a column that several tables have",
+        cause: "more than one table of the query has a column of this name",
+        example: "select email from a join b on a.id = b.id",
+        fix: "write the table before the column: `a.email`"
+    }
+    SqlDuplicateColumn "K0311" {
+        title: "result columns that cannot be told apart",
+        cause: "a result becomes a table, whose columns need names that differ, also in lower case",
+        example: "select * from a join b on a.id = b.id",
+        fix: "name the columns, and give each a name of its own with AS"
+    }
+    ConstantCondition "K0312" {
+        title: "a SQL condition that decides nothing",
+        cause: "whatever the rows hold, it is always true, or never",
+        example: "where: amount > 5 AND amount < 3",
+        fix: "correct the condition, or remove it"
+    }
+    SqlLimit "K0313" {
+        title: "SQL beyond its limits",
+        cause: "brackets are nested too deeply, or too many operators stand in one row, for a query that a person reads",
+        example: "x = 1 OR x = 2 OR ..., a thousand times",
+        fix: "write lists as `x IN (1, 2)`, values as a table that is joined, steps as WITH queries"
+    }
     Cycle "K0401" {
         title: "models depend on each other in a circle",
         cause: "none of them can be made first",
         example: "a.sql reads b, b.sql reads a",
         fix: "break the circle at one of the references that the message lists"
+    }
+    UnusedTable "K0402" {
+        title: "a source table that nothing reads",
+        cause: "other tables of its source are read, so this one may have been forgotten, or be left over",
+        example: "a table `pages` in sources.yaml that no model names",
+        fix: "use it in a model, or say `enabled: false` to keep its definition"
+    }
+    UnusedView "K0403" {
+        title: "a view that nothing reads",
+        cause: "a view is expanded into the models that read it; without them it makes nothing",
+        example: "a model with `materialized: view` that no model names",
+        fix: "read it in a model, make it a table, or remove it"
     }
     NoFiles "K0501" {
         title: "a table has no files",
@@ -375,6 +435,12 @@ codes! {
         example: "normalize: phone(USA)",
         fix: "use one of them; a region has two letters (ISO 3166)"
     }
+    IdentifierAlone "K0604" {
+        title: "an identifier that joins nothing",
+        cause: "in every link it stands alone, so no row says that it and another identifier are one entity",
+        example: "ids: {phone: phone} in every link that has `phone`",
+        fix: "add an identifier that stands in the same rows to one of its links"
+    }
     OtherEntity "K0701" {
         title: "an audience of other entities",
         cause: "the audience is over another identity, so their members cannot be compared",
@@ -395,9 +461,15 @@ codes! {
     }
     NeverHolds "K0704" {
         title: "a condition that can never hold",
-        cause: "a last `not` step holds once its window has passed; without `within` it never passes",
-        example: "- not: {event: web.tracks, is: Booked}",
-        fix: "add `within:`, or `open: true` to mean \"not yet\""
+        cause: "no number fits the comparison, two conditions exclude each other, or a `not` step waits for a window without end",
+        example: "count: '< 0'; or a last step `- not: {event: web.tracks, is: Booked}`",
+        fix: "correct the number; give a last `not` step `within:`, or `open: true` to mean \"not yet\""
+    }
+    AlwaysHolds "K0705" {
+        title: "a condition that always holds",
+        cause: "every entity fulfils it, so it selects nobody in particular",
+        example: "count: '>= 0'",
+        fix: "correct the number, or remove the condition"
     }
     SyncColumns "K0801" {
         title: "a sync's columns cannot be used",

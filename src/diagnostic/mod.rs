@@ -10,7 +10,7 @@ mod span;
 
 pub use code::{CODES, Code, CodeText};
 pub(crate) use render::sorted;
-pub use render::{render_concise, render_human, render_json};
+pub use render::{render_concise, render_github, render_human, render_json, render_junit, render_sarif};
 pub use source_map::{SourceFile, SourceMap};
 pub use span::{FileId, Span, Spanned};
 

@@ -3,7 +3,7 @@
 //! Lines and columns start at 1; a column counts characters, not bytes, and a byte order mark counts none.
 //! [`SourceMap::locate_in`] is the way back from a position inside a value (the SQL of a block scalar, a
 //! quoted string with escapes, a rendered template) to the file: exact where the text can be followed, the
-//! line where lines were kept, else the whole value. It never guesses a place in another line.
+//! rendered part of the line where lines were kept, else the whole value. It never guesses a place in another line.
 
 use super::{FileId, Span};
 
@@ -104,6 +104,11 @@ impl SourceMap {
         self.locate_range(span, inner, start, start + word_length(&inner[start..]))
     }
 
+    /// The byte of `inner` at a line and column (from 1, in characters), at most the end of that line.
+    pub fn offset_in(inner: &str, line: usize, column: usize) -> usize {
+        inner_offset(inner, line, column)
+    }
+
     /// The file's place for a byte range of `inner`, the value that was read at `span`.
     pub fn locate_range(&self, span: Span, inner: &str, start: usize, end: usize) -> Span {
         let raw = self.text(span);
@@ -113,8 +118,7 @@ impl SourceMap {
         if let Some((raw_start, raw_end)) = follow(raw, inner, start, end, quote) {
             return sub_span(span, raw_start, raw_end);
         }
-        let line = inner[..start].matches('\n').count();
-        same_line(raw, inner, line).map_or(span, |(from, to)| sub_span(span, from, to))
+        same_line(raw, inner, start, end).map_or(span, |(from, to)| sub_span(span, from, to))
     }
 
     /// The quote character that stands before a span, if any.
@@ -197,15 +201,42 @@ fn taken_for(raw: &str, wanted: char, quote: Option<char>) -> Option<usize> {
     }
 }
 
-/// The raw line with the number of an inner line, when the two have the same number of lines.
-fn same_line(raw: &str, inner: &str, line: usize) -> Option<(usize, usize)> {
+/// The place in the raw line with the number of the inner line that holds `start`, when the two texts have the
+/// same number of lines. What both lines begin or end with is followed exactly; what was rendered in between is
+/// shown as a whole.
+fn same_line(raw: &str, inner: &str, start: usize, end: usize) -> Option<(usize, usize)> {
     if raw.trim_end().matches('\n').count() != inner.trim_end().matches('\n').count() {
         return None;
     }
-    let start: usize = raw.split_inclusive('\n').take(line).map(str::len).sum();
-    let content = raw[start..].split('\n').next()?;
-    let lead = content.len() - content.trim_start().len();
-    Some((start + lead, start + lead + content.trim().len()))
+    let line = inner[..start].matches('\n').count();
+    let raw_start: usize = raw.split_inclusive('\n').take(line).map(str::len).sum();
+    let inner_start = inner[..start].rfind('\n').map_or(0, |i| i + 1);
+    let (raw_start, was) = unindented(raw, raw_start)?;
+    let (inner_start, is) = unindented(inner, inner_start)?;
+    let within = |at: usize| at.saturating_sub(inner_start).min(is.len());
+    let (from, to) = (within(start), within(end));
+    let alike = |(a, b): &(char, char)| a == b;
+    let width = |sum: usize, (c, _): (char, char)| sum + c.len_utf8();
+    let head = was.chars().zip(is.chars()).take_while(alike).fold(0, width);
+    let tail = was[head..].chars().rev().zip(is[head..].chars().rev()).take_while(alike).fold(0, width);
+    if to <= head {
+        return Some((raw_start + from, raw_start + to));
+    }
+    if from >= is.len() - tail {
+        let end = raw_start + was.len();
+        return Some((end - (is.len() - from), end - (is.len() - to)));
+    }
+    let rendered = &was[head..was.len() - tail];
+    let lead = rendered.len() - rendered.trim_start().len();
+    let (from, to) = (head + lead, head + lead + rendered.trim().len());
+    Some(if from < to { (raw_start + from, raw_start + to) } else { (raw_start, raw_start + was.trim_end().len()) })
+}
+
+/// The line that starts at a byte, behind its indentation, and where that is.
+fn unindented(text: &str, start: usize) -> Option<(usize, &str)> {
+    let line = text[start..].split('\n').next()?;
+    let lead = line.len() - line.trim_start().len();
+    Some((start + lead, &line[lead..]))
 }
 
 #[cfg(test)]
@@ -267,15 +298,35 @@ mod tests {
     }
 
     #[test]
-    fn a_rendered_template_falls_back_to_its_line_then_to_all_of_it() {
+    fn a_rendered_template_is_followed_line_by_line_or_shown_whole() {
         let text = "select 1\nfrom {{ ref('x') }}  \nwhere bad\n";
         let (map, id) = map_of(text);
         let span = Span { file: id, start: 0, end: to_u32(text.len()) };
         let inner = "select 1\nfrom x  \nwhere bad\n";
         assert_eq!(map.text(map.locate_in(span, inner, 1, 8)), "1");
-        assert_eq!(map.text(map.locate_in(span, inner, 2, 6)), "from {{ ref('x') }}");
-        assert_eq!(map.text(map.locate_in(span, inner, 3, 7)), "where bad");
+        assert_eq!(map.text(map.locate_in(span, inner, 2, 1)), "from");
+        assert_eq!(map.text(map.locate_in(span, inner, 2, 6)), "{{ ref('x') }}");
+        assert_eq!(map.text(map.locate_in(span, inner, 3, 7)), "bad");
         assert_eq!(map.locate_in(span, "select 1, y\nfrom x", 2, 6), span);
+    }
+
+    #[test]
+    fn what_stands_behind_a_template_is_followed_from_the_end_of_its_line() {
+        let text = "select {{ a }} as x, bad from {{ b }} where é = 1\n";
+        let (map, id) = map_of(text);
+        let span = Span { file: id, start: 0, end: to_u32(text.len()) };
+        let shown = |inner: &str, part: &str| {
+            let start = inner.find(part).expect("the part is in the text");
+            map.text(map.locate_range(span, inner, start, start + part.len())).to_owned()
+        };
+        for inner in [
+            "select 1 as x, bad from t where é = 1\n",
+            "select a_long_name + 1 as x, bad from much.longer where é = 1\n",
+        ] {
+            assert_eq!(shown(inner, "é"), "é");
+            assert_eq!(shown(inner, "select"), "select");
+            assert_eq!(shown(inner, "bad"), "{{ a }} as x, bad from {{ b }}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, cast, ident, lit, when};
+use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, LogicalPlan, cast, ident, lit, when};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ pub(super) async fn bind(
             audiences = compiler.audiences;
             let (columns, tables) = (compiler.columns, compiler.scope.tables);
             if let Err(e) = fold::plan(&tables, columns.clone()) {
-                findings.push(Diagnostic::error(Code::SqlBinding, condition.span, e.strip_backtrace()));
+                findings.push(parts.binder().engine_finding(&e, condition.span));
             }
             Rule::Condition { columns, tables, holds }
         }
@@ -114,13 +114,14 @@ async fn query(
         Ok(plan) if plan.schema().field_with_unqualified_name(&id).is_ok() => Some(Rule::Query(plan)),
         Ok(_) => {
             findings.push(
-                Diagnostic::error(Code::SqlBinding, sql.span, format!("the query returns no column `{id}`"))
+                Diagnostic::error(Code::OtherEntity, sql.span, format!("the query returns no column `{id}`"))
+                    .with_label("does not say who belongs")
                     .with_help(format!("a `sql:` audience selects the `{id}` of its members")),
             );
             None
         }
-        Err(finding) => {
-            findings.push(*finding);
+        Err(found) => {
+            findings.extend(found);
             None
         }
     }
@@ -199,6 +200,7 @@ impl Compiler<'_> {
         let names: Vec<&str> = relation.plan.schema().fields().iter().map(|f| f.name().as_str()).collect();
         self.findings.push(
             Diagnostic::error(Code::SqlUnknownColumn, at.span, format!("no column `{name}` in `{}`", relation.name))
+                .with_label("compared with this column")
                 .with_help(format!("say which column with `column:`; there are: {}", names.join(", "))),
         );
         None
@@ -210,7 +212,7 @@ impl Compiler<'_> {
         let matching = self.matching(&event.matching, &relation)?;
         let bounds = window(&event.window, &relation, None, self.scope.parts.as_of);
         let filter = all_of([matching, self.note(bounds)?]);
-        let reading = Reading { key, relation, filter, order: Vec::new() };
+        let reading = Reading { key, relation, filter, order: Vec::new(), at: event.matching.table.span };
         let mut holds = Vec::new();
         for measure in &event.measures {
             holds.push(self.measure(measure, &reading)?);
@@ -241,7 +243,8 @@ impl Compiler<'_> {
                 Some(ident(name))
             }
             Err(message) => {
-                self.findings.push(Diagnostic::placeless(Code::SqlBinding, message));
+                self.findings
+                    .push(Diagnostic::error(Code::SqlBinding, reading.at, message).with_label("in this condition"));
                 None
             }
         }
@@ -263,6 +266,21 @@ impl Compiler<'_> {
             }
             None => lit(1_i64),
         };
+        let call = AggregateFunction::new_udf(
+            self.scope.parts.aggregate(function),
+            vec![argument.clone()],
+            false,
+            None,
+            Vec::new(),
+            None,
+        );
+        if let (Err(e), Some(sql)) =
+            (Expr::AggregateFunction(call).get_type(reading.relation.plan.schema()), &measure.operand)
+        {
+            let finding = self.scope.parts.binder().finding(&e, sql, &reading.relation.name);
+            self.findings.push(finding);
+            return None;
+        }
         let value = self.aggregate(function, argument, reading)?;
         let number = match measure.number.parse::<i64>() {
             Ok(whole) => lit(whole),
@@ -304,6 +322,7 @@ impl Compiler<'_> {
             let message = format!("`{}` has no time column, so there is no first or latest row", relation.name);
             self.findings.push(
                 Diagnostic::error(Code::WindowWithoutTime, predicate.span, message)
+                    .with_label("needs an order")
                     .with_help("name its clock with `time:` in sources.yaml, or give an order with `by:`"),
             );
             return None;
@@ -374,8 +393,9 @@ impl Compiler<'_> {
         let Some(time) = clock(&relation, None) else {
             let message = format!("`{}` has no time column, so its rows have no order", relation.name);
             self.findings.push(
-                Diagnostic::error(Code::WindowWithoutTime, step.span, message)
-                    .with_help("name its clock with `time:` in sources.yaml"),
+                Diagnostic::error(Code::WindowWithoutTime, step.matching.table.span, message)
+                    .with_label("a sequence needs a time")
+                    .with_help("only source tables with `time:` and audiences have one; read such a table here"),
             );
             return None;
         };

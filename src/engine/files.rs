@@ -1,6 +1,7 @@
 //! The files of a source table: which there are, what schema each has, and whether they agree.
 
 use super::EngineParts;
+use super::mistakes::{lower_first, sql_type};
 use super::sources::nullable;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -146,6 +147,7 @@ pub(super) async fn schema(
     if table.format == Format::Delta {
         findings.push(
             Diagnostic::error(Code::NotAvailable, table.path.span, "`format: delta` is not available in this version")
+                .with_label("a Delta table")
                 .with_help("read the table's Parquet files with a later version, or export them"),
         );
         return Ok(None);
@@ -234,8 +236,10 @@ fn shown(file: &ObjectMeta) -> String {
 
 fn unreadable(table: &SourceTable, name: &str, file: &str, error: &Error) -> Diagnostic {
     let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let cause = super::bind::without_prefixes(cause.lines().next().unwrap_or_default());
     Diagnostic::error(Code::DataUnreadable, table.path.span, format!("`{name}`: cannot read {file}"))
-        .with_note(cause.lines().next().unwrap_or_default().to_owned())
+        .with_label("one of these files")
+        .with_note(lower_first(cause))
         .with_help("the file may be half written or of another format; remove or replace it, then run again")
 }
 
@@ -256,6 +260,11 @@ async fn file_schema(parts: &EngineParts<'_>, kind: Format, found: &Found, file:
 /// with the data.
 async fn csv_header(store: &dyn ObjectStore, file: &ObjectMeta) -> Result<SchemaRef> {
     let doing = || format!("cannot read {}", file.location);
+    if file.size == 0 {
+        return Err(
+            Error::new(ErrorKind::Data, doing()).caused_by("the file is empty, not even a header line is there")
+        );
+    }
     let end = file.size.min(HEADER_BYTES);
     let bytes = store.get_range(&file.location, 0..end).await.or_fail(ErrorKind::Data, doing)?;
     let mut reader = csv::ReaderBuilder::new().has_headers(true).from_reader(bytes.as_ref());
@@ -282,6 +291,7 @@ fn same_header(
                     table.path.span,
                     format!("`{name}`: the header of {file} differs from that of {first_file}"),
                 )
+                .with_label("files of different shape")
                 .with_note(format!("{first_file}: {}", names(first)))
                 .with_note(format!("{file}: {}", names(schema)))
                 .with_help("CSV files of one table need the same columns in the same order"),
@@ -318,7 +328,12 @@ fn merge(
                             table.path.span,
                             format!("`{name}`: column `{}` has different types in its files", field.name()),
                         )
-                        .with_note(format!("{first} has {}, {file} has {}", known.data_type(), field.data_type()))
+                        .with_label("files of different shape")
+                        .with_note(format!(
+                            "{first} has {}, {file} has {}",
+                            sql_type(&known.data_type().to_string()),
+                            sql_type(&field.data_type().to_string())
+                        ))
                         .with_help("write the files with one type; `columns: {type: ...}` cannot reconcile them"),
                     );
                 }
@@ -343,6 +358,7 @@ fn merge(
                         schemas.len()
                     ),
                 )
+                .with_label("not in all files")
                 .with_note(format!("{first} is the first without it; its rows read as null")),
             );
         }

@@ -80,11 +80,12 @@ pub(super) fn bind(
     for kind in &model.identifiers {
         match Normalizer::new(name, kind) {
             Ok(n) => normalizers.push(Arc::new(n)),
-            Err(e) => findings.push(Diagnostic::error(
-                Code::BadNormalize,
-                kind.name.span,
-                e.strip_backtrace().trim_start_matches("Error during planning: ").to_owned(),
-            )),
+            Err(e) => {
+                let message = super::bind::plain(&e);
+                findings.push(
+                    Diagnostic::error(Code::BadNormalize, kind.name.span, message).with_label("cannot be normalised"),
+                );
+            }
         }
     }
     if findings.len() > before {

@@ -5,7 +5,7 @@ use super::fold::{FoldColumn, FoldInput, FoldTable, entity_by_id};
 use super::functions::{PickFirst, Returns};
 use super::identity::BoundIdentity;
 use super::{EngineParts, Relation, time_type};
-use crate::diagnostic::{Code, Diagnostic, Spanned};
+use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
 use crate::model::Window;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
@@ -28,11 +28,8 @@ impl FoldScope<'_> {
     /// The relation of a table, as the fold reads it for the `copy`th time; makes it known to the fold.
     pub(super) fn table(&mut self, name: &Spanned<String>, copy: usize) -> Result<(String, Relation), Box<Diagnostic>> {
         let Some(relation) = self.relations.get(&name.value) else {
-            return Err(Box::new(Diagnostic::error(
-                Code::UnknownTable,
-                name.span,
-                format!("`{}` cannot be read", name.value),
-            )));
+            let message = format!("`{}` cannot be read", name.value);
+            return Err(Box::new(Diagnostic::error(Code::UnknownTable, name.span, message).with_label("not a table")));
         };
         let key = if copy == 0 { name.value.clone() } else { format!("{}#{copy}", name.value) };
         if !self.tables.contains_key(&key) {
@@ -61,6 +58,7 @@ impl FoldScope<'_> {
                 name.span,
                 format!("nothing says which `{}` a row of `{}` belongs to", self.identity.name, name.value),
             )
+            .with_label("rows of nobody")
             .with_help(format!(
                 "add the table to `links` of `{}`, or give the model a column `{id}`",
                 self.identity.name
@@ -80,7 +78,11 @@ impl FoldScope<'_> {
 
     /// Binds an aggregate over a table's columns.
     pub(super) fn aggregate(&self, sql: &Spanned<String>, relation: &Relation) -> Result<Expr, Box<Diagnostic>> {
-        self.parts.binder().aggregate(sql, relation.plan.schema(), &relation.name)
+        let binder = self.parts.binder();
+        let schema = relation.plan.schema();
+        let expr = binder.aggregate(sql, schema, &relation.name)?;
+        expr.get_type(schema).map_err(|e| Box::new(binder.finding(&e, sql, &relation.name)))?;
+        Ok(expr)
     }
 }
 
@@ -137,10 +139,14 @@ fn no_clock(window: &Window, relation: &Relation) -> Box<Diagnostic> {
     ];
     let message = format!("`{}` has no time column, so this window means nothing", relation.name);
     let finding = match span.into_iter().flatten().next() {
-        Some(span) => Diagnostic::error(Code::WindowWithoutTime, span, message),
+        Some(span) => {
+            Diagnostic::error(Code::WindowWithoutTime, span, message).with_label("needs the time of each row")
+        }
         None => Diagnostic::placeless(Code::WindowWithoutTime, message),
     };
-    Box::new(finding.with_help("name its clock with `time:` in sources.yaml, or here for a model"))
+    Box::new(finding.with_help(
+        "only source tables with `time:` and audiences have one; in a trait, name a model's clock with `time:`",
+    ))
 }
 
 /// Joins optional predicates.
@@ -177,6 +183,8 @@ pub(super) struct Reading {
     pub relation: Relation,
     pub filter: Option<Expr>,
     pub order: Vec<Expr>,
+    /// Where the author names the table.
+    pub at: Span,
 }
 
 /// Makes a fold column of the `index`th aggregate of every reading.

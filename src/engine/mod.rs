@@ -10,6 +10,7 @@ mod bind;
 mod build;
 mod committed;
 mod compare;
+mod constant;
 mod entities;
 mod files;
 mod fold;
@@ -18,6 +19,7 @@ mod identity;
 mod identity_tables;
 mod late;
 mod measures;
+mod mistakes;
 mod print;
 mod profile;
 mod query;
@@ -27,8 +29,10 @@ mod session;
 mod sources;
 mod spelling;
 mod sync_rows;
+mod syntax;
 mod validate;
 mod wide;
+mod words;
 
 pub use build::{Built, Facts, Output, RunContext};
 pub use compare::RowChanges;
@@ -39,7 +43,7 @@ pub use session::Resources;
 pub use spelling::spelling;
 pub use validate::validate_text_tables;
 
-use crate::diagnostic::{Code, Diagnostic, Severity, SourceMap, Spanned};
+use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span, Spanned};
 use crate::error::Result;
 use crate::model::{Materialize, Model, ModelKind, Project};
 use crate::warehouse::{Environment, storable_schema};
@@ -179,13 +183,21 @@ impl Engine {
     /// # Errors
     /// A finding when the SQL does not parse.
     pub fn sql_references(&self, model: &Model) -> std::result::Result<BTreeSet<String>, Box<Diagnostic>> {
+        self.sql_places(model).map(|places| places.into_keys().collect())
+    }
+
+    /// As [`Self::sql_references`], each with its first place.
+    ///
+    /// # Errors
+    /// A finding when the SQL does not parse.
+    pub fn sql_places(&self, model: &Model) -> std::result::Result<BTreeMap<String, Span>, Box<Diagnostic>> {
         let sql = match &model.kind {
             ModelKind::Sql(sql) => &sql.sql,
             ModelKind::Audience(crate::model::AudienceModel {
                 condition: crate::model::AudienceCondition::Sql(sql),
                 ..
             }) => sql,
-            _ => return Ok(BTreeSet::new()),
+            _ => return Ok(BTreeMap::new()),
         };
         self.parts().binder().references(sql)
     }
@@ -226,6 +238,7 @@ impl Engine {
             self.parts().binder().unrepeatable(&model, &mut findings);
             let bound = self.bind_model(&model, &mut findings).await?;
             if let Some(bound) = bound {
+                constant::check(self, &model, &bound, &mut findings);
                 self.publish(&model, &bound)?;
                 self.models.insert(name.clone(), bound);
             }
@@ -255,6 +268,7 @@ impl Engine {
                 },
             );
             self.sources.insert(name.clone(), open);
+            constant::check_source(self, name, table, findings);
         }
         Ok(())
     }
@@ -296,8 +310,8 @@ impl Engine {
     async fn bind_sql(&self, model: &crate::model::SqlModel, findings: &mut Vec<Diagnostic>) -> Option<BoundModel> {
         let plan = match self.parts().binder().query(&model.sql).await {
             Ok(plan) => plan,
-            Err(finding) => {
-                findings.push(*finding);
+            Err(found) => {
+                findings.extend(found);
                 return None;
             }
         };
@@ -313,7 +327,7 @@ impl Engine {
         let typed = match analysed {
             Ok(plan) => plan,
             Err(e) => {
-                findings.push(self.parts().binder().finding(&e, &model.sql, ""));
+                findings.extend(self.parts().binder().findings(&e, &model.sql));
                 return None;
             }
         };
@@ -321,7 +335,7 @@ impl Engine {
         match storable_schema(&schema) {
             Ok(schema) => Some(BoundModel::Sql { plan, schema, view: model.materialize == Materialize::View }),
             Err(e) => {
-                findings.push(Diagnostic::error(Code::SqlBinding, model.sql.span, e.to_string()));
+                findings.push(self.parts().binder().unstorable(&e, &model.sql));
                 None
             }
         }

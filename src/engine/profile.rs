@@ -6,13 +6,14 @@ use super::identity::BoundIdentity;
 use super::measures::{FoldScope, Reading, all_of, clock, column, take_apart, window};
 use super::wide::{Wide, null_of, physical};
 use super::{EngineParts, Relation};
-use crate::diagnostic::{Code, Diagnostic, Spanned};
+use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Attribute, Persona, Pick, ProfileModel, Trait};
 use crate::warehouse::storable_schema;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListBuilder, RecordBatch, StringBuilder};
 use datafusion::arrow::compute::cast as cast_array;
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::SessionState;
 use datafusion::functions::core::expr_fn::{coalesce, get_field};
@@ -53,6 +54,8 @@ struct Building<'a> {
     columns: Vec<FoldColumn>,
     steps: Vec<Step>,
     provenance: Vec<Provenance>,
+    /// Where the author names the identity: the place of what has no other.
+    at: Span,
     findings: &'a mut Vec<Diagnostic>,
 }
 
@@ -67,7 +70,8 @@ pub(super) fn bind(
 ) -> Option<BoundProfile> {
     let before = findings.len();
     let scope = FoldScope { parts, identity, relations, tables: BTreeMap::new() };
-    let mut building = Building { scope, columns: Vec::new(), steps: Vec::new(), provenance: Vec::new(), findings };
+    let at = model.identity.span;
+    let mut building = Building { scope, columns: Vec::new(), steps: Vec::new(), provenance: Vec::new(), at, findings };
     for attribute in &model.attributes {
         building.attribute(attribute);
     }
@@ -81,9 +85,7 @@ pub(super) fn bind(
     let groups = match planned {
         Ok(groups) => groups,
         Err(e) => {
-            building
-                .findings
-                .push(Diagnostic::placeless(Code::SqlBinding, format!("profile `{name}`: {}", e.strip_backtrace())));
+            building.findings.push(parts.binder().engine_finding(&e, model.identity.span));
             return None;
         }
     };
@@ -125,7 +127,8 @@ fn output_schema(
     match storable_schema(&schema) {
         Ok(schema) => Some(schema),
         Err(e) => {
-            findings.push(Diagnostic::placeless(Code::SqlBinding, format!("profile `{name}`: {e}")));
+            let finding = Diagnostic::error(Code::SqlBinding, model.identity.span, format!("profile `{name}`: {e}"));
+            findings.push(finding.with_label("of this profile"));
             None
         }
     }
@@ -143,7 +146,7 @@ impl Building<'_> {
     }
 
     fn refuse(&mut self, at: &Spanned<String>, message: String) {
-        self.findings.push(Diagnostic::error(Code::SqlBinding, at.span, message));
+        self.findings.push(Diagnostic::error(Code::SqlBinding, at.span, message).with_label("in this SQL"));
     }
 
     /// An attribute: the winning row with its source and row id, and the list of all values.
@@ -158,6 +161,10 @@ impl Building<'_> {
             let found = self.scope.table(&source.table, *copy);
             *copy += 1;
             let Some((key, relation)) = self.note(found) else { continue };
+            if matches!(attribute.pick, Pick::Latest | Pick::Earliest) && clock(&relation, None).is_none() {
+                self.no_time_to_pick(&source.table);
+                continue;
+            }
             let Some(raw) = self.note_bind(&source.column, &relation) else { continue };
             let known = (source.table.value.clone(), source.column.value.clone());
             let identifier = self.scope.identity.columns.get(&known).filter(|_| !attribute.raw);
@@ -182,6 +189,15 @@ impl Building<'_> {
         }
         self.attribute_columns(attribute, inputs, values, &result_type);
         debug_assert!(!name.is_empty(), "names are checked when read");
+    }
+
+    fn no_time_to_pick(&mut self, table: &Spanned<String>) {
+        let message = format!("`{}` has no time column, so no value is the latest or earliest", table.value);
+        self.findings.push(
+            Diagnostic::error(Code::WindowWithoutTime, table.span, message)
+                .with_label("has no time")
+                .with_help("pick by `source_order`, `most_frequent` or `longest`, or read a source table with `time:`"),
+        );
     }
 
     fn attribute_columns(
@@ -246,14 +262,18 @@ impl Building<'_> {
             let order = self.order(one, &relation);
             let bound = self.scope.aggregate(&one.select, &relation);
             let Some(expr) = self.note(bound) else { continue };
+            if order.is_empty() && self.needs_order(one, from, &expr) {
+                continue;
+            }
             match take_apart(expr, &format!("__{}", one.name.value)) {
                 Ok(apart) => parts.push(apart),
                 Err(e) => {
-                    self.refuse(&one.select, e.strip_backtrace());
+                    let finding = self.scope.parts.binder().finding(&e, &one.select, &relation.name);
+                    self.findings.push(finding);
                     continue;
                 }
             }
-            readings.push(Reading { key, relation, filter: all_of([filter, bounds]), order });
+            readings.push(Reading { key, relation, filter: all_of([filter, bounds]), order, at: from.span });
         }
         if parts.len() < one.from.len() || parts.is_empty() {
             return;
@@ -261,11 +281,28 @@ impl Building<'_> {
         self.trait_columns(one, &readings, &parts);
     }
 
+    /// `first` and `last` without a time and without `by:`.
+    fn needs_order(&mut self, one: &Trait, from: &Spanned<String>, expr: &Expr) -> bool {
+        let ordered = |e: &Expr| matches!(e, Expr::AggregateFunction(a) if matches!(a.func.name(), "first" | "last"));
+        let found = expr.exists(|e| Ok(ordered(e))).unwrap_or(false);
+        if found {
+            let message = format!("`{}` has no time column, so there is no first or last row", from.value);
+            self.findings.push(
+                Diagnostic::error(Code::WindowWithoutTime, one.select.span, message)
+                    .with_label("needs an order")
+                    .with_related(from.span, "rows of this table")
+                    .with_help("give an order with `by:`, or name the table's clock with `time:`"),
+            );
+        }
+        found
+    }
+
     fn trait_columns(&mut self, one: &Trait, readings: &[Reading], parts: &[super::measures::TakenApart]) {
         let count = parts[0].aggregates.len();
         if count == 0 {
             let message = format!("trait `{}` has `from` but no aggregate", one.name.value);
-            self.findings.push(Diagnostic::error(Code::SqlBinding, one.select.span, message).with_help(
+            let finding = Diagnostic::error(Code::SqlGrouping, one.select.span, message).with_label("no aggregate");
+            self.findings.push(finding.with_help(
                 "write an aggregate such as count(*), or leave `from` out for an expression over the profile",
             ));
             return;
@@ -297,9 +334,11 @@ impl Building<'_> {
             let bound = self.scope.aggregate(&one.select, &relation);
             let Some(expr) = self.note(bound) else { continue };
             let Ok(apart) = take_apart(expr, &format!("__{}", one.name.value)) else { continue };
+            let plain = typed(&self.scope.parts.context.state(), &apart.rest, fields).is_ok();
             let expr = self.with_default(one, apart.rest);
             let step = Step { name: one.name.value.clone(), expr };
-            self.type_step(&step, fields, Some(&one.select));
+            let at = one.default.as_ref().filter(|_| plain).unwrap_or(&one.select);
+            self.type_step(&step, fields, Some(at));
             self.steps.push(step);
         }
     }
@@ -319,7 +358,7 @@ impl Building<'_> {
             Err(e) => {
                 let finding = match at {
                     Some(sql) => self.scope.parts.binder().finding(&e, sql, "the profile"),
-                    None => Diagnostic::placeless(Code::SqlBinding, e.strip_backtrace()),
+                    None => self.scope.parts.binder().engine_finding(&e, self.at),
                 };
                 self.findings.push(finding);
             }
@@ -345,7 +384,12 @@ impl Building<'_> {
             if rest.len() == count {
                 for one in &rest {
                     let message = format!("trait `{}` depends on itself through other traits", one.name.value);
-                    self.findings.push(Diagnostic::error(Code::Cycle, one.select.span, message));
+                    let finding = Diagnostic::error(Code::Cycle, one.select.span, message);
+                    self.findings.push(
+                        finding
+                            .with_label("comes back to itself")
+                            .with_help("let one of these traits read a table with `from`, or write its expression out"),
+                    );
                 }
                 return;
             }
@@ -369,7 +413,8 @@ impl Building<'_> {
         let schema = match DFSchema::try_from(fold::schema_of(&visible)) {
             Ok(schema) => schema,
             Err(e) => {
-                self.refuse(sql, e.strip_backtrace());
+                let finding = self.scope.parts.binder().finding(&e, sql, "the profile");
+                self.findings.push(finding);
                 return None;
             }
         };
@@ -391,7 +436,10 @@ impl Building<'_> {
             }
             match when(holds, lit(name.value.clone())).otherwise(expr.clone()) {
                 Ok(case) => expr = case,
-                Err(e) => self.refuse(condition, e.strip_backtrace()),
+                Err(e) => {
+                    let finding = self.scope.parts.binder().finding(&e, condition, "the profile");
+                    self.findings.push(finding);
+                }
             }
         }
         let step = Step { name: "persona".to_owned(), expr };

@@ -64,6 +64,10 @@ impl Reader {
     }
 
     fn parse(&self, sql: &str) -> Result<Statement> {
+        if let Some((_, beyond)) = super::words::beyond_limits(sql) {
+            let (message, help) = beyond.told();
+            return Err(Error::new(ErrorKind::Usage, message).with_help(help));
+        }
         let state = self.engine.context.state();
         let dialect = state.config().options().sql_parser.dialect;
         state.sql_to_statement(sql, &dialect).map_err(|e| match e {

@@ -4,6 +4,7 @@ use super::functions::{aggregate_functions, scalar_functions};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Project, Secret};
 use datafusion::catalog::{MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider};
+use datafusion::config::ConfigNonZeroUsize;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -12,6 +13,8 @@ use std::sync::Arc;
 
 /// Name of the catalog; authors never write it.
 const CATALOG: &str = "kinfold";
+/// Levels that the SQL parser may recurse: a bracket takes up to three of them.
+const PARSER_DEPTH: usize = 4 * super::words::MAX_DEPTH;
 /// Schema of models.
 const MODELS: &str = "models";
 
@@ -51,6 +54,10 @@ pub(super) fn open(
         .with_create_default_catalog_and_schema(false);
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
+    // deeper text is refused with its place before it is parsed
+    if let Ok(limit) = ConfigNonZeroUsize::try_new(PARSER_DEPTH) {
+        options.sql_parser.recursion_limit = limit;
+    }
     options.execution.parquet.pushdown_filters = false;
     options.execution.collect_statistics = false;
     options.execution.time_zone = Some(project.settings.timezone.clone());

@@ -12,6 +12,7 @@ use super::session::register;
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Dedupe, Format, Source, SourceTable};
+use crate::project::nearest;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::datasource::ViewTable;
@@ -171,7 +172,8 @@ fn columns(
             }
             None => findings.push(
                 Diagnostic::error(Code::UnknownType, declared.span, format!("`{}` is not a type", declared.value))
-                    .with_help("types are BIGINT, DOUBLE, BOOLEAN, DATE, TIMESTAMP, VARCHAR"),
+                    .with_label("not a SQL type")
+                    .with_help("types are TEXT, BIGINT, DOUBLE, BOOLEAN, DATE, TIMESTAMP and DECIMAL(p, s)"),
             ),
         }
     }
@@ -236,7 +238,10 @@ fn missing(named: &Spanned<String>, table: &str, fields: &[FieldRef]) -> Diagnos
         format!("`{table}` has no column `{}` in its files", named.value),
     );
     let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
-    finding.with_help(format!("the files have: {}", names.join(", ")))
+    finding.with_label("not in the files").with_help(match nearest(&named.value, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("the files have: {}", names.join(", ")),
+    })
 }
 
 fn check_column(
@@ -255,7 +260,11 @@ fn check_column(
                 named.span,
                 format!("`{key}: {}` names no column of `{table}`", named.value),
             )
-            .with_help(format!("its columns are: {}", names.join(", "))),
+            .with_label("not a column")
+            .with_help(match nearest(&named.value, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("its columns are: {}", names.join(", ")),
+            }),
         );
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn bind(
         Ok(Some(rows)) => rows,
         Ok(None) => return None,
         Err(e) => {
-            findings.push(Diagnostic::error(Code::SqlBinding, model.from.span, e.strip_backtrace()));
+            findings.push(parts.binder().engine_finding(&e, model.from.span));
             return None;
         }
     };
@@ -63,7 +63,8 @@ pub(super) fn bind(
         Ok((plan, schema)) => match storable_schema(&schema) {
             Ok(schema) => Some(BoundSync { plan, schema }),
             Err(e) => {
-                findings.push(Diagnostic::error(Code::SyncColumns, model.from.span, format!("sync `{name}`: {e}")));
+                let finding = Diagnostic::error(Code::SyncColumns, model.from.span, format!("sync `{name}`: {e}"));
+                findings.push(finding.with_label("cannot be stored"));
                 None
             }
         },

@@ -94,6 +94,7 @@ async fn broken_values(
         span,
         format!("`{name}`: {count}{rows} text in `{}` that is not a {word}", column.name.value),
     );
+    finding.label = Some("declared so".to_owned());
     if let Some(place) = super::files::locate(engine, name, table, &column.name.value, value).await? {
         finding = finding.with_note(format!("{place} has `{value}`"));
     } else {
@@ -118,6 +119,7 @@ async fn times(engine: &Engine, name: &str, table: &SourceTable, findings: &mut 
     if rows == 0 {
         findings.push(
             Diagnostic::warning(Code::NoRows, table.path.span, format!("`{name}` has no rows"))
+                .with_label("files without rows")
                 .with_help("if that is right, nothing is wrong: counts are 0 and other traits null"),
         );
     } else if low < PLAUSIBLE.0 || high > PLAUSIBLE.1 {
@@ -127,7 +129,8 @@ async fn times(engine: &Engine, name: &str, table: &SourceTable, findings: &mut 
         };
         let (low, high) = (shown(low), shown(high));
         let message = format!("`{name}`: `{}` holds times from {low} to {high}", time.value);
-        findings.push(Diagnostic::warning(Code::DataUnreadable, time.span, message).with_help(
+        let finding = Diagnostic::warning(Code::DataUnreadable, time.span, message).with_label("out of any calendar");
+        findings.push(finding.with_help(
             "a unit may be wrong (milliseconds read as microseconds); leave such rows out with `select: {where: ...}`",
         ));
     }

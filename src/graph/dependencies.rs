@@ -1,49 +1,59 @@
 //! What a model reads, from its definition.
 
-use crate::model::{Condition, Model, ModelKind, Project};
+use crate::diagnostic::Spanned;
+use crate::model::{AudienceCondition, Condition, Model, ModelKind, Project};
 use std::collections::BTreeSet;
 
 /// Tables and models that a definition names; `sql` are those that its SQL names.
 pub fn direct(project: &Project, model: &Model, sql: BTreeSet<String>) -> BTreeSet<String> {
     let mut names = sql;
+    names.extend(named(model).into_iter().map(|n| n.value.clone()));
     match &model.kind {
-        ModelKind::Sql(_) => {}
-        ModelKind::Identity(identity) => names.extend(identity.links.iter().map(|l| l.from.value.clone())),
-        ModelKind::Profile(profile) => {
-            names.insert(profile.identity.value.clone());
-            let attributes = profile.attributes.iter().flat_map(|a| &a.from).map(|s| s.table.value.clone());
-            names.extend(attributes);
-            names.extend(profile.traits.iter().flat_map(|t| &t.from).map(|t| t.value.clone()));
-        }
-        ModelKind::Audience(audience) => {
-            names.insert(audience.profile.value.clone());
-            names.extend(identity_of(project, &audience.profile.value));
-            if let crate::model::AudienceCondition::Where(condition) = &audience.condition {
-                condition_tables(condition, &mut names);
-            }
-        }
-        ModelKind::Sync(sync) => {
-            names.insert(sync.from.value.clone());
-            names.extend(profile_of(project, &sync.from.value));
-        }
+        ModelKind::Audience(audience) => names.extend(identity_of(project, &audience.profile.value)),
+        ModelKind::Sync(sync) => names.extend(profile_of(project, &sync.from.value)),
+        ModelKind::Sql(_) | ModelKind::Identity(_) | ModelKind::Profile(_) => {}
     }
     names.into_iter().map(|n| owner(project, &n)).collect()
 }
 
+/// Tables and models that a definition names outside its SQL, in the author's order.
+pub(super) fn named(model: &Model) -> Vec<&Spanned<String>> {
+    match &model.kind {
+        ModelKind::Sql(_) => Vec::new(),
+        ModelKind::Identity(identity) => identity.links.iter().map(|l| &l.from).collect(),
+        ModelKind::Profile(profile) => {
+            let attributes = profile.attributes.iter().flat_map(|a| &a.from).map(|s| &s.table);
+            let traits = profile.traits.iter().flat_map(|t| &t.from);
+            std::iter::once(&profile.identity).chain(attributes).chain(traits).collect()
+        }
+        ModelKind::Audience(audience) => {
+            let mut names = vec![&audience.profile];
+            if let AudienceCondition::Where(condition) = &audience.condition {
+                condition_tables(condition, &mut names);
+            }
+            names
+        }
+        ModelKind::Sync(sync) => vec![&sync.from],
+    }
+}
+
 /// The model that makes a table: `patient_hubs` is made by `patient`.
 pub fn owner(project: &Project, table: &str) -> String {
-    if project.models.contains_key(table) {
+    if table.contains('.') || project.models.contains_key(table) {
         return table.to_owned();
     }
-    let made = |name: &str, model: &Model| match model.kind {
-        ModelKind::Identity(_) => {
-            ["_links", "_changes", "_hubs", "_registry"].iter().any(|s| table == format!("{name}{s}"))
-        }
-        ModelKind::Profile(_) => table == format!("{name}_provenance"),
-        _ => false,
-    };
-    let maker = project.models.iter().find(|(name, model)| made(name, model));
+    let maker = project.models.iter().find(|(name, model)| side_tables(name, model).iter().any(|t| t == table));
     maker.map_or_else(|| table.to_owned(), |(name, _)| name.clone())
+}
+
+/// Tables that a model makes beside its own and that models can read.
+pub fn side_tables(name: &str, model: &Model) -> Vec<String> {
+    let suffixes: &[&str] = match model.kind {
+        ModelKind::Identity(_) => &["_links", "_changes", "_hubs", "_registry"],
+        ModelKind::Profile(_) => &["_provenance"],
+        ModelKind::Sql(_) | ModelKind::Audience(_) | ModelKind::Sync(_) => &[],
+    };
+    suffixes.iter().map(|suffix| format!("{name}{suffix}")).collect()
 }
 
 fn identity_of(project: &Project, profile: &str) -> Option<String> {
@@ -60,7 +70,7 @@ fn profile_of(project: &Project, audience: &str) -> Option<String> {
     }
 }
 
-fn condition_tables(condition: &Condition, names: &mut BTreeSet<String>) {
+fn condition_tables<'m>(condition: &'m Condition, names: &mut Vec<&'m Spanned<String>>) {
     match condition {
         Condition::All(parts) | Condition::Any(parts) => {
             for part in parts {
@@ -68,13 +78,9 @@ fn condition_tables(condition: &Condition, names: &mut BTreeSet<String>) {
             }
         }
         Condition::Not(inner) => condition_tables(inner, names),
-        Condition::Event(event) => {
-            names.insert(event.matching.table.value.clone());
-        }
-        Condition::Sequence(steps) => names.extend(steps.iter().map(|s| s.matching.table.value.clone())),
-        Condition::Audience(name) => {
-            names.insert(name.value.clone());
-        }
+        Condition::Event(event) => names.push(&event.matching.table),
+        Condition::Sequence(steps) => names.extend(steps.iter().map(|s| &s.matching.table)),
+        Condition::Audience(name) => names.push(name),
         Condition::Trait(_) => {}
     }
 }

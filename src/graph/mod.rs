@@ -3,11 +3,15 @@
 //! A node is a model; source tables are leaves and have no node of their own. What SQL names is found by the
 //! engine (it owns the parser) and handed in.
 
+mod cycle;
 mod dependencies;
 mod select;
+mod unused;
 
-pub use dependencies::{direct, owner};
+pub use cycle::cycle;
+pub use dependencies::{direct, owner, side_tables};
 pub use select::{Changed, Problem, Request, Selection, SelectorError};
+pub use unused::unused;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,6 +61,12 @@ impl Graph {
     /// # Errors
     /// The cycles, each as a path that ends where it began.
     pub fn order(&self) -> Result<Vec<String>, Vec<Vec<String>>> {
+        let (order, cycles) = self.order_and_cycles();
+        if cycles.is_empty() { Ok(order) } else { Err(cycles) }
+    }
+
+    /// As [`Self::order`], with the models that are in no cycle and need none even when there are cycles.
+    pub fn order_and_cycles(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let mut open: BTreeMap<&String, usize> =
             self.needs.iter().map(|(name, needs)| (name, self.count_models(needs))).collect();
         let mut ready: BTreeSet<&String> = open.iter().filter(|(_, n)| **n == 0).map(|(name, _)| *name).collect();
@@ -74,7 +84,9 @@ impl Graph {
             }
             order.extend(rank.into_iter().cloned());
         }
-        if order.len() == self.needs.len() { Ok(order) } else { Err(self.cycles(&order.into_iter().collect())) }
+        let whole = order.len() == self.needs.len();
+        let cycles = if whole { Vec::new() } else { self.cycles(&order.iter().cloned().collect()) };
+        (order, cycles)
     }
 
     fn count_models(&self, needs: &BTreeSet<String>) -> usize {
@@ -161,6 +173,7 @@ mod tests {
         let graph = graph(&[("a", &["b"]), ("b", &["c"]), ("c", &["a"]), ("reader", &["a"]), ("free", &[])]);
         let cycles = graph.order().unwrap_err();
         assert_eq!(cycles, vec![vec!["a".to_owned(), "b".into(), "c".into(), "a".into()]]);
+        assert_eq!(graph.order_and_cycles().0, ["free"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::lists;
 use super::reader::{Fields, Reader, alternatives, is_name};
 use super::suggest::nearest;
 use super::yaml::{Entry, Node, NodeKind};
-use crate::diagnostic::{Code, Diagnostic, Spanned};
+use crate::diagnostic::{Code, Diagnostic, Severity, Spanned};
 use crate::model::{BlockRule, IdentifierType, IdentityModel, LinkIdentifier, LinkTable, MaxLinks, Normalize, Secret};
 
 /// Keys besides those of every model.
@@ -16,6 +16,7 @@ const NORMALIZERS: [&str; 6] = ["none", "trim", "lower", "email", "digits", "pho
 
 /// Reads an identity's own keys.
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<IdentityModel> {
+    let before = reader.findings.len();
     let identifiers = fields.require(reader, "identifiers").and_then(|n| identifiers(reader, n));
     let types: Vec<Spanned<String>> = identifiers.iter().flatten().map(|i| i.name.clone()).collect();
     let names: Vec<&str> = types.iter().map(|t| t.value.as_str()).collect();
@@ -28,6 +29,10 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Ident
     let id_key = fields.get("id_key").and_then(|n| reader.text("id_key", n));
     if items.is_some_and(|items| items.len() == links.len()) {
         never_linked(reader, &types, &links);
+        // beside a misspelt identifier it would be said of what the author meant to join
+        if reader.findings[before..].iter().all(|f| f.severity != Severity::Error) {
+            super::meaning::alone(reader, &types, &links, &rules);
+        }
     }
     Some(IdentityModel {
         identifiers: identifiers?,

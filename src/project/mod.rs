@@ -17,12 +17,14 @@ mod environment;
 mod files;
 mod identity;
 mod lists;
+mod meaning;
 mod models;
 mod profile;
 mod reader;
 mod references;
 mod settings;
 mod sources;
+mod sql_tables;
 mod suggest;
 mod sync;
 mod template;
@@ -33,6 +35,7 @@ mod yaml;
 
 use crate::diagnostic::{Code, Diagnostic, FileId, Severity, SourceMap, Span};
 use crate::model::{Project, Settings};
+pub use sql_tables::check_sql_tables;
 pub use suggest::nearest;
 
 use environment::Expander;
@@ -81,6 +84,7 @@ pub fn load(root: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Option<Str
     let destinations = destinations::read(&mut reader, &destination_documents);
     let models = models::read(&mut reader, &yaml, &sql);
     references::check(&mut reader, &sources, &destinations, &models);
+    meaning::check(&mut reader, &models);
     reader.report_missing_keys();
     let Reader { sources: files, mut findings, .. } = reader;
     for finding in &mut findings {
@@ -198,7 +202,12 @@ impl<'a> Loader<'a> {
         let file = self.reader.sources.add(path, failure.text);
         let clip = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let span = Span { file, start: clip(failure.at), end: clip(failure.at + character) };
-        self.reader.findings.push(Diagnostic::error(failure.code, span, failure.message).with_label("not read"));
+        let finding = Diagnostic::error(failure.code, span, failure.message).with_label("not read");
+        let way_out = failure.code.text().map(|text| text.fix);
+        self.reader.findings.push(match way_out {
+            Some(help) => finding.with_help(help),
+            None => finding,
+        });
     }
 
     /// Reads all files of a folder with these endings, in sorted order.

@@ -104,6 +104,9 @@ fn kind_of(reader: &mut Reader<'_>, document: &Node, beside: bool) -> Option<(Ki
     let NodeKind::Map(entries) = &document.kind else {
         reader.incomplete = true;
         reader.wrong_type(document, "a model file", "a mapping");
+        if let (NodeKind::List(_), Some(finding)) = (&document.kind, reader.findings.last_mut()) {
+            finding.help = Some("write each model as a document of its own, with `---` between them".to_owned());
+        }
         return None;
     };
     let Some(entry) = entries.iter().find(|e| e.key.value == "kind") else {
@@ -112,11 +115,19 @@ fn kind_of(reader: &mut Reader<'_>, document: &Node, beside: bool) -> Option<(Ki
         }
         reader.incomplete = true;
         let words: Vec<&str> = KINDS.iter().map(|(w, _)| *w).collect();
+        let has = |key: &str| entries.iter().any(|e| e.key.value == key);
+        let help = if has("version") && has("models") {
+            "this is a file of dbt: describe each SQL model in a file of its own, NAME.yaml beside NAME.sql"
+        } else if has("sources") {
+            "sources stand in `sources.yaml` in the project's folder, not in `models/`"
+        } else {
+            "add `kind:`; to describe a SQL model, give this file the name of its .sql file"
+        };
         reader.findings.push(
             Diagnostic::error(Code::DefinesNothing, document.span, "this document defines nothing: it has no `kind`")
                 .with_label("`kind` is missing here")
                 .with_note(format!("kinds: {}", words[..4].join(", ")))
-                .with_help("add `kind:`; to describe a SQL model, give this file the name of its .sql file"),
+                .with_help(help),
         );
         return None;
     };
@@ -243,8 +254,13 @@ fn materialize(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Materialize {
 
 fn sql_model(reader: &mut Reader<'_>, models: &mut Models, id: FileId, path: String, sidecar: Option<Sidecar>) {
     let text = reader.sources.file(id).map_or(String::new(), |f| f.text.clone());
-    let whole = Span { file: id, start: 0, end: u32::try_from(text.len()).unwrap_or(u32::MAX) };
-    let start = Span { end: 0, ..whole };
+    let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    let start = Span { file: id, start: 0, end: 0 };
+    // a byte order mark is no SQL
+    let (whole, text) = match text.strip_prefix('\u{feff}') {
+        Some(rest) => (Span { file: id, start: 3, end }, rest.to_owned()),
+        None => (Span { file: id, start: 0, end }, text),
+    };
     let (head, materialize) = match sidecar {
         Some(sidecar) => (sidecar.head, sidecar.materialize),
         None => (Head { name: None, description: None, tags: Vec::new(), enabled: true }, Materialize::Table),

@@ -29,8 +29,18 @@ pub(super) fn nearest_table<'c>(word: &str, candidates: impl IntoIterator<Item =
     let mut same_table = candidates.clone().into_iter().filter(|c| c.rsplit('.').next() == Some(bare) && *c != word);
     match (same_table.next(), same_table.next()) {
         (Some(only), None) if !word.contains('.') => Some(only),
-        (only, more) => nearest(word, candidates).or(only.filter(|_| more.is_none())),
+        (only, more) => nearest(word, candidates.clone())
+            .or(only.filter(|_| more.is_none()))
+            .or_else(|| nearest_bare(word, candidates)),
     }
+}
+
+/// The one dotted name whose last part is near to a bare name.
+fn nearest_bare<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str> + Clone) -> Option<&'c str> {
+    let last = |c: &'c str| c.rsplit('.').next().unwrap_or(c);
+    let near = nearest(word, candidates.clone().into_iter().map(last)).filter(|_| !word.contains('.'))?;
+    let mut found = candidates.into_iter().filter(|c| last(c) == near);
+    found.next().filter(|_| found.next().is_none())
 }
 
 #[cfg(test)]
@@ -52,6 +62,8 @@ mod tests {
         let tables = ["web.tracks", "web.pages", "ehr.patients", "crm.pages"];
         assert_eq!(nearest_table("tracks", tables), Some("web.tracks"));
         assert_eq!(nearest_table("pages", tables), None);
+        assert_eq!(nearest_table("trakcs", tables), Some("web.tracks"));
+        assert_eq!(nearest_table("pagse", tables), None);
         assert_eq!(nearest_table("wbe.tracks", tables), Some("web.tracks"));
         assert_eq!(nearest_table("shop.patients", tables), Some("ehr.patients"));
     }

@@ -132,8 +132,14 @@ fn deepest(error: &minijinja::Error) -> &minijinja::Error {
 }
 
 fn help_for(message: &str) -> Option<String> {
-    if message == "unknown function `config`" {
-        return Some("settings stand in the .yaml file beside the model, such as `materialized: view`".to_owned());
+    let elsewhere = [
+        ("config", "settings stand in the .yaml file beside the model, such as `materialized: view`"),
+        ("is_incremental", "incremental SQL models are not available in this version: write the whole query"),
+        ("env_var", "the environment is read in YAML as `${NAME}`; put it under `vars:` and use `var`"),
+    ];
+    let called = message.strip_prefix("unknown function `").and_then(|m| m.strip_suffix('`'));
+    if let Some((_, help)) = elsewhere.iter().find(|(name, _)| called == Some(name)) {
+        return Some((*help).to_owned());
     }
     if message.starts_with("the variable") {
         return Some("set it under `vars:` in kinfold.yaml or with `--vars`, or give `var` a default".to_owned());

@@ -65,7 +65,7 @@ identifiers:
   fax: {normalize: \"regexp_replace(value, '[^0-9]', '')\"}
 links:
   - {from: ehr.patients, ids: {mrn: mrn, email: email, phone: [home, cell]}, owner: [mrn], where: mrn > 0}
-  - {from: web.tracks, ids: {fax: fax}}
+  - {from: web.tracks, ids: {fax: [fax, work_fax]}}
 rules: models/rules.csv
 id_key: ''
 ";

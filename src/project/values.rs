@@ -210,7 +210,9 @@ impl Reader<'_> {
         let mut measures = Vec::new();
         for (key, function) in MEASURES {
             if let Some(node) = fields.get(key) {
-                measures.extend(self.measure(key, function, node));
+                let Some(measure) = self.measure(key, function, node) else { continue };
+                super::meaning::constant(self, key, &measure, node.span);
+                measures.push(measure);
             }
         }
         measures

@@ -321,7 +321,7 @@ fn is_limit(error: &serde_saphyr::Error) -> bool {
             | E::AliasReplayLimitExceeded { .. }
             | E::AliasExpansionLimitExceeded { .. }
             | E::AliasReplayStackDepthExceeded { .. }
-    ) || error.to_string().contains("nesting")
+    ) || ["nesting", "recursion limit"].iter().any(|word| error.to_string().contains(word))
 }
 
 /// What usually lies behind a syntax error in such a line.
@@ -329,6 +329,12 @@ fn syntax_help(line: &str, message: &str) -> Option<&'static str> {
     let starts_value =
         |signs: &[char]| line.match_indices(": ").any(|(i, _)| line[i + 2..].trim_start().starts_with(signs));
     let says = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
+    if ["<<<<<<<", "=======", ">>>>>>>"].iter().any(|mark| line.starts_with(mark)) {
+        return Some("resolve the merge conflict: keep one side and remove the marks");
+    }
+    if line.chars().any(|c| c.is_control() && c != '\t') {
+        return Some("remove the control character; it may have come with a copied text");
+    }
     if line.contains("{{") || line.contains("${") {
         return Some("put the whole value in quotes: YAML gives `{` a meaning of its own");
     }
@@ -338,8 +344,14 @@ fn syntax_help(line: &str, message: &str) -> Option<&'static str> {
     if says(&["unexpected character", "block scalar"]) && starts_value(&['>', '|']) {
         return Some("put comparisons in quotes: `count: '> 2'`");
     }
+    if says(&["unsupported tag"]) {
+        return Some("remove the tag; put text in quotes that begins with `!`");
+    }
     if says(&["alias", "tag", "unexpected character"]) && starts_value(&['*', '&', '!', '%', '@', '`']) {
         return Some("put text in quotes that starts with a sign that YAML uses: one of * & ! % @ `");
+    }
+    if says(&["after single-quoted scalar", "after double-quoted scalar"]) && !line.contains(['{', '[']) {
+        return Some("a quote inside quoted text is written twice: `'it''s'`; or leave the outer quotes out");
     }
     if says(&["trailing content", "',' or '}'", "',' or ']'"]) {
         return Some("inside `{ }` and `[ ]`, put values in quotes that hold commas, quotes, brackets or `: `");

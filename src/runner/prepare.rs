@@ -2,12 +2,12 @@
 
 use super::schemas;
 use super::state::{changed, manifest};
-use crate::diagnostic::{Code, Diagnostic, Severity, SourceMap};
+use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span};
 use crate::engine::{Engine, Resources};
 use crate::error::{Error, ErrorKind};
-use crate::graph::{Graph, Problem, Request, Selection, SelectorError, direct};
+use crate::graph::{Graph, Problem, Request, Selection, SelectorError, cycle, direct, unused};
 use crate::model::Project;
-use crate::project::{LoadOptions, Loaded, load, nearest};
+use crate::project::{LoadOptions, Loaded, check_sql_tables, load, nearest};
 use crate::warehouse::Environment;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,6 +100,8 @@ pub struct Outline {
     pub order: Vec<String>,
     /// Models that the user selected.
     pub selected: BTreeSet<String>,
+    /// Models whose SQL does not parse or names what is not there.
+    pub(super) broken: BTreeSet<String>,
     /// A session that binds nothing yet.
     pub engine: Engine,
     /// Logical time.
@@ -114,7 +116,9 @@ pub struct Outline {
 /// As [`prepare`].
 pub fn outline(options: &Options) -> Result<Outline, Failure> {
     let (project, map, warnings) = loaded(options)?;
-    outline_for(options, project, map, warnings)
+    let outline = outline_for(options, project, map, warnings)?;
+    stop_on_errors(&outline.warnings, &outline.engine)?;
+    Ok(outline)
 }
 
 /// Loads without binding.
@@ -141,19 +145,25 @@ pub async fn prepare_for(
     findings: Vec<Diagnostic>,
 ) -> Result<Prepared, Failure> {
     let outline = outline_for(options, project, map, findings)?;
-    let Outline { project, graph, order, selected, mut engine, as_of, warnings: mut findings } = outline;
+    let Outline { project, graph, order, selected, broken, mut engine, as_of, warnings: mut findings } = outline;
     engine.use_schemas(schemas::read(&options.root)?, purpose == Purpose::Check);
     let mut needed = BTreeSet::new();
     for name in &selected {
         needed.extend(graph.upstream(name));
     }
     let order: Vec<String> = order.into_iter().filter(|n| needed.contains(n)).collect();
+    let sound: Vec<String> = order.iter().filter(|n| !broken.contains(*n)).cloned().collect();
     let tables = graph.tables_of(&needed);
-    findings.extend(engine.bind(&tables, &order, graph.needs()).await?);
+    let bound = engine.bind(&tables, &sound, graph.needs()).await;
+    if let Ok(found) = &bound {
+        findings.extend(found.iter().cloned());
+    }
     stop_on_errors(&findings, &engine)?;
+    bound?;
     Ok(Prepared { project, graph, order, selected, engine, as_of, warnings: findings })
 }
 
+/// Loads, orders and selects; mistakes are among the warnings.
 fn outline_for(
     options: &Options,
     project: Arc<Project>,
@@ -169,22 +179,28 @@ fn outline_for(
         as_of.timestamp_micros(),
         options.resources,
     )?;
-    let graph = graph(&project, &engine, &mut findings);
-    let order = match graph.order() {
-        Ok(order) => order,
-        Err(cycles) => {
-            findings.extend(cycles.iter().map(|c| cycle(&project, c)));
-            Vec::new()
-        }
-    };
-    stop_on_errors(&findings, &engine)?;
+    let read = read(&project, &engine, &mut findings);
+    let graph = read.graph;
+    let (order, cycles) = graph.order_and_cycles();
+    findings.extend(cycles.iter().map(|path| cycle(&project, path, &read.places)));
     let request = Request {
         select: options.select.clone(),
         exclude: options.exclude.clone(),
         changed: changed(options, || manifest(&project, &graph, &engine))?,
     };
-    let selection = Selection::parse(&request, &graph, &project).map_err(|errors| selection_error(&errors))?;
-    Ok(Outline { project, graph, order, selected: selection.models, engine, as_of, warnings: findings })
+    let selection = match Selection::parse(&request, &graph, &project) {
+        Ok(selection) => selection,
+        Err(errors) => {
+            stop_on_errors(&findings, &engine)?;
+            return Err(selection_error(&errors));
+        }
+    };
+    // of a part of the project nothing can be said about what nobody reads
+    if options.select.is_empty() && options.exclude.is_empty() && read.broken.is_empty() {
+        findings.extend(unused(&project, &graph));
+    }
+    let (selected, broken) = (selection.models, read.broken);
+    Ok(Outline { project, graph, order, selected, broken, engine, as_of, warnings: findings })
 }
 
 fn stop_on_errors(findings: &[Diagnostic], engine: &Engine) -> Result<(), Failure> {
@@ -194,29 +210,34 @@ fn stop_on_errors(findings: &[Diagnostic], engine: &Engine) -> Result<(), Failur
     Ok(())
 }
 
-fn graph(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> Graph {
-    let mut needs = BTreeMap::new();
-    for (name, model) in &project.models {
-        let sql = match engine.sql_references(model) {
-            Ok(sql) => sql,
-            Err(finding) => {
-                findings.push(*finding);
-                BTreeSet::new()
-            }
-        };
-        needs.insert(name.clone(), direct(project, model, sql));
-    }
-    Graph::new(needs)
+/// What models read.
+struct Read {
+    graph: Graph,
+    /// Where SQL names tables, by model.
+    places: BTreeMap<String, BTreeMap<String, Span>>,
+    /// Models whose SQL does not parse or names what is not there: they are not bound.
+    broken: BTreeSet<String>,
 }
 
-fn cycle(project: &Project, path: &[String]) -> Diagnostic {
-    let message = format!("models need each other: {}", path.join(" -> "));
-    let place = path.first().and_then(|n| project.models.get(n)).map(|m| m.name.span);
-    let finding = match place {
-        Some(span) => Diagnostic::error(Code::Cycle, span, message).with_label("the path comes back here"),
-        None => Diagnostic::placeless(Code::Cycle, message),
-    };
-    finding.with_help("break the circle: let one of them read a source table or a further model instead")
+fn read(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> Read {
+    let mut needs = BTreeMap::new();
+    let mut places = BTreeMap::new();
+    let mut broken = BTreeSet::new();
+    for (name, model) in &project.models {
+        let found = engine.sql_places(model).unwrap_or_else(|finding| {
+            findings.push(*finding);
+            broken.insert(name.clone());
+            BTreeMap::new()
+        });
+        let wrong = check_sql_tables(project, &found);
+        if !wrong.is_empty() {
+            findings.extend(wrong);
+            broken.insert(name.clone());
+        }
+        needs.insert(name.clone(), direct(project, model, found.keys().cloned().collect()));
+        places.insert(name.clone(), found);
+    }
+    Read { graph: Graph::new(needs), places, broken }
 }
 
 fn selection_error(errors: &[SelectorError]) -> Failure {

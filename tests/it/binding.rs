@@ -83,7 +83,7 @@ fn aggregates_without_an_order_are_refused_in_sql_models() {
 
 #[test]
 fn secrets_stay_out_of_tables_and_answers() {
-    refused("models/leak.sql", "SELECT secret('KEY') AS k\n", &["models/leak.sql:1:1", "secret()"]);
+    refused("models/leak.sql", "SELECT secret('KEY') AS k\n", &["models/leak.sql:1:8", "secret()"]);
     let project = project("models/fine.sql", "SELECT 1 AS one\n");
     let outcome = project.kinfold(&["query", "SELECT secret('KEY')"]).exits(2);
     assert!(!format!("{outcome}").contains("not-to-be-seen"), "{outcome}");

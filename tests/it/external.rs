@@ -43,6 +43,12 @@ fn events_are_what_openlineage_publishes() {
 
 #[test]
 #[ignore = "needs KINFOLD_TEST_PYTHON"]
+fn the_document_of_codes_is_what_explain_says() {
+    tool("../../scripts/errors_doc.py", &["--check"]);
+}
+
+#[test]
+#[ignore = "needs KINFOLD_TEST_PYTHON"]
 fn the_commands_in_the_documents_work() {
     tool("check_docs.py", &[]);
 }

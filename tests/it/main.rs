@@ -10,6 +10,7 @@ mod architecture;
 mod artefacts;
 mod bad_input;
 mod binding;
+mod checking;
 mod cli;
 mod clinic;
 mod crash;

@@ -209,14 +209,14 @@ fn shop() -> TempDir {
     folder
 }
 
-/// Binds in a thread with the stack of a main thread; a panic in it fails the test.
+/// Binds in a thread with the stack that the command line has; a panic in it fails the test.
 fn bound(root: &Path) -> Result<usize, Failure> {
     let options = options(root);
     let work = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(prepare(&options, Purpose::Check)).map(|prepared| prepared.warnings.len())
     };
-    std::thread::Builder::new().stack_size(8 << 20).spawn(work).unwrap().join().expect("it panicked")
+    std::thread::Builder::new().stack_size(64 << 20).spawn(work).unwrap().join().expect("it panicked")
 }
 
 #[test]

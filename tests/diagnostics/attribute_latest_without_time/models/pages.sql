@@ -1,0 +1,1 @@
+SELECT cookie, page, cookie AS person_id FROM shop.visits

@@ -1,0 +1,1 @@
+SELECT id AS staff_id, name FROM shop.people

@@ -1,0 +1,1 @@
+SELECT cookie AS person_id, page FROM shop.visits

@@ -1,0 +1,4 @@
+SELECT cookie
+FROM shop.visits
+WHERE count(*) > 3
+GROUP BY cookie

@@ -1,0 +1,1 @@
+SELECT sum() AS n FROM shop.visits

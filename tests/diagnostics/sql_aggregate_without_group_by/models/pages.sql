@@ -1,0 +1,2 @@
+SELECT page, max(at) AS last_at
+FROM shop.visits

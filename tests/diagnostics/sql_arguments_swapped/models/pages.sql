@@ -1,0 +1,1 @@
+SELECT date_trunc(at, 'day') AS day FROM shop.visits

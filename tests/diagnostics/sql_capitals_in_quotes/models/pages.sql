@@ -1,0 +1,1 @@
+SELECT "Page" FROM shop.visits

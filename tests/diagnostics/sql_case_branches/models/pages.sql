@@ -1,0 +1,1 @@
+SELECT CASE WHEN page = 'home' THEN at ELSE 1 END AS x FROM shop.visits

@@ -1,0 +1,3 @@
+SELECT page, count(*)
+FROM shop.visits
+GROUP BY page

@@ -1,0 +1,2 @@
+CREATE TABLE pages AS
+SELECT page FROM shop.visits

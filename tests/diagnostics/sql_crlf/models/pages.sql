@@ -1,0 +1,3 @@
+SELECT cookie,
+       pge
+FROM shop.visits

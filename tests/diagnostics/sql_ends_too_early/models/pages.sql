@@ -1,0 +1,3 @@
+SELECT cookie
+FROM shop.visits
+WHERE

@@ -1,0 +1,3 @@
+SELECT cookie, first(page) AS page
+FROM shop.visits
+GROUP BY cookie

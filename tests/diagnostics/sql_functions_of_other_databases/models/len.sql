@@ -1,0 +1,1 @@
+SELECT len(page) AS n FROM shop.visits

@@ -1,0 +1,1 @@
+SELECT safe_cast(page, 'INT') AS n FROM shop.visits

@@ -1,0 +1,4 @@
+SELECT cookie, count(*) AS n
+FROM shop.visits
+GROUP BY cookie
+HAVING page = 'home'

@@ -1,0 +1,1 @@
+SELECT coo​kie FROM shop.visits

@@ -1,0 +1,6 @@
+SELECT cookie
+<<<<<<< HEAD
+FROM shop.visits
+=======
+FROM shop.visit
+>>>>>>> theirs

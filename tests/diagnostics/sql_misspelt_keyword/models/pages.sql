@@ -1,0 +1,2 @@
+SELECT cookie
+FORM shop.visits

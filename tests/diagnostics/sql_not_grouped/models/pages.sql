@@ -1,0 +1,3 @@
+SELECT cookie, page, count(*) AS n
+FROM shop.visits
+GROUP BY cookie

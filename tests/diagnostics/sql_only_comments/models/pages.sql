@@ -1,0 +1,2 @@
+-- to do: pages by day
+/* not yet */

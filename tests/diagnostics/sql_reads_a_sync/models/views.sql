@@ -1,0 +1,1 @@
+SELECT page, count(*) AS views FROM shop.visits GROUP BY page

@@ -1,0 +1,1 @@
+SELECT secret('KEY') AS k FROM shop.visits

@@ -1,0 +1,2 @@
+SELECT cokie, pge, amount
+FROM shop.visits

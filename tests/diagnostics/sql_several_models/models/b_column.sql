@@ -1,0 +1,1 @@
+SELECT pge FROM shop.visits

@@ -1,0 +1,1 @@
+SELECT pge, nothing FROM b_column

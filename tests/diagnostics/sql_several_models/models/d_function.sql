@@ -1,0 +1,1 @@
+SELECT uper(page) AS p FROM shop.visits

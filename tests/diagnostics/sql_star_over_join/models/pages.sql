@@ -1,0 +1,3 @@
+SELECT *
+FROM shop.visits v
+JOIN shop.people p ON p.email = v.email

@@ -1,0 +1,3 @@
+SELECT page, sum(cookie) AS n
+FROM shop.visits
+GROUP BY page

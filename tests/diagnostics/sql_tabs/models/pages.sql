@@ -1,0 +1,4 @@
+SELECT
+	cookie,
+		pge
+FROM shop.visits

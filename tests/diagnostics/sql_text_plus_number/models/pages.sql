@@ -1,0 +1,1 @@
+SELECT cookie + 1 AS next FROM shop.visits

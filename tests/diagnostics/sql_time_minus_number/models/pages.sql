@@ -1,0 +1,3 @@
+SELECT cookie
+FROM shop.visits
+WHERE at - 7 > '2026-01-01'

@@ -1,0 +1,1 @@
+SELECT nullif(page) AS page FROM shop.visits

@@ -1,0 +1,3 @@
+SELECT cookie,
+       upper(page, email) AS page
+FROM shop.visits

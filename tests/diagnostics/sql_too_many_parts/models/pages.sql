@@ -1,0 +1,1 @@
+SELECT prod.shop.visits.at.page FROM shop.visits

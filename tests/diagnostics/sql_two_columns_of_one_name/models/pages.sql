@@ -1,0 +1,3 @@
+SELECT cookie AS who,
+       email AS who
+FROM shop.visits

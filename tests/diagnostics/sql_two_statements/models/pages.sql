@@ -1,0 +1,2 @@
+SELECT page FROM shop.visits;
+SELECT cookie FROM shop.visits;

@@ -1,0 +1,3 @@
+SELECT page,
+       cokie
+FROM shop.visits

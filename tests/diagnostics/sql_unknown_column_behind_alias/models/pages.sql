@@ -1,0 +1,2 @@
+SELECT v.page, v.cokie AS who
+FROM shop.visits v

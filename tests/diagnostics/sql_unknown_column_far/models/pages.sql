@@ -1,0 +1,1 @@
+SELECT page, customer_number FROM shop.visits

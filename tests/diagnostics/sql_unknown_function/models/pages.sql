@@ -1,0 +1,1 @@
+SELECT uper(page) AS page FROM shop.visits

@@ -1,0 +1,1 @@
+SELECT nosuchfn(page) AS page FROM shop.visits

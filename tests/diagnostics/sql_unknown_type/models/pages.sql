@@ -1,0 +1,1 @@
+SELECT CAST(cookie AS STRNG) AS c FROM shop.visits

@@ -1,0 +1,1 @@
+SELECT cookie, at - at AS nothing FROM shop.visits

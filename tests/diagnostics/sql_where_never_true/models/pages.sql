@@ -1,0 +1,4 @@
+SELECT cookie
+FROM shop.visits
+WHERE page = 'home'
+  AND page = 'prices'

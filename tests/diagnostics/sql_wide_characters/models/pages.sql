@@ -1,0 +1,1 @@
+SELECT 'größe 日本 😀' AS t, pge FROM shop.visits

@@ -1,0 +1,1 @@
+SELECT cookie, rank() AS place FROM shop.visits

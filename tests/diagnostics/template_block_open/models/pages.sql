@@ -1,0 +1,2 @@
+{% if var('deep', 'no') == 'yes' %}
+select page from shop.visits

@@ -1,0 +1,1 @@
+select v.page, v.cokie from {{ source('shop', 'visits') }} v where amout > 1

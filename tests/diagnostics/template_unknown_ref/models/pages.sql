@@ -1,0 +1,1 @@
+select page from {{ ref('page_view') }}

@@ -1,0 +1,3 @@
+select page
+from {{ source('shop', 'visit') }}
+where amount > 1
