@@ -7,6 +7,8 @@ mod check;
 mod exit;
 mod explain;
 mod init;
+mod lineage;
+mod ls;
 mod printer;
 mod query;
 mod run;
@@ -62,6 +64,8 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Command::Show(arguments) => query::show(arguments, options, printer).await,
         Command::Query(arguments) => query::query(arguments, options, printer).await,
         Command::Status(arguments) => status::status(arguments, options, printer).await,
+        Command::Ls(arguments) => ls::ls(arguments, options, printer),
+        Command::Lineage(arguments) => lineage::lineage(arguments, options, printer).await,
         Command::Init(_) | Command::Explain(_) => Exit::Ok,
     }
 }

@@ -16,6 +16,7 @@ mod functions;
 mod identity;
 mod identity_tables;
 mod late;
+mod lineage;
 mod measures;
 mod print;
 mod profile;

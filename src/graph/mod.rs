@@ -4,9 +4,11 @@
 //! engine (it owns the parser) and handed in.
 
 mod dependencies;
+mod lineage;
 mod select;
 
 pub use dependencies::{direct, owner};
+pub use lineage::{ColumnLineage, ColumnRef, Columns, LineageGraph, ModelLineage, TableLineage, Trace};
 pub use select::{Selection, SelectorError};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,6 +5,8 @@
 //! sends only what is committed. The wall clock is used for leases, durations and the default logical time.
 
 mod history;
+mod lineage;
+mod listing;
 mod prepare;
 mod progress;
 mod reading;
@@ -13,6 +15,8 @@ mod run;
 mod stages;
 mod syncs;
 
+pub use lineage::{LineageAnswer, LineageRequest, lineage};
+pub use listing::{Listed, list};
 pub use prepare::{Failure, Options, Prepared, prepare, prepare_for};
 pub use progress::{Progress, Silent};
 pub use reading::{last_runs, reader};

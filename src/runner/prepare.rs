@@ -127,14 +127,14 @@ pub async fn prepare_for(
     Ok(Prepared { project, graph, order, selected: selection.models, engine, as_of, warnings: findings })
 }
 
-fn stop_on_errors(findings: &[Diagnostic], engine: &Engine) -> Result<(), Failure> {
+pub(super) fn stop_on_errors(findings: &[Diagnostic], engine: &Engine) -> Result<(), Failure> {
     if findings.iter().any(|f| f.severity == Severity::Error) {
         return Err(Failure::Findings(findings.to_vec(), Box::new(engine.source_map().clone())));
     }
     Ok(())
 }
 
-fn graph(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> Graph {
+pub(super) fn graph(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> Graph {
     let mut needs = BTreeMap::new();
     for (name, model) in &project.models {
         let sql = match engine.sql_references(model) {
@@ -149,7 +149,7 @@ fn graph(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> 
     Graph::new(needs)
 }
 
-fn cycle(project: &Project, path: &[String]) -> Diagnostic {
+pub(super) fn cycle(project: &Project, path: &[String]) -> Diagnostic {
     let message = format!("models need each other: {}", path.join(" -> "));
     let place = path.first().and_then(|n| project.models.get(n)).map(|m| m.name.span);
     let finding = match place {
@@ -159,7 +159,7 @@ fn cycle(project: &Project, path: &[String]) -> Diagnostic {
     finding.with_help("break the circle: let one of them read a source table or a further model instead")
 }
 
-fn selection_error(errors: &[crate::graph::SelectorError]) -> Failure {
+pub(super) fn selection_error(errors: &[crate::graph::SelectorError]) -> Failure {
     let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let error = Error::new(ErrorKind::Usage, messages.join("; "));
     let help = errors.iter().find_map(|e| {

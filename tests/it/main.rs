@@ -15,5 +15,6 @@ mod crash;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
 mod diagnostics;
 mod external;
+mod lineage;
 mod selection;
 mod support;
