@@ -49,6 +49,10 @@ pub(super) enum Command {
     Docs(super::docs::DocsArguments),
     /// Look at the source tables.
     Sources(super::sources::SourcesArguments),
+    /// List the models in dependency order, without touching data.
+    Ls(super::ls::LsArguments),
+    /// Say which columns a table or column comes from, and which depend on it.
+    Lineage(super::lineage::LineageArguments),
     /// Print the last runs and what they did.
     Status(StatusArguments),
     /// Make a new project that runs at once.

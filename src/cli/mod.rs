@@ -8,6 +8,8 @@ mod docs;
 mod exit;
 mod explain;
 mod init;
+mod lineage;
+mod ls;
 mod manifest;
 mod plan;
 mod printer;
@@ -81,6 +83,8 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Command::Docs(arguments) => docs::docs(arguments, &options, printer).await,
         Command::Sources(arguments) => sources::sources(arguments, &options, printer).await,
         Command::Status(arguments) => status::status(arguments, options, printer).await,
+        Command::Ls(arguments) => ls::ls(arguments, options, printer),
+        Command::Lineage(arguments) => lineage::lineage(arguments, options, printer).await,
         Command::Init(_) | Command::Explain(_) => Exit::Ok,
     }
 }

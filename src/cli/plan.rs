@@ -215,10 +215,14 @@ fn columns(preview: &Preview) -> Vec<String> {
 }
 
 fn column(change: &ColumnChange) -> String {
-    let ColumnChange { model, column, before, after, readers } = change;
+    let ColumnChange { model, column, before, after, used_by, readers } = change;
     let becomes = after.as_ref().map_or_else(|| format!("{before}, gone"), |after| format!("{before} -> {after}"));
-    let readers =
-        if readers.is_empty() { String::new() } else { format!("; the table is read by {}", readers.join(", ")) };
+    let used: Vec<&str> = used_by.iter().map(String::as_str).collect();
+    let readers = match (used.is_empty(), readers.is_empty()) {
+        (false, _) => format!("; used by {}", used.join(", ")),
+        (true, false) => format!("; the table is read by {}", readers.join(", ")),
+        (true, true) => String::new(),
+    };
     format!("{model}.{column}: {becomes}{readers}")
 }
 

@@ -36,10 +36,10 @@ pub(super) struct Ownership {
 
 /// A bound link table.
 #[derive(Debug, Clone)]
-struct BoundLinks {
+pub(super) struct BoundLinks {
     table: String,
-    plan: LogicalPlan,
-    types: Vec<u8>,
+    pub plan: LogicalPlan,
+    pub types: Vec<u8>,
     has_row_id: bool,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct BoundIdentity {
     pub owners: BTreeMap<String, Ownership>,
     /// Normalised expression by (table, raw column): an attribute over it gets identifiers, not raw text.
     pub columns: BTreeMap<(String, String), Expr>,
-    links: Vec<BoundLinks>,
+    pub links: Vec<BoundLinks>,
     policies: Vec<TypePolicy>,
     normalizers: Vec<Arc<Normalizer>>,
 }

@@ -26,6 +26,11 @@ impl LateTable {
         Self { name: name.to_owned(), schema, rows: OnceLock::new() }
     }
 
+    /// Name of the table.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Gives it its rows; a second call is ignored.
     pub(super) fn fill(&self, rows: Arc<dyn TableProvider>) {
         let _ = self.rows.set(rows);

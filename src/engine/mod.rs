@@ -18,6 +18,7 @@ mod functions;
 mod identity;
 mod identity_tables;
 mod late;
+mod lineage;
 mod measures;
 mod mistakes;
 mod print;

@@ -30,10 +30,10 @@ pub(super) struct Step {
 
 /// How an attribute's provenance is found in the wide row.
 #[derive(Debug, Clone)]
-struct Provenance {
-    attribute: String,
-    picked: Option<String>,
-    values: String,
+pub(super) struct Provenance {
+    pub attribute: String,
+    pub picked: Option<String>,
+    pub values: String,
     sources: Vec<String>,
 }
 
@@ -45,8 +45,8 @@ pub(super) struct BoundProfile {
     pub columns: Vec<FoldColumn>,
     pub tables: BTreeMap<String, fold::FoldTable>,
     pub schema: SchemaRef,
-    steps: Vec<Step>,
-    provenance: Vec<Provenance>,
+    pub steps: Vec<Step>,
+    pub provenance: Vec<Provenance>,
 }
 
 struct Building<'a> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// A bound sync: the key as text, then the author's columns.
 #[derive(Debug, Clone)]
 pub(super) struct BoundSync {
-    plan: LogicalPlan,
+    pub plan: LogicalPlan,
     schema: SchemaRef,
 }
 

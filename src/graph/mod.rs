@@ -5,11 +5,13 @@
 
 mod cycle;
 mod dependencies;
+mod lineage;
 mod select;
 mod unused;
 
 pub use cycle::cycle;
 pub use dependencies::{direct, owner, side_tables};
+pub use lineage::{ColumnLineage, ColumnRef, Columns, LineageGraph, ModelLineage, TableLineage, Trace};
 pub use select::{Changed, Problem, Request, Selection, SelectorError};
 pub use unused::unused;
 

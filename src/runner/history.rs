@@ -4,11 +4,13 @@
 use super::report::{NodeReport, SyncReport};
 use crate::engine::{Engine, Facts, Output, SourceFileAt};
 use crate::error::{Context, ErrorKind, Result};
+use crate::graph::Columns;
 use crate::plan::{Entry, Manifest};
 use crate::warehouse::WriteMode;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use deltalake_core::arrow::compute::filter_record_batch;
 use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
@@ -102,33 +104,48 @@ pub(super) fn kind(facts: &Facts) -> &'static str {
     }
 }
 
+/// A row of `kinfold.columns`.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct ColumnRow {
+    model: String,
+    position: u64,
+    name: String,
+    data_type: String,
+    /// Direct lineage, as names with commas between them; of a run before there was any it is not known.
+    values_from: Option<String>,
+    rows_from: Option<String>,
+}
+
 /// Columns of every built model; those of models that this run did not build stay as they were.
 pub(super) fn columns(engine: &Engine, nodes: &[NodeReport], before: &[RecordBatch]) -> Result<Output> {
-    let mut rows: Vec<(String, u64, String, String)> = Vec::new();
+    let mut rows: Vec<ColumnRow> = Vec::new();
     for batch in before {
-        let texts = |name: &str| batch.column_by_name(name).map(AsArray::as_string::<i32>);
-        let (Some(models), Some(names), Some(types)) = (texts("model"), texts("column_name"), texts("data_type"))
-        else {
-            continue;
-        };
-        let positions = batch.column_by_name("position").map(AsArray::as_primitive::<Int64Type>);
-        for row in (0..batch.num_rows()).filter(|r| nodes.iter().all(|n| n.model != models.value(*r))) {
-            let position = positions.map_or(0, |p| p.value(row).cast_unsigned());
-            let text = |of: &StringArray| of.value(row).to_owned();
-            rows.push((text(models), position, text(names), text(types)));
-        }
+        kept_columns(batch, nodes, &mut rows);
     }
+    let lineage = engine.lineage_graph();
+    let listed = |columns: &Columns| columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     for node in nodes {
+        let table = lineage.tables().get(&node.model);
         for (position, (name, data_type)) in engine.columns(&node.model).into_iter().enumerate() {
-            rows.push((node.model.clone(), position as u64 + 1, name, data_type));
+            let column = table.and_then(|t| t.column(&name));
+            rows.push(ColumnRow {
+                model: node.model.clone(),
+                position: position as u64 + 1,
+                values_from: column.map(|c| listed(&c.values)),
+                rows_from: column.map(|c| listed(&c.rows)),
+                name,
+                data_type,
+            });
         }
     }
     rows.sort();
     Rows::new()
-        .texts("model", rows.iter().map(|r| Some(r.0.as_str())))
-        .numbers("position", rows.iter().map(|r| Some(r.1)))
-        .texts("column_name", rows.iter().map(|r| Some(r.2.as_str())))
-        .texts("data_type", rows.iter().map(|r| Some(r.3.as_str())))
+        .texts("model", rows.iter().map(|r| Some(r.model.as_str())))
+        .numbers("position", rows.iter().map(|r| Some(r.position)))
+        .texts("column_name", rows.iter().map(|r| Some(r.name.as_str())))
+        .texts("data_type", rows.iter().map(|r| Some(r.data_type.as_str())))
+        .texts("values_from", rows.iter().map(|r| r.values_from.as_deref()))
+        .texts("rows_from", rows.iter().map(|r| r.rows_from.as_deref()))
         .output("kinfold.columns", WriteMode::Overwrite)
 }
 
@@ -240,6 +257,28 @@ fn keep(mut output: Output, before: &[RecordBatch], column: &str, stays: impl Fn
         }
     }
     Ok(output)
+}
+
+/// Rows of an earlier run about models that are not among `nodes`.
+fn kept_columns(batch: &RecordBatch, nodes: &[NodeReport], rows: &mut Vec<ColumnRow>) {
+    let texts = |name: &str| batch.column_by_name(name).map(AsArray::as_string::<i32>);
+    let (Some(models), Some(names), Some(types)) = (texts("model"), texts("column_name"), texts("data_type")) else {
+        return;
+    };
+    let positions = batch.column_by_name("position").map(AsArray::as_primitive::<Int64Type>);
+    let (values, decided) = (texts("values_from"), texts("rows_from"));
+    for row in (0..batch.num_rows()).filter(|r| nodes.iter().all(|n| n.model != models.value(*r))) {
+        let text = |of: &StringArray| of.value(row).to_owned();
+        let known = |of: Option<&StringArray>| of.filter(|c| c.is_valid(row)).map(text);
+        rows.push(ColumnRow {
+            model: text(models),
+            position: positions.map_or(0, |p| p.value(row).cast_unsigned()),
+            name: text(names),
+            data_type: text(types),
+            values_from: known(values),
+            rows_from: known(decided),
+        });
+    }
 }
 
 /// One row per sync.

@@ -5,6 +5,8 @@
 //! sends only what is committed. The wall clock is used for leases, durations and the default logical time.
 
 mod history;
+mod lineage;
+mod listing;
 mod openlineage;
 mod planning;
 mod prepare;
@@ -18,6 +20,8 @@ mod stages;
 mod state;
 mod syncs;
 
+pub use lineage::{LineageAnswer, LineageRequest, lineage};
+pub use listing::{Listed, list};
 pub use openlineage::Events;
 pub use planning::{ColumnChange, Effect, Effects, Preview, Reads, Step, SyncSummary, preview};
 pub use prepare::{Failure, Options, Outline, Prepared, Purpose, outline, prepare, prepare_for};

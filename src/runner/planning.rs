@@ -9,7 +9,7 @@ use super::state::manifest;
 use super::{stages, syncs};
 use crate::engine::{Engine, RowChanges, RunContext, SourceFileAt};
 use crate::error::Result;
-use crate::graph::Graph;
+use crate::graph::{ColumnRef, Graph};
 use crate::model::{ModelKind, Project};
 use crate::plan::{Action, Compared, FileChange, Manifest, Plan, Reason, reasons};
 use crate::sync::SyncCounts;
@@ -82,6 +82,8 @@ pub struct ColumnChange {
     pub before: String,
     /// Its type from now on; `None` when it is gone.
     pub after: Option<String>,
+    /// Columns of this project that depend on it directly.
+    pub used_by: BTreeSet<String>,
     /// Models of this project that read the table.
     pub readers: Vec<String>,
 }
@@ -253,8 +255,9 @@ async fn reads(engine: &Engine, tables: &BTreeSet<String>) -> Result<Reads> {
     Ok(reads)
 }
 
-/// Columns that were committed and are gone or have another type.
+/// Columns that were committed and are gone or have another type, with what uses them or reads their table.
 fn column_changes(engine: &Engine, graph: &Graph, plan: &Plan, past: &Past) -> Vec<ColumnChange> {
+    let lineage = engine.lineage_graph();
     let mut changes = Vec::new();
     for model in plan.built() {
         let now: BTreeMap<String, String> = engine.columns(&model).into_iter().collect();
@@ -264,8 +267,11 @@ fn column_changes(engine: &Engine, graph: &Graph, plan: &Plan, past: &Past) -> V
         for (column, before) in committed_columns(&past.columns, &model) {
             let after = now.get(&column).cloned();
             if after.as_ref() != Some(&before) {
+                // nobody uses a column that is gone: that would not bind
+                let uses = lineage.down(&ColumnRef::new(&model, &column), true);
+                let used_by = uses.values.iter().chain(&uses.rows).map(ToString::to_string).collect();
                 let readers = graph.readers_of(&model).into_iter().collect();
-                changes.push(ColumnChange { model: model.clone(), column, before, after, readers });
+                changes.push(ColumnChange { model: model.clone(), column, before, after, used_by, readers });
             }
         }
     }

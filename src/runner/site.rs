@@ -4,7 +4,7 @@ use super::prepare::{Failure, Options, Prepared, Purpose, prepare};
 use super::run::{last_as_of, warehouse_of};
 use super::state::manifest;
 use crate::error::{Context, ErrorKind, Result};
-use crate::graph::Graph;
+use crate::graph::{Columns, Graph};
 use crate::model::{ModelKind, Project};
 use crate::plan::Entry;
 use crate::site::{Column, LastRun, Page, Site, build};
@@ -37,13 +37,21 @@ pub async fn build_site(options: &Options, folder: &Path) -> Result<usize, Failu
 fn describe(prepared: &Prepared) -> Site {
     let Prepared { project, graph, engine, order, .. } = prepared;
     let manifest = manifest(project, graph, engine);
+    let lineage = engine.lineage_graph();
     let mut pages = BTreeMap::new();
     for (name, entry) in &manifest.models {
         let columns = if order.contains(name) { engine.columns(name) } else { Vec::new() };
         let mut page = page(name, entry, graph);
         page.definition = definition(project, name, entry);
-        page.columns =
-            columns.into_iter().map(|(name, data_type)| Column { name, data_type, ..Column::default() }).collect();
+        let table = lineage.tables().get(name);
+        let listed = |columns: &Columns| columns.iter().map(ToString::to_string).collect();
+        let described = columns.into_iter().map(|(name, data_type)| {
+            let from = table.and_then(|t| t.column(&name));
+            let values_from = from.map(|c| listed(&c.values)).unwrap_or_default();
+            let rows_from = from.map(|c| listed(&c.rows)).unwrap_or_default();
+            Column { name, data_type, description: None, values_from, rows_from }
+        });
+        page.columns = described.collect();
         pages.insert(name.clone(), page);
     }
     for (name, entry) in &manifest.sources {

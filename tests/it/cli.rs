@@ -9,7 +9,7 @@ use std::process::Stdio;
 fn help_names_every_command() {
     let project = Project::of(&[]);
     let help = project.kinfold(&["--help"]).exits(0);
-    for command in ["run", "check", "show", "query", "status", "init"] {
+    for command in ["run", "check", "show", "query", "ls", "lineage", "status", "init"] {
         assert!(help.stdout.lines().any(|l| l.split_whitespace().next() == Some(command)), "{help}");
         let own = project.kinfold(&[command, "--help"]).exits(0);
         assert!(own.stdout.contains("Usage:"), "{own}");

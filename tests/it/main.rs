@@ -17,6 +17,7 @@ mod crash;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
 mod diagnostics;
 mod external;
+mod lineage;
 mod mutations;
 mod planning;
 mod selection;

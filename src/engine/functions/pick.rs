@@ -40,6 +40,11 @@ impl PickFirst {
         Self { descending, returns, signature: Signature::variadic_any(Volatility::Immutable) }
     }
 
+    /// How many of its first arguments are keys.
+    pub(crate) fn keys(&self) -> usize {
+        self.descending.len()
+    }
+
     fn state(&self, args: &AccumulatorArgs<'_>) -> Result<PickState> {
         let types: Vec<DataType> = args.expr_fields.iter().map(|f| f.data_type().clone()).collect();
         PickState::new(&self.descending, self.returns, &types)

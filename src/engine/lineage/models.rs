@@ -1,0 +1,269 @@
+//! Lineage of identities, profiles and audiences: what stitching and the fold do, as sets of columns.
+//!
+//! - An identifier may become a hub through any other one, so every identifier, and every filter of a link
+//!   table, decides which rows an identity has. Which links are accepted, and which identifier names an
+//!   entity, depends on the times of all links too.
+//! - Whose row a row is depends on the identifiers in its owner columns and on the identity. Readers depend
+//!   on the id column and the rows of the identity's table, which stand for all of that.
+//! - A fold column depends on its arguments by value; on filters, windows, orders, owners and the identity by
+//!   rows.
+//! - A member of an audience is one because of everything that the conditions read.
+//!
+//! The match of column names in [`identity_column`] ends in "everything": a new column of an identity's table
+//! is too coarse until it is named there, never wrong.
+
+use super::Tables;
+use super::flow::{Flow, Refs, Scope, Sets};
+use super::plan::Analysis;
+use crate::engine::audience::{BoundAudience, Rule, membership};
+use crate::engine::fold::{FoldColumn, FoldTable};
+use crate::engine::functions::PickFirst;
+use crate::engine::identity::BoundIdentity;
+use crate::engine::identity_tables;
+use crate::engine::profile::BoundProfile;
+use crate::graph::{ColumnRef, TableLineage};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use std::collections::BTreeMap;
+
+/// What the link tables give an identity.
+#[derive(Default)]
+struct Links {
+    /// Identifiers.
+    identifiers: Sets,
+    /// Event times.
+    times: Sets,
+    /// Row ids, kept as evidence.
+    row_ids: Sets,
+    /// Which rows link.
+    frame: Refs,
+}
+
+/// Tables of an identity.
+pub(super) fn identity(known: &Tables, bound: &BoundIdentity) -> Vec<TableLineage> {
+    let mut analysis = Analysis::new(known, None);
+    let mut links = Links::default();
+    for table in &bound.links {
+        let flow = analysis.plan(&table.plan, None);
+        let (identifiers, rest) = flow.columns.split_at(table.types.len().min(flow.columns.len()));
+        identifiers.iter().for_each(|c| links.identifiers.take(c));
+        rest.iter().take(1).for_each(|c| links.times.take(c));
+        rest.iter().skip(1).for_each(|c| links.row_ids.take(c));
+        links.frame.extend(&flow.frame);
+    }
+    links.frame.extend(links.identifiers.all());
+    let id = format!("{}_id", bound.name);
+    let table = |(name, schema): (String, SchemaRef)| {
+        let names = columns_of(&schema);
+        let columns = names.iter().map(|n| identity_column(&links, if *n == id { "id" } else { n.as_str() })).collect();
+        let mut frame = links.frame.clone();
+        // what changed and what was registered depends on which entities there are
+        if name.ends_with("_changes") || name.ends_with("_registry") {
+            frame.extend(links.times.all());
+        }
+        analysis.names.table(&name, &names, &Flow { columns, frame, order: Refs::new() })
+    };
+    identity_tables::schemas(&bound.name).into_iter().map(table).collect()
+}
+
+fn identity_column(links: &Links, name: &str) -> Sets {
+    let times = links.times.all();
+    match name {
+        // constants and counts: their rows say it all
+        "identifier_type" | "left_type" | "right_type" | "links" | "max_links" | "neighbour_type" | "run" | "as_of" => {
+            Sets::default()
+        }
+        "identifier" | "left_identifier" | "right_identifier" => links.identifiers.clone(),
+        "first_seen" | "last_seen" => links.times.clone(),
+        // an entity is named after its earliest identifier; a reason may quote a hub
+        "id" | "other_id" | "reason" => links.identifiers.clone().with_rows(&times),
+        "accepted" | "change" => Sets::of_rows(times),
+        // the earliest row is the evidence, and among equals one by its id
+        "table_name" => Sets::of_rows(times).with_rows(&links.row_ids.all()),
+        "row_id" => links.row_ids.clone().with_rows(&times),
+        _ => {
+            let mut all = links.identifiers.clone();
+            all.take(&links.times);
+            all.take(&links.row_ids);
+            all
+        }
+    }
+}
+
+fn columns_of(schema: &Schema) -> Vec<String> {
+    schema.fields().iter().map(|f| f.name().clone()).collect()
+}
+
+/// The entities of an identity: the value of an id, and what decides who is who.
+fn who(analysis: &mut Analysis<'_>, identity: &str) -> (Sets, Refs) {
+    let id = analysis.names.number(identity, &format!("{identity}_id"));
+    let rows = analysis.names.number(identity, ColumnRef::ROWS);
+    (Sets::of_values(Refs::from([id])), Refs::from([id, rows]))
+}
+
+/// A fold column, and apart from it what a pick carries along with the value.
+struct Folded {
+    column: Sets,
+    payload: Sets,
+}
+
+fn folded(
+    analysis: &mut Analysis<'_>,
+    column: &FoldColumn,
+    tables: &BTreeMap<String, FoldTable>,
+    who: &Refs,
+) -> Folded {
+    // a pick orders by its first arguments, takes the next, and carries the others
+    let keys = column.function.inner().downcast_ref::<PickFirst>().map(PickFirst::keys);
+    let mut found = Folded { column: Sets::of_rows(who.clone()), payload: Sets::default() };
+    for input in &column.inputs {
+        let Some(table) = tables.get(&input.table) else { continue };
+        let schema = table.plan.schema();
+        // a table that is read twice has a number behind its name
+        let name = input.table.split('#').next().unwrap_or(&input.table);
+        let flow = analysis.base(name, schema.fields().iter().map(|f| f.name()));
+        let scope = Scope::new(schema, &flow, None);
+        for (position, argument) in input.arguments.iter().enumerate() {
+            let sets = analysis.sets(argument, &scope);
+            match keys {
+                Some(keys) if position < keys => found.column.take_as_rows(&sets),
+                Some(keys) if position > keys => found.payload.take(&sets),
+                Some(_) | None => found.column.take(&sets),
+            }
+        }
+        let deciding = analysis.sets_of(input.filter.iter().chain([&table.entity]), &scope);
+        found.column.take_as_rows(&deciding);
+        found.column.rows.extend(&flow.frame);
+    }
+    found
+}
+
+/// The wide row: named columns, some of which are computed from others.
+struct WideRow {
+    schema: DFSchema,
+    flow: Flow,
+}
+
+impl WideRow {
+    fn new(names: &[String]) -> Self {
+        let fields: Vec<Field> = names.iter().map(|n| Field::new(n, DataType::Null, true)).collect();
+        // names are unique; were they not, an empty schema finds none, and every column is everything
+        let schema = DFSchema::try_from(Schema::new(fields)).unwrap_or_else(|_| DFSchema::empty());
+        Self { schema, flow: Flow { columns: vec![Sets::default(); names.len()], ..Flow::default() } }
+    }
+
+    fn set(&mut self, name: &str, sets: Sets) {
+        let index = self.schema.index_of_column_by_name(None, name);
+        if let Some(column) = index.and_then(|i| self.flow.columns.get_mut(i)) {
+            *column = sets;
+        }
+    }
+
+    fn get(&self, name: &str) -> Sets {
+        let index = self.schema.index_of_column_by_name(None, name);
+        let found = index.and_then(|i| self.flow.columns.get(i)).cloned();
+        found.unwrap_or_else(|| Sets::of_values(self.flow.everything()))
+    }
+}
+
+/// Tables of a profile: itself and its provenance.
+pub(super) fn profile(known: &Tables, bound: &BoundProfile) -> Vec<TableLineage> {
+    let mut analysis = Analysis::new(known, None);
+    let (id, entities) = who(&mut analysis, &bound.identity);
+    let id_name = format!("{}_id", bound.identity);
+    let mut names = vec![id_name.clone()];
+    names.extend(bound.columns.iter().map(|c| c.name.clone()));
+    names.extend(bound.steps.iter().map(|s| s.name.clone()));
+    let mut wide = WideRow::new(&names);
+    wide.set(&id_name, id);
+    let mut payloads: BTreeMap<&str, Sets> = BTreeMap::new();
+    for column in &bound.columns {
+        let folded = folded(&mut analysis, column, &bound.tables, &entities);
+        wide.set(&column.name, folded.column);
+        payloads.insert(&column.name, folded.payload);
+    }
+    for step in &bound.steps {
+        let sets = analysis.sets(&step.expr, &Scope::new(&wide.schema, &wide.flow, None));
+        wide.set(&step.name, sets);
+    }
+    let columns = columns_of(&bound.schema);
+    let flow =
+        Flow { columns: columns.iter().map(|n| wide.get(n)).collect(), frame: entities.clone(), order: Refs::new() };
+    let main = analysis.names.table(&bound.name, &columns, &flow);
+    let (columns, flow) = provenance(bound, &wide, &payloads, entities);
+    vec![main, analysis.names.table(&format!("{}_provenance", bound.name), &columns, &flow)]
+}
+
+/// One row for each attribute with a value: there are as many as the attributes have values.
+fn provenance(
+    bound: &BoundProfile,
+    wide: &WideRow,
+    payloads: &BTreeMap<&str, Sets>,
+    mut frame: Refs,
+) -> (Vec<String>, Flow) {
+    let (mut values, mut row_ids, mut lost) = (Sets::default(), Sets::default(), Sets::default());
+    for one in &bound.provenance {
+        values.take(&wide.get(&one.attribute));
+        lost.take(&wide.get(&one.values));
+        let payload = one.picked.as_deref().and_then(|p| payloads.get(p));
+        payload.into_iter().for_each(|p| row_ids.take(p));
+    }
+    frame.extend(values.all());
+    let names = columns_of(&bound.provenance_schema());
+    let column = |name: &String| match name.as_str() {
+        "attribute" | "source" => Sets::default(),
+        "value" => values.clone(),
+        "row_id" => row_ids.clone(),
+        // a value that is like the winner is not lost
+        "lost" => lost.clone(),
+        _ => wide.get(name),
+    };
+    let columns = names.iter().map(column).collect();
+    (names, Flow { columns, frame, order: Refs::new() })
+}
+
+/// The table of an audience.
+pub(super) fn audience(known: &Tables, bound: &BoundAudience, profile: &BoundProfile) -> TableLineage {
+    let mut analysis = Analysis::new(known, None);
+    let (mut id, entities) = who(&mut analysis, &bound.identity);
+    let id_name = format!("{}_id", bound.identity);
+    let mut frame = entities.clone();
+    frame.insert(analysis.names.number(&bound.profile, ColumnRef::ROWS));
+    match &bound.rule {
+        Rule::Condition { columns, tables, holds } => {
+            let own = columns_of(&profile.schema);
+            let mut names = own.clone();
+            names.extend(columns.iter().map(|c| c.name.clone()));
+            names.extend(bound.audiences.iter().map(|a| membership(a)));
+            let mut wide = WideRow::new(&names);
+            for name in &own {
+                let column = analysis.names.number(&bound.profile, name);
+                wide.set(name, Sets::of_values(Refs::from([column])));
+            }
+            for column in columns {
+                let folded = folded(&mut analysis, column, tables, &entities);
+                wide.set(&column.name, folded.column);
+            }
+            for other in &bound.audiences {
+                let members = [&id_name, ColumnRef::ROWS].map(|c| analysis.names.number(other, c));
+                wide.set(&membership(other), Sets::of_rows(Refs::from(members)));
+            }
+            let condition = analysis.sets(holds, &Scope::new(&wide.schema, &wide.flow, None));
+            frame.extend(condition.all());
+        }
+        Rule::Query(plan) => {
+            let flow = analysis.plan(plan, None);
+            let index = plan.schema().index_of_column_by_name(None, &id_name);
+            match index.and_then(|i| flow.columns.get(i)) {
+                Some(column) => id.take(column),
+                None => id.take(&Sets::of_values(flow.everything())),
+            }
+            frame.extend(&flow.frame);
+            frame.extend(id.all());
+        }
+    }
+    let names = columns_of(&bound.schema);
+    let column = |n: &String| if *n == id_name { id.clone() } else { Sets::default() };
+    let columns = names.iter().map(column).collect();
+    analysis.names.table(&bound.name, &names, &Flow { columns, frame, order: Refs::new() })
+}
