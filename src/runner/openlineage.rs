@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::report::{NodeReport, SyncReport};
 use crate::engine::Engine;
 use crate::error::{Context, ErrorKind, Result};
-use crate::graph::Graph;
+use crate::graph::{Columns, Graph, TableLineage};
 use crate::warehouse::Location;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
@@ -227,25 +227,57 @@ impl Names<'_> {
         for name in graph.needs().get(model).into_iter().flatten() {
             inputs.extend(self.input(name, graph, engine)?);
         }
-        let tables = engine.tables_of(model);
-        let outputs = tables.into_iter().map(|(table, columns)| {
-            let dataset = dataset(&self.table_url(&table), &columns);
-            (table, dataset)
-        });
+        let lineage = engine.lineage_graph();
+        let mut outputs = Vec::new();
+        for (table, columns) in engine.tables_of(model) {
+            let mut made = dataset(&self.table_url(&table), &columns);
+            if let Some(from) = lineage.tables().get(&table) {
+                made["facets"]["columnLineage"] = self.columns_from(from)?;
+            }
+            outputs.push((table, made));
+        }
         let kind = project.models.get(model).map_or("", |m| m.kind.word());
-        Ok(Job { kind, inputs, outputs: outputs.collect() })
+        Ok(Job { kind, inputs, outputs })
+    }
+
+    /// The facet of direct column lineage: where values come from by column, and what decides the rows.
+    fn columns_from(&self, table: &TableLineage) -> Result<Value> {
+        let mut fields = Map::new();
+        for column in &table.columns {
+            fields.insert(column.name.clone(), json!({"inputFields": self.fields(&column.values)?}));
+        }
+        let content = json!({"fields": fields, "dataset": self.fields(&table.rows)?});
+        Ok(facet("1-2-0", "ColumnLineageDatasetFacet", content))
+    }
+
+    fn fields(&self, columns: &Columns) -> Result<Vec<Value>> {
+        let mut fields = Vec::new();
+        // that a row is there at all is no field
+        for column in columns.iter().filter(|c| !c.is_rows()) {
+            let url = self.url_of(&column.table)?;
+            let (namespace, name) = place(&url);
+            fields.push(json!({"namespace": namespace, "name": name, "field": column.column}));
+        }
+        Ok(fields)
     }
 
     fn input(&self, name: &str, graph: &Graph, engine: &Engine) -> Result<Option<Value>> {
-        if graph.needs().contains_key(name) {
-            let columns = engine.columns(name);
-            return Ok((!columns.is_empty()).then(|| dataset(&self.table_url(name), &columns)));
+        let columns = engine.columns(name);
+        // a view has no table
+        if graph.needs().contains_key(name) && columns.is_empty() {
+            return Ok(None);
         }
-        let Some((source, table)) = self.prepared.project.source_table(name) else { return Ok(None) };
+        Ok(Some(dataset(&self.url_of(name)?, &columns)))
+    }
+
+    /// Where a source table's files or a made table lie.
+    fn url_of(&self, name: &str) -> Result<Url> {
+        let Some((source, table)) = self.prepared.project.source_table(name) else {
+            return Ok(self.table_url(name));
+        };
         let location = Location::parse(&source.location.value, self.root)?;
         let url = location.url()?.join(&table.path.value);
-        let url = url.or_fail(ErrorKind::Usage, || format!("`{}` is not a path", table.path.value))?;
-        Ok(Some(dataset(&url, &[])))
+        url.or_fail(ErrorKind::Usage, || format!("`{}` is not a path", table.path.value))
     }
 
     fn table_url(&self, table: &str) -> Url {
@@ -253,12 +285,17 @@ impl Names<'_> {
     }
 }
 
-fn dataset(url: &Url, columns: &[(String, String)]) -> Value {
+/// Namespace and name of a dataset.
+fn place(url: &Url) -> (String, &str) {
     let path = url.path().trim_end_matches('/');
-    let (namespace, name) = match url.host_str() {
+    match url.host_str() {
         Some(host) => (format!("{}://{host}", url.scheme()), path.trim_start_matches('/')),
         None => (url.scheme().to_owned(), path),
-    };
+    }
+}
+
+fn dataset(url: &Url, columns: &[(String, String)]) -> Value {
+    let (namespace, name) = place(url);
     let fields: Vec<Value> = columns.iter().map(|(name, kind)| json!({"name": name, "type": kind})).collect();
     let mut facets = Map::new();
     if !fields.is_empty() {

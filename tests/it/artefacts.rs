@@ -76,7 +76,14 @@ fn the_site_has_a_page_for_everything_and_no_data() {
         assert!(pages.contains_key(page), "{page} is not in {pages:?}");
     }
     let profile = project.read("site/person_profile.html");
-    for text in ["visits_7d", "Int64", "3 rows after the last run", "shop.customers.html", "came_back.html"] {
+    for text in [
+        "visits_7d",
+        "Int64",
+        "3 rows after the last run",
+        "shop.customers.html",
+        "came_back.html",
+        "shop.customers.email",
+    ] {
         assert!(profile.contains(text), "no `{text}` in {profile}");
     }
     assert!(project.read("site/index.html").contains("as of 2026-03-31"));

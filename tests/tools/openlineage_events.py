@@ -99,6 +99,9 @@ def good_run(project):
     equal(main_table.outputFacets["outputStatistics"].rowCount, 3, "rows of the profile")
     columns = {f["name"] for f in main_table.facets["schema"].fields}
     check({"person_id", "email", "visits_7d", "persona"} <= columns, f"columns: {columns}")
+    origin = main_table.facets["columnLineage"].fields["email"]["inputFields"]
+    found = {(f["name"].strip("/").rsplit("/", 1)[-1], f["field"]) for f in origin}
+    check({("visits", "email"), ("customers", "email")} <= found, f"columns behind the e-mail: {found}")
     # one table is one dataset, whoever reads or writes it
     read_as = next(d for d in done["came_back"].inputs if d.name.endswith("/person_profile"))
     equal((read_as.namespace, read_as.name), (main_table.namespace, main_table.name), "the profile as it is read")

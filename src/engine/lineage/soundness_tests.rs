@@ -452,7 +452,9 @@ fn case(numbers: &[u16], done: &Done) -> TestCaseResult {
     // some subqueries have no physical plan: those are not this test's matter
     let (Some(plan), Ok(before)) = (plan, world.answer(&sql)) else {
         add(&done.refused, 1);
-        if let Err(e) = world.answer(&sql) { eprintln!("REFUSED {e}\n{sql}"); }
+        if let Err(e) = world.answer(&sql) {
+            eprintln!("REFUSED {e}\n{sql}");
+        }
         return Ok(());
     };
     add(&done.answered, 1);
