@@ -290,7 +290,9 @@ fn answers(project: &Project) -> BTreeMap<(String, String), Vec<String>> {
             all.entry((table.to_owned(), name)).or_default().push(value.to_string());
         }
     }
-    all.values_mut().for_each(|v| v.sort_unstable());
+    for values in all.values_mut() {
+        values.sort_unstable();
+    }
     all
 }
 

@@ -114,7 +114,9 @@ impl World {
                 column.extend((0..batch.num_rows()).map(|row| texts.value(row).to_string()));
             }
         }
-        columns.iter_mut().for_each(|c| c.sort_unstable());
+        for column in &mut columns {
+            column.sort_unstable();
+        }
         Ok(columns)
     }
 }
@@ -485,7 +487,7 @@ fn case(context: &SessionContext, numbers: &[u16], done: &Done) -> TestCaseResul
 
 #[test]
 fn a_column_that_lineage_does_not_name_changes_nothing() {
-    const CASES: u32 = 250;
+    const CASES: u32 = 2000;
     let done = Done::default();
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) });
