@@ -166,7 +166,9 @@ fn mermaid(answer: &LineageAnswer, up: bool, down: bool) -> String {
     };
     if up {
         let mut all = Trace { values: Columns::new(), rows: answer.rows.clone() };
-        answer.up.iter().for_each(|(_, trace)| all.extend(trace.clone()));
+        for (_, trace) in &answer.up {
+            all.extend(trace.clone());
+        }
         arrows(&all.values, &all.rows, true);
     }
     if down {

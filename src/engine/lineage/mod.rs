@@ -6,8 +6,8 @@
 //! table's lineage is over the columns of its files.
 //!
 //! Tables are recognised by identity, not by name, because an alias may look like a table: a source table's
-//! relation and a view by the addresses of their schema and their input, which every plan that reads them
-//! shares; a stored table by its [`LateTable`]; the files of a source table by their provider.
+//! relation and a view by the address of their schema, which every plan that reads them shares; a stored
+//! table by its [`LateTable`]; the files of a source table by their provider.
 //!
 //! `version` and `dedupe` keep one of several rows by key and time, and among rows that are equal in these by
 //! the whole row. The last step would make every column of such a table decide every other one; it counts as
@@ -73,11 +73,18 @@ impl Tables {
     }
 }
 
-/// What a plan shares with its clones and with no other plan: a filter has the schema of what it filters, but
-/// not its input.
+/// What a plan shares with its copies in other plans and with nothing else: the address of its schema, and
+/// how many nodes with that schema come down to the one that made it. A filter has the schema of what it
+/// filters, but is one node more. (Planning a query may move every node of it, but keeps schemas.)
 fn address(plan: &LogicalPlan) -> (usize, usize) {
-    let input = plan.inputs().first().map_or(0, |input| std::ptr::from_ref::<LogicalPlan>(input).addr());
-    (Arc::as_ptr(plan.schema()).addr(), input)
+    let schema = plan.schema();
+    let mut nodes = 0;
+    let mut node = plan;
+    while let Some(input) = node.inputs().first().copied().filter(|i| Arc::ptr_eq(i.schema(), schema)) {
+        nodes += 1;
+        node = input;
+    }
+    (Arc::as_ptr(schema).addr(), nodes)
 }
 
 /// The lineage of a table that a plan makes.

@@ -46,9 +46,16 @@ pub(super) fn identity(known: &Tables, bound: &BoundIdentity) -> Vec<TableLineag
     for table in &bound.links {
         let flow = analysis.plan(&table.plan, None);
         let (identifiers, rest) = flow.columns.split_at(table.types.len().min(flow.columns.len()));
-        identifiers.iter().for_each(|c| links.identifiers.take(c));
-        rest.iter().take(1).for_each(|c| links.times.take(c));
-        rest.iter().skip(1).for_each(|c| links.row_ids.take(c));
+        for column in identifiers {
+            links.identifiers.take(column);
+        }
+        // then the time and, if the table has one, the row id
+        if let [time, row_ids @ ..] = rest {
+            links.times.take(time);
+            for column in row_ids {
+                links.row_ids.take(column);
+            }
+        }
         links.frame.extend(&flow.frame);
     }
     links.frame.extend(links.identifiers.all());
@@ -205,8 +212,9 @@ fn provenance(
     for one in &bound.provenance {
         values.take(&wide.get(&one.attribute));
         lost.take(&wide.get(&one.values));
-        let payload = one.picked.as_deref().and_then(|p| payloads.get(p));
-        payload.into_iter().for_each(|p| row_ids.take(p));
+        if let Some(payload) = one.picked.as_deref().and_then(|p| payloads.get(p)) {
+            row_ids.take(payload);
+        }
     }
     frame.extend(values.all());
     let names = columns_of(&bound.provenance_schema());

@@ -231,7 +231,9 @@ impl<'a> Analysis<'a> {
     fn union(&mut self, node: &Union, outer: Option<&Scope<'_>>) -> Flow {
         let mut flows = node.inputs.iter().map(|i| self.plan(i, outer)).collect::<Vec<_>>().into_iter();
         let mut all = flows.next().unwrap_or_default();
-        flows.for_each(|flow| all.unite(&flow));
+        for flow in flows {
+            all.unite(&flow);
+        }
         all
     }
 

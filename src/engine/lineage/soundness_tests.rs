@@ -86,24 +86,24 @@ impl World {
         other
     }
 
-    fn context(&self) -> SessionContext {
-        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+    /// Puts the rows in the place of earlier ones.
+    fn load(&self, context: &SessionContext) {
         for (index, (table, columns)) in TABLES.into_iter().enumerate() {
             let [first, second] = self.numbers[index].clone().map(|c| Arc::new(Int64Array::from(c)) as ArrayRef);
             let texts = Arc::new(StringArray::from(self.texts[index].clone())) as ArrayRef;
             let named = columns.into_iter().zip([first, second, texts]).map(|(n, c)| (n, c, true));
             let batch = RecordBatch::try_from_iter_with_nullable(named).unwrap();
             let rows = MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap();
+            context.deregister_table(table).unwrap();
             context.register_table(table, Arc::new(rows)).unwrap();
         }
-        context
     }
 
     /// Columns of the answer, each as a sorted list of texts.
-    fn answer(&self, sql: &str) -> datafusion::error::Result<Vec<Vec<String>>> {
-        let context = self.context();
+    fn answer(&self, context: &SessionContext, sql: &str) -> datafusion::error::Result<Vec<Vec<String>>> {
+        self.load(context);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let plan = plan_of(&context, sql)?;
+        let plan = plan_of(context, sql)?;
         let width = plan.schema().fields().len();
         let batches = runtime.block_on(async { context.execute_logical_plan(plan).await?.collect().await })?;
         let mut columns = vec![Vec::new(); width];
@@ -114,7 +114,9 @@ impl World {
                 column.extend((0..batch.num_rows()).map(|row| texts.value(row).to_string()));
             }
         }
-        columns.iter_mut().for_each(|c| c.sort_unstable());
+        for column in &mut columns {
+            column.sort_unstable();
+        }
         Ok(columns)
     }
 }
@@ -269,7 +271,8 @@ fn grouped(tape: &mut Tape<'_>, input: &Query, name: &str) -> Query {
         0 => ("count(*)".to_owned(), Kind::Number),
         1 => (format!("count(DISTINCT {of})"), Kind::Number),
         2 => (format!("max({of})"), of_kind),
-        3 => (format!("first_value({of} ORDER BY {of}, {all})"), of_kind),
+        // not by a column twice, at which first_value panics in DataFusion 55.2
+        3 => (format!("first_value({of} ORDER BY {all})"), of_kind),
         _ => match input.column(name, Kind::Number, tape) {
             Some(number) => (format!("CAST(sum({number}) AS BIGINT)"), Kind::Number),
             None => (format!("min({of})"), of_kind),
@@ -283,11 +286,10 @@ fn grouped(tape: &mut Tape<'_>, input: &Query, name: &str) -> Query {
     columns.push(format!("{call}{filter} AS c{}", keys.len()));
     let mut sql = format!("SELECT {} FROM ({}) AS {name}", columns.join(", "), input.sql);
     let names: Vec<&str> = keys.iter().map(|k| k.0.as_str()).collect();
-    // first_value in grouping sets panics inside DataFusion 55.2 when there are no rows
-    let rollup = (names.len() < 2 || names[0] != names[1]) && !call.starts_with("first_value");
+    let distinct = names.len() < 2 || names[0] != names[1];
     match tape.pick(3) {
         _ if names.is_empty() => {}
-        0 if rollup => sql.push_str(&format!(" GROUP BY ROLLUP ({})", names.join(", "))),
+        0 if distinct => sql.push_str(&format!(" GROUP BY ROLLUP ({})", names.join(", "))),
         1 => sql.push_str(&format!(" GROUP BY {} HAVING count(*) > 1", names.join(", "))),
         _ => sql.push_str(&format!(" GROUP BY {}", names.join(", "))),
     }
@@ -443,18 +445,16 @@ fn compare(
     Ok(compared)
 }
 
-fn case(numbers: &[u16], done: &Done) -> TestCaseResult {
+fn case(context: &SessionContext, numbers: &[u16], done: &Done) -> TestCaseResult {
     let mut tape = Tape { numbers, at: 0, names: 0 };
     let depth = 1 + tape.pick(3);
     let sql = query(&mut tape, depth).sql;
     let world = World::new(&mut tape);
-    let plan: Option<LogicalPlan> = plan_of(&world.context(), &sql).ok();
+    world.load(context);
+    let plan: Option<LogicalPlan> = plan_of(context, &sql).ok();
     // some subqueries have no physical plan: those are not this test's matter
-    let (Some(plan), Ok(before)) = (plan, world.answer(&sql)) else {
+    let (Some(plan), Ok(before)) = (plan, world.answer(context, &sql)) else {
         add(&done.refused, 1);
-        if let Err(e) = world.answer(&sql) {
-            eprintln!("REFUSED {e}\n{sql}");
-        }
         return Ok(());
     };
     add(&done.answered, 1);
@@ -477,7 +477,7 @@ fn case(numbers: &[u16], done: &Done) -> TestCaseResult {
             if other == world {
                 continue;
             }
-            let after = other.answer(&sql).map_err(|e| TestCaseError::fail(format!("{e}\n{sql}")))?;
+            let after = other.answer(context, &sql).map_err(|e| TestCaseError::fail(format!("{e}\n{sql}")))?;
             let compared = compare(&lineage, &source, &sql, [&before, &after]);
             add(&done.compared, compared.map_err(|e| TestCaseError::fail(format!("{e}\n{world:?}\n{other:?}")))?);
         }
@@ -487,10 +487,11 @@ fn case(numbers: &[u16], done: &Done) -> TestCaseResult {
 
 #[test]
 fn a_column_that_lineage_does_not_name_changes_nothing() {
-    const CASES: u32 = 250;
+    const CASES: u32 = 2000;
     let done = Done::default();
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) });
-    runner.run(&prop::collection::vec(any::<u16>(), 160), |numbers| case(&numbers, &done)).unwrap();
+    runner.run(&prop::collection::vec(any::<u16>(), 160), |numbers| case(&context, &numbers, &done)).unwrap();
     let (answered, refused, compared) = (done.answered.get(), done.refused.get(), done.compared.get());
     eprintln!("DONE {answered} {refused} {compared}");
     assert!(refused * 4 < answered, "{refused} queries had no answer, {answered} had one");
