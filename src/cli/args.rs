@@ -1,5 +1,6 @@
 //! Arguments and flags.
 
+use super::test::TestArguments;
 use crate::engine::Resources;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runner::Options;
@@ -37,6 +38,8 @@ pub(super) enum Command {
     Run(SelectArguments),
     /// Load and bind everything, without reading rows; print what is wrong.
     Check(SelectArguments),
+    /// Run the unit tests; with --data the data tests.
+    Test(TestArguments),
     /// Print the first rows of a table.
     Show(ShowArguments),
     /// Ask a SQL question of the committed tables and the source tables.

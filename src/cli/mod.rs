@@ -12,6 +12,7 @@ mod query;
 mod run;
 mod status;
 mod summary;
+mod test;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -59,6 +60,7 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments.apply(options), printer).await,
         Command::Check(arguments) => check::check(arguments.apply(options), printer).await,
+        Command::Test(arguments) => test::test(arguments, options, printer).await,
         Command::Show(arguments) => query::show(arguments, options, printer).await,
         Command::Query(arguments) => query::query(arguments, options, printer).await,
         Command::Status(arguments) => status::status(arguments, options, printer).await,

@@ -76,7 +76,7 @@ pub(super) async fn open(
 }
 
 /// Applies selection, declared types, versions and deduplication.
-fn relation(
+pub(super) fn relation(
     parts: &EngineParts<'_>,
     name: &str,
     table: &SourceTable,

@@ -1,10 +1,11 @@
 //! From a folder to bound models, with all findings.
 
+use super::unit;
 use crate::diagnostic::{Code, Diagnostic, Severity, SourceMap};
 use crate::engine::{Engine, Resources};
 use crate::error::{Error, ErrorKind};
-use crate::graph::{Graph, Selection, direct};
-use crate::model::Project;
+use crate::graph::{Graph, Selection, direct, owner};
+use crate::model::{DataTest, Project};
 use crate::project::{LoadOptions, Loaded, load, nearest};
 use crate::warehouse::Environment;
 use chrono::{DateTime, Utc};
@@ -77,8 +78,16 @@ pub async fn prepare(options: &Options) -> Result<Prepared, Failure> {
 
 /// Loads without binding.
 pub(super) fn loaded(options: &Options) -> Result<(Arc<Project>, SourceMap, Vec<Diagnostic>), Failure> {
-    let load_options =
-        LoadOptions { target: options.target.clone(), vars: options.vars.clone(), ..LoadOptions::default() };
+    loaded_with(options, false)
+}
+
+/// Loads without binding; variables that the environment lacks may be allowed.
+pub(super) fn loaded_with(
+    options: &Options,
+    allow_missing_environment: bool,
+) -> Result<(Arc<Project>, SourceMap, Vec<Diagnostic>), Failure> {
+    let (target, vars) = (options.target.clone(), options.vars.clone());
+    let load_options = LoadOptions { target, vars, allow_missing_environment };
     let environment = |name: &str| options.environment.get(name).cloned();
     let Loaded { project, sources, diagnostics } = load(&options.root, &load_options, &environment);
     match project {
@@ -95,7 +104,30 @@ pub async fn prepare_for(
     options: &Options,
     project: Arc<Project>,
     map: SourceMap,
+    findings: Vec<Diagnostic>,
+) -> Result<Prepared, Failure> {
+    prepare_with(options, project, map, findings, &Also::default()).await
+}
+
+/// Source tables that are opened and whose tests are bound although no selected model may read them.
+#[derive(Debug, Default)]
+pub(super) struct Also {
+    /// Their names.
+    pub tables: BTreeSet<String>,
+    /// Whether they are all that was selected.
+    pub alone: bool,
+}
+
+/// Binds a loaded project and further source tables.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) async fn prepare_with(
+    options: &Options,
+    project: Arc<Project>,
+    map: SourceMap,
     mut findings: Vec<Diagnostic>,
+    also: &Also,
 ) -> Result<Prepared, Failure> {
     let as_of = options.as_of.or(project.settings.as_of).unwrap_or(options.now);
     let mut engine = Engine::open(
@@ -115,26 +147,30 @@ pub async fn prepare_for(
         }
     };
     stop_on_errors(&findings, &engine)?;
-    let selection = Selection::parse(&options.select, &graph, &project).map_err(|errors| selection_error(&errors))?;
-    let mut needed = BTreeSet::new();
-    for name in &selection.models {
-        needed.extend(graph.upstream(name));
-    }
-    let order: Vec<String> = order.into_iter().filter(|n| needed.contains(n)).collect();
-    let tables = graph.tables_of(&needed);
-    findings.extend(engine.bind(&tables, &order, graph.needs()).await?);
+    let selected = if also.alone {
+        BTreeSet::new()
+    } else {
+        let selection = Selection::parse(&options.select, &graph, &project);
+        selection.map_err(|errors| selection_error(&errors))?.models
+    };
+    let needed = graph.needed(&selected, &also.tables);
+    let order: Vec<String> = order.into_iter().filter(|n| needed.models.contains(n)).collect();
+    findings.extend(engine.bind(&needed.tables, &order, graph.needs()).await?);
+    let tested = graph.tested(&selected).into_iter().chain(also.tables.iter().cloned()).collect();
+    findings.extend(engine.bind_tests(&tested).await);
+    findings.extend(unit::check(&project, &engine));
     stop_on_errors(&findings, &engine)?;
-    Ok(Prepared { project, graph, order, selected: selection.models, engine, as_of, warnings: findings })
+    Ok(Prepared { project, graph, order, selected, engine, as_of, warnings: findings })
 }
 
-fn stop_on_errors(findings: &[Diagnostic], engine: &Engine) -> Result<(), Failure> {
+pub(super) fn stop_on_errors(findings: &[Diagnostic], engine: &Engine) -> Result<(), Failure> {
     if findings.iter().any(|f| f.severity == Severity::Error) {
         return Err(Failure::Findings(findings.to_vec(), Box::new(engine.source_map().clone())));
     }
     Ok(())
 }
 
-fn graph(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> Graph {
+pub(super) fn graph(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> Graph {
     let mut needs = BTreeMap::new();
     for (name, model) in &project.models {
         let sql = match engine.sql_references(model) {
@@ -146,7 +182,43 @@ fn graph(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> 
         };
         needs.insert(name.clone(), direct(project, model, sql));
     }
-    Graph::new(needs)
+    let graph = Graph::new(needs).with_tests(tests(project, engine, findings));
+    for (tested, read) in graph.circular_tests() {
+        findings.extend(circular(project, engine, &tested, &read));
+    }
+    graph
+}
+
+/// What the data tests of each table read beside it.
+fn tests(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut reads = BTreeMap::new();
+    for tested in project.tested() {
+        let mut names = BTreeSet::new();
+        for test in project.tests_of(&tested) {
+            match engine.test_references(test) {
+                Ok(found) => names.extend(found.iter().map(|name| owner(project, name))),
+                Err(finding) => findings.push(*finding),
+            }
+        }
+        names.remove(&tested);
+        reads.insert(tested, names);
+    }
+    reads
+}
+
+/// The tests of `tested` that read `read`, which waits for them.
+fn circular(project: &Project, engine: &Engine, tested: &str, read: &str) -> Vec<Diagnostic> {
+    let reads_it = |test: &&DataTest| {
+        let names = engine.test_references(test).unwrap_or_default();
+        names.iter().any(|name| owner(project, name) == read)
+    };
+    let message = format!("this test of `{tested}` reads `{read}`, which is built after the tests of `{tested}`");
+    let finding = |test: &DataTest| {
+        Diagnostic::error(Code::TestCircle, test.span, &message)
+            .with_label("could never run")
+            .with_help(format!("write the test at `{read}`"))
+    };
+    project.tests_of(tested).iter().filter(reads_it).map(finding).collect()
 }
 
 fn cycle(project: &Project, path: &[String]) -> Diagnostic {
@@ -159,7 +231,7 @@ fn cycle(project: &Project, path: &[String]) -> Diagnostic {
     finding.with_help("break the circle: let one of them read a source table or a further model instead")
 }
 
-fn selection_error(errors: &[crate::graph::SelectorError]) -> Failure {
+pub(super) fn selection_error(errors: &[crate::graph::SelectorError]) -> Failure {
     let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let error = Error::new(ErrorKind::Usage, messages.join("; "));
     let help = errors.iter().find_map(|e| {

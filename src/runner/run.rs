@@ -7,10 +7,10 @@ use super::report::{RunReport, Stage};
 use super::stages;
 use super::syncs;
 use crate::diagnostic::Severity;
-use crate::engine::{Engine, RunContext, validate_text_tables};
+use crate::engine::{CheckStatus, Engine, RunContext, validate_text_tables};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::Project;
-use crate::plan::Plan;
+use crate::plan::{Action, Plan};
 use crate::warehouse::{Location, Run, RunRequest, Warehouse};
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -36,7 +36,7 @@ pub fn warehouse_of(project: &Project, options: &Options) -> Result<Arc<Warehous
 ///
 /// # Errors
 /// Findings when data break what definitions promise; errors when storage or a query fails. Nothing is
-/// committed then.
+/// committed then. A failed data test is part of the report: what does not depend on it is committed.
 pub async fn run(prepared: Prepared, options: &Options, progress: &dyn Progress) -> Result<RunReport, Failure> {
     let clock = Instant::now();
     let warehouse = warehouse_of(&prepared.project, options)?;
@@ -137,6 +137,8 @@ async fn build_and_commit(
         source_files: 0,
         source_bytes: 0,
         nodes: Vec::new(),
+        checks: Vec::new(),
+        withheld: Vec::new(),
         syncs: Vec::new(),
         stages: BTreeMap::new(),
         failure: None,
@@ -155,7 +157,7 @@ async fn build_and_commit(
     };
     committing.store(true, Ordering::Relaxed);
     commit(run, done, &engine, &context, &mut report).await?;
-    if plan.count(&crate::plan::Action::Sync) > 0 {
+    if plan.count(&Action::Sync) > withheld_syncs(&plan, &report) {
         let started = Instant::now();
         // the models are committed: what stops the syncs is part of the report, not the end of it
         let sent = syncs::run(&engine, &project, &plan, warehouse, options, progress, &mut report).await;
@@ -164,6 +166,12 @@ async fn build_and_commit(
     }
     report.ended_at = now();
     Ok(report)
+}
+
+/// Syncs that must not be sent, because what they send was not committed.
+fn withheld_syncs(plan: &Plan, report: &RunReport) -> usize {
+    let withheld = |name: &String| report.withheld.iter().any(|w| w.model == *name);
+    plan.stages.iter().filter(|s| s.action == Action::Sync && withheld(&s.model)).count()
 }
 
 fn measure_sources(engine: &Engine, tables: &BTreeSet<String>, report: &mut RunReport) {
@@ -213,16 +221,21 @@ async fn commit(
     report: &mut RunReport,
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let stages::Done { mut staged, mut appended, nodes } = done;
+    let stages::Done { mut staged, mut appended, nodes, checks, withheld } = done;
     for node in &nodes {
         let stage = report.stages.entry(history::kind(&node.facts).to_owned()).or_default();
         stage.wall += node.seconds;
     }
     let written = async {
-        for output in [
+        let mut outputs = vec![
             history::runs(context.number, report.as_of, report.started_at, now(), nodes.len())?,
             history::nodes(context.number, &nodes)?,
-        ] {
+        ];
+        if !checks.is_empty() {
+            outputs.push(history::checks(context.number, &checks)?);
+            outputs.push(history::test_failures(context.number, &checks)?);
+        }
+        for output in outputs {
             appended.entry(output.table.clone()).or_default().push(output);
         }
         staged.extend(stages::write_appended(&run, appended).await?);
@@ -232,7 +245,9 @@ async fn commit(
         };
         let columns = history::columns(engine, &nodes, &before)?;
         staged.push(stages::write(&run, &columns).await?);
-        if let Some(overlap) = engine.overlap(context)? {
+        // with an audience withheld the table of the last whole run stays
+        let whole = withheld.iter().all(|w| !engine.is_audience(&w.model));
+        if whole && let Some(overlap) = engine.overlap(context)? {
             staged.push(stages::write(&run, &overlap).await?);
         }
         Ok::<_, Error>(staged)
@@ -250,9 +265,13 @@ async fn commit(
         "started_at": report.started_at,
         "models": nodes.len(),
         "nodes": &nodes,
+        "withheld": &withheld,
+        "failed_tests": checks.iter().filter(|c| c.status == CheckStatus::Fail).count(),
     });
     run.commit(staged, content, now()).await?;
     report.nodes = nodes;
+    report.checks = checks;
+    report.withheld = withheld;
     report.stages.insert("write".to_owned(), Stage { wall: started.elapsed().as_secs_f64() });
     Ok(())
 }

@@ -12,8 +12,10 @@ mod binding;
 mod cli;
 mod clinic;
 mod crash;
+mod data_tests;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
 mod diagnostics;
 mod external;
 mod selection;
 mod support;
+mod unit_tests;
