@@ -1,5 +1,6 @@
 //! Arguments and flags.
 
+use super::test::TestArguments;
 use crate::engine::Resources;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runner::Options;
@@ -39,6 +40,8 @@ pub(super) enum Command {
     Check(super::check::CheckArguments),
     /// Say what a run would do, why, and what it would change of people's profiles; do none of it.
     Plan(super::plan::PlanArguments),
+    /// Run the unit tests; with --data the data tests.
+    Test(TestArguments),
     /// Print the project's definitions as JSON, to compare with later (`--select state:modified`).
     Manifest,
     /// Print the first rows of a table.

@@ -18,6 +18,7 @@ mod run;
 mod sources;
 mod status;
 mod summary;
+mod test;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -78,6 +79,7 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Command::Check(arguments) => check::check(arguments, options, printer).await,
         Command::Plan(arguments) => plan::plan(arguments, options, printer).await,
         Command::Manifest => manifest::manifest(&options, printer),
+        Command::Test(arguments) => test::test(arguments, options, printer).await,
         Command::Show(arguments) => query::show(arguments, options, printer).await,
         Command::Query(arguments) => query::query(arguments, options, printer).await,
         Command::Docs(arguments) => docs::docs(arguments, &options, printer).await,

@@ -4,6 +4,7 @@ use super::args::{Cli, Color};
 use super::exit::Exit;
 use super::summary;
 use crate::diagnostic::{Diagnostic, Severity, SourceMap, render_human};
+use crate::engine::CheckResult;
 use crate::error::Error;
 use crate::runner::{Failure, NodeReport, Progress, SyncReport};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -65,9 +66,10 @@ impl Printer {
         match failure {
             Failure::Findings(findings, map) => {
                 self.findings(findings, map);
-                let data = findings.iter().any(|f| f.severity == Severity::Error && f.code.as_str().starts_with("K05"));
-                let definitions =
-                    findings.iter().any(|f| f.severity == Severity::Error && !f.code.as_str().starts_with("K05"));
+                let errors = || findings.iter().filter(|f| f.severity == Severity::Error).map(|f| f.code.as_str());
+                // K051x are about tests, which are definitions
+                let of_data = |code: &str| code.starts_with("K05") && !code.starts_with("K051");
+                let (data, definitions) = (errors().any(of_data), errors().any(|code| !of_data(code)));
                 // files that break their declaration fail a run; a wrong definition is the author's to mend
                 if data && !definitions { Exit::Failed } else { Exit::Wrong }
             }
@@ -130,6 +132,15 @@ impl Progress for Printer {
             bar.finish_and_clear();
         }
         self.say(&format!("  {}", summary::progress_line(node)));
+    }
+
+    fn tested(&self, results: &[CheckResult]) {
+        if self.quiet {
+            return;
+        }
+        for line in summary::test_lines(results) {
+            self.say(&format!("  {line}"));
+        }
     }
 
     fn synced(&self, sync: &SyncReport) {

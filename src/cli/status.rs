@@ -3,7 +3,7 @@
 use super::args::StatusArguments;
 use super::exit::Exit;
 use super::printer::Printer;
-use super::summary::grouped;
+use super::summary::{counted, grouped};
 use crate::runner::{Failure, Options, last_runs};
 use crate::warehouse::{RunRecord, RunStatus};
 use serde_json::Value;
@@ -64,6 +64,11 @@ fn line(out: &mut String, record: &RunRecord) {
         text("as_of"),
         number(content, "models")
     );
+    let withheld = content.get("withheld").and_then(Value::as_array).map_or(0, Vec::len);
+    if withheld > 0 || number(content, "failed_tests") > 0 {
+        let failed = usize::try_from(number(content, "failed_tests")).unwrap_or(usize::MAX);
+        let _ = writeln!(out, "  {} failed, {} withheld", counted(failed, "test"), counted(withheld, "model"));
+    }
     if let Some(note) = &record.note {
         let _ = writeln!(out, "  {note}");
     }

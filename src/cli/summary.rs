@@ -1,7 +1,7 @@
 //! The summary of a run, as a person reads it.
 
-use crate::engine::Facts;
-use crate::runner::{NodeReport, RunReport};
+use crate::engine::{CheckResult, CheckStatus, Facts, KEPT_ROWS};
+use crate::runner::{NodeReport, RunReport, Withheld};
 use std::fmt::Write;
 
 /// `1 error`, `2 errors`.
@@ -22,7 +22,7 @@ pub(super) fn grouped(number: u64) -> String {
     out
 }
 
-fn seconds(value: f64) -> String {
+pub(super) fn seconds(value: f64) -> String {
     if value < 10.0 { format!("{value:.2} s") } else { format!("{value:.1} s") }
 }
 
@@ -47,6 +47,7 @@ pub(super) fn summary(report: &RunReport) -> String {
     models(&mut out, report);
     identities(&mut out, report);
     audiences(&mut out, report);
+    data_tests(&mut out, report);
     syncs(&mut out, report);
     let _ = writeln!(out, "\ntables are in {}", report.warehouse);
     out
@@ -151,6 +152,83 @@ fn audiences(out: &mut String, report: &RunReport) {
             let _ = writeln!(out, "  {}: {} entries of its lists name nobody known", node.model, unknown_in_lists);
         }
     }
+}
+
+/// `12 tests: 10 passed, 1 warned, 1 FAILED`.
+pub(super) fn tally(results: &[CheckResult]) -> String {
+    let count = |status| results.iter().filter(|r| r.status == status).count();
+    let words = [(CheckStatus::Pass, "passed"), (CheckStatus::Warn, "warned"), (CheckStatus::Fail, "FAILED")];
+    let counted: Vec<String> = words
+        .iter()
+        .map(|(status, word)| (count(*status), word))
+        .filter(|(n, word)| *n > 0 || **word == "passed")
+        .map(|(n, word)| format!("{n} {word}"))
+        .collect();
+    format!("{}: {}", self::counted(results.len(), "data test"), counted.join(", "))
+}
+
+/// One line for each test that did not pass.
+pub(super) fn test_lines(results: &[CheckResult]) -> Vec<String> {
+    results.iter().filter(|r| r.status != CheckStatus::Pass).map(test_line).collect()
+}
+
+pub(super) fn test_line(result: &CheckResult) -> String {
+    let word = if result.status == CheckStatus::Fail { "FAILED" } else { "warned" };
+    let mut line = format!("{word} {}: {}: ", result.model, result.test);
+    match (&result.detail, result.rows) {
+        (Some(detail), _) => line.push_str(detail),
+        (None, Some(rows)) => {
+            let _ = write!(line, "{} of {} rows", grouped(result.failures), grouped(rows));
+        }
+        (None, None) => line.push_str(&counted(usize::try_from(result.failures).unwrap_or(usize::MAX), "row")),
+    }
+    if !result.keys.is_empty() {
+        let _ = write!(line, ", such as {}", result.keys.join(", "));
+    }
+    line
+}
+
+fn data_tests(out: &mut String, report: &RunReport) {
+    if report.checks.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n{}", tally(&report.checks));
+    for line in test_lines(&report.checks) {
+        let _ = writeln!(out, "  {line}");
+    }
+    for line in withheld_lines(&report.withheld) {
+        let _ = writeln!(out, "  {line}");
+    }
+    if report.checks.iter().any(|c| !c.failing.is_empty()) {
+        let kept = if report.checks.iter().any(|c| c.failures > KEPT_ROWS as u64) {
+            format!(" (the first {} of each test)", grouped(KEPT_ROWS as u64))
+        } else {
+            String::new()
+        };
+        let sql = format!("SELECT * FROM kinfold.test_failures WHERE run = {}", report.run);
+        let _ = writeln!(out, "  failing rows{kept}: kinfold query \"{sql}\"");
+    }
+}
+
+/// `not committed: a`, `not built: b, c (need a)`; the committed tables of all of them stay as they were.
+fn withheld_lines(withheld: &[Withheld]) -> Vec<String> {
+    let names = |of: &[&Withheld]| of.iter().map(|w| w.model.as_str()).collect::<Vec<_>>().join(", ");
+    let (built, others): (Vec<&Withheld>, Vec<&Withheld>) = withheld.iter().partition(|w| w.built);
+    let mut lines = Vec::new();
+    if !built.is_empty() {
+        lines.push(format!("not committed: {}", names(&built)));
+    }
+    let mut causes: Vec<&str> = others.iter().map(|w| w.because.as_str()).collect();
+    causes.sort_unstable();
+    causes.dedup();
+    for cause in causes {
+        let of: Vec<&Withheld> = others.iter().copied().filter(|w| w.because == cause).collect();
+        lines.push(format!("not built because of {cause}: {}", names(&of)));
+    }
+    if !lines.is_empty() {
+        lines.push("their tables stay as they were".to_owned());
+    }
+    lines
 }
 
 fn syncs(out: &mut String, report: &RunReport) {

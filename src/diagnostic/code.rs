@@ -225,6 +225,18 @@ codes! {
         example: "aliases of aliases of aliases",
         fix: "write the values out, or split the file"
     }
+    TestShape "K0118" {
+        title: "an entry of `tests:` that is not one test",
+        cause: "each entry names one kind of test with what it needs; none, several or half a one cannot be run",
+        example: "tests: [{severity: warn}]",
+        fix: "write one test an entry, such as `{unique: id}` or `{accepted_values: {column: c, values: [a]}}`"
+    }
+    TestRows "K0119" {
+        title: "rows of a unit test that cannot be read",
+        cause: "rows are a list of mappings from column to value, or CSV text with a header line",
+        example: "given: {web.tracks: [u1, u2]}",
+        fix: "write rows like `- {user_id: u1, timestamp: 2026-01-01}`, or `csv: |` with a header"
+    }
     BadName "K0201" {
         title: "not a name",
         cause: "names become tables and columns in every engine: `a` to `z`, digits and `_`, not starting with a digit",
@@ -416,6 +428,24 @@ codes! {
         cause: "columns came, went or changed their type since somebody ran `kinfold sources refresh`",
         example: "the export renamed `specialty` to `speciality`",
         fix: "see what reads the columns that the message lists, then run `kinfold sources refresh` and commit schemas.lock"
+    }
+    TestColumn "K0510" {
+        title: "a test names a column that its table does not have",
+        cause: "data tests, and the expected rows of unit tests, can only look at columns that are there",
+        example: "tests: [{unique: idd}]",
+        fix: "correct the name; `kinfold show TABLE` lists columns"
+    }
+    TestValue "K0511" {
+        title: "a test compares values that do not fit",
+        cause: "the value cannot be read in the type of its column, or the two columns have types of different sorts",
+        example: "accepted_values: {column: amount, values: [high]}",
+        fix: "write values of the column's type, or cast in an `expression`"
+    }
+    TestCircle "K0512" {
+        title: "a data test reads a model that waits for the test",
+        cause: "what reads a table is built after the table's tests, so such a test could never run",
+        example: "a test of `patient` that reads `patient_profile`, which is made from it",
+        fix: "write the test at the later model"
     }
     RuleContradiction "K0601" {
         title: "rules demand and forbid the same thing",

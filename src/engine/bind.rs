@@ -143,7 +143,7 @@ impl Binder<'_> {
     }
 
     /// Parses one statement.
-    fn statement(&self, sql: &Spanned<String>) -> Bound<Statement> {
+    pub(super) fn statement(&self, sql: &Spanned<String>) -> Bound<Statement> {
         self.within_limits(sql)?;
         let dialect = self.state.config().options().sql_parser.dialect;
         self.state.sql_to_statement(&sql.value, &dialect).map_err(|e| Box::new(self.finding(&e, sql, "")))

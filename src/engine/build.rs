@@ -299,7 +299,7 @@ impl Engine {
             .ok_or_else(|| Error::new(ErrorKind::Failed, format!("identity `{identity}` has not been built")))
     }
 
-    fn keep_wide(&self, profile: &str, wide: Wide) {
+    pub(super) fn keep_wide(&self, profile: &str, wide: Wide) {
         self.wide.lock().unwrap_or_else(PoisonError::into_inner).insert(profile.to_owned(), wide);
     }
 
@@ -310,7 +310,7 @@ impl Engine {
             .ok_or_else(|| Error::new(ErrorKind::Failed, format!("profile `{profile}` has not been built")))
     }
 
-    fn keep_members(&self, audience: &str, members: Members) {
+    pub(super) fn keep_members(&self, audience: &str, members: Members) {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).insert(audience.to_owned(), members);
     }
 
@@ -368,6 +368,27 @@ impl Engine {
                 Ok(())
             }
         }
+    }
+
+    /// Fills a model's tables from the warehouse for those who only read them; false when it was never committed.
+    ///
+    /// # Errors
+    /// When its committed columns no longer fit its definition; `Storage`.
+    pub async fn load_tables(&self, name: &str, run: &RunContext) -> Result<bool> {
+        if !self.late.contains_key(name) {
+            // a view and a sync have no table
+            return Ok(true);
+        }
+        if !run.base.tables.contains_key(name) {
+            return Ok(false);
+        }
+        let beside = format!("{name}_");
+        for table in self.late.keys().filter(|t| *t == name || t.starts_with(&beside)) {
+            if run.base.tables.contains_key(table) {
+                self.load_table(table, run).await?;
+            }
+        }
+        Ok(true)
     }
 
     async fn load_table(&self, name: &str, run: &RunContext) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::identity::{EntityId, HUB, Interner, NO_TIME, Scratch};
 use crate::warehouse::{Snapshot, Table, Warehouse};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{cast, concat_batches, take};
-use datafusion::arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{Field, SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -43,7 +43,9 @@ pub(super) async fn provider(
     };
     let table = warehouse.table(at).await?;
     for field in wanted.fields() {
-        let same = table.schema.field_with_name(field.name()).is_ok_and(|f| f.data_type() == field.data_type());
+        // Delta calls the values of a list otherwise than Arrow
+        let fits = |f: &Field| f.data_type().equals_datatype(field.data_type());
+        let same = table.schema.field_with_name(field.name()).is_ok_and(fits);
         if !same {
             let message = format!("`{name}` was last built with another definition of column `{}`", field.name());
             return Err(Error::new(ErrorKind::Usage, message).with_help(format!("build it too: --select {name}+")));

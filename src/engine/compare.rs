@@ -38,7 +38,8 @@ impl Engine {
     /// When the committed table cannot be read.
     pub async fn compare(&self, model: &str, run: &RunContext) -> Result<Option<RowChanges>> {
         let doing = || format!("cannot compare `{model}` with what is committed");
-        let (Some(key), Some(late), Some(at)) = (self.key_of(model), self.late.get(model), run.base.tables.get(model))
+        let (Some(key), Some(late), Some(at)) =
+            (self.profile_key(model), self.late.get(model), run.base.tables.get(model))
         else {
             return Ok(None);
         };
@@ -72,7 +73,7 @@ impl Engine {
     }
 
     /// The column that names the rows of a profile.
-    fn key_of(&self, model: &str) -> Option<String> {
+    fn profile_key(&self, model: &str) -> Option<String> {
         match self.models.get(model)? {
             super::BoundModel::Profile(bound) => Some(format!("{}_id", bound.identity)),
             _ => None,

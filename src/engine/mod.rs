@@ -8,18 +8,22 @@
 mod audience;
 mod bind;
 mod build;
+mod checks;
 mod committed;
 mod compare;
 mod constant;
 mod entities;
+mod expected;
 mod files;
 mod fold;
 mod functions;
+mod given;
 mod identity;
 mod identity_tables;
 mod late;
 mod lineage;
 mod measures;
+mod mentions;
 mod mistakes;
 mod print;
 mod profile;
@@ -36,7 +40,9 @@ mod wide;
 mod words;
 
 pub use build::{Built, Facts, Output, RunContext};
+pub use checks::{CheckResult, CheckStatus, KEPT_ROWS};
 pub use compare::RowChanges;
+pub use expected::{Actual, ExpectedCell, ExpectedRow};
 pub use print::{TextTable, to_csv, to_json, to_text};
 pub use query::Reader;
 pub use schemas::{SchemaLock, differences_text};
@@ -137,6 +143,8 @@ pub struct Engine {
     relations: BTreeMap<String, Relation>,
     late: BTreeMap<String, Arc<LateTable>>,
     models: BTreeMap<String, BoundModel>,
+    tests: BTreeMap<String, Vec<checks::BoundTest>>,
+    given: Option<given::Given>,
     wide: Mutex<BTreeMap<String, wide::Wide>>,
     members: Mutex<BTreeMap<String, segment::Members>>,
 }
@@ -169,6 +177,8 @@ impl Engine {
             relations: BTreeMap::new(),
             late: BTreeMap::new(),
             models: BTreeMap::new(),
+            tests: BTreeMap::new(),
+            given: None,
             wide: Mutex::new(BTreeMap::new()),
             members: Mutex::new(BTreeMap::new()),
         })
@@ -255,8 +265,12 @@ impl Engine {
                 continue;
             }
             let locked = self.lock.get(name).filter(|_| self.without_data);
-            let Some(open) = sources::open(&self.parts(), source, table, locked, findings).await? else { continue };
-            if let Some(locked) = self.lock.get(name).filter(|_| !self.without_data) {
+            let open = match &self.given {
+                Some(given) => given::open(&self.parts(), given, source, table, findings)?,
+                None => sources::open(&self.parts(), source, table, locked, findings).await?,
+            };
+            let Some(open) = open else { continue };
+            if let Some(locked) = self.lock.get(name).filter(|_| !self.without_data && self.given.is_none()) {
                 findings.extend(schemas::check(name, table, locked, &open.columns()));
             }
             self.relations.insert(
@@ -279,7 +293,13 @@ impl Engine {
         let name = &model.name.value;
         let before = errors(findings);
         let bound = match &model.kind {
-            ModelKind::Sql(sql) => self.bind_sql(sql, findings).await,
+            ModelKind::Sql(sql) => self.bind_sql(sql, findings).await.map(|bound| match bound {
+                // given rows need a table that can hold them
+                BoundModel::Sql { plan, schema, .. } if self.is_given(name) => {
+                    BoundModel::Sql { plan, schema, view: false }
+                }
+                bound => bound,
+            }),
             ModelKind::Identity(identity) => identity::bind(&parts, name, identity, &self.relations, findings)
                 .map(|b| BoundModel::Identity(b.into())),
             ModelKind::Profile(profile) => match self.models.get(&profile.identity.value) {
@@ -383,6 +403,16 @@ impl Engine {
     fn relate(&mut self, name: &str, plan: LogicalPlan, time: Option<&str>) {
         let relation = Relation { name: name.to_owned(), plan, time: time.map(str::to_owned), row_id: None };
         self.relations.insert(name.to_owned(), relation);
+    }
+
+    /// Whether a model is an audience.
+    pub fn is_audience(&self, model: &str) -> bool {
+        matches!(self.models.get(model), Some(BoundModel::Audience(_)))
+    }
+
+    /// Whether a model is a sync.
+    pub fn is_sync(&self, model: &str) -> bool {
+        matches!(self.models.get(model), Some(BoundModel::Sync(_)))
     }
 
     /// Bytes and files of an opened source table.

@@ -533,8 +533,8 @@ impl Provenance {
         let all = wide.column(&self.values).ok_or_else(missing)?.as_list::<i32>();
         let all_values = cast_array(all.values(), &DataType::Utf8)?;
         let all_values = all_values.as_string::<i32>();
-        let picked =
-            self.picked.as_ref().and_then(|p| wide.column(p)).map(datafusion::arrow::array::AsArray::as_struct);
+        // without a single row to fold the column is a bare null, and so are all values
+        let picked = self.picked.as_ref().and_then(|p| wide.column(p)).and_then(AsArray::as_struct_opt);
         let sources = picked.map(|p| p.column(1).as_primitive::<Int32Type>());
         let rows = picked.map(|p| p.column(2).as_string::<i32>());
         let mut texts: [StringBuilder; 5] = std::array::from_fn(|_| StringBuilder::new());

@@ -110,7 +110,7 @@ async fn listing(
 }
 
 /// Applies selection, declared types, versions and deduplication.
-fn relation(
+pub(super) fn relation(
     parts: &EngineParts<'_>,
     name: &str,
     table: &SourceTable,

@@ -18,6 +18,13 @@ pub(super) struct BoundSync {
     schema: SchemaRef,
 }
 
+impl BoundSync {
+    /// Columns of the rows that are sent.
+    pub(super) fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
+
 /// Binds the model.
 pub(super) fn bind(
     engine: &Engine,

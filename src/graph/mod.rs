@@ -22,6 +22,21 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Graph {
     needs: BTreeMap<String, BTreeSet<String>>,
     readers: BTreeMap<String, BTreeSet<String>>,
+    tests: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// What a selection needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Needed {
+    /// The models, what they are made from, and what their tests read.
+    pub models: BTreeSet<String>,
+    /// Source tables of all of them.
+    pub tables: BTreeSet<String>,
+}
+
+/// The stage of the tests of a table or model, as plans call it.
+pub fn tests_stage(owner: &str) -> String {
+    format!("tests of {owner}")
 }
 
 impl Graph {
@@ -33,7 +48,71 @@ impl Graph {
                 readers.entry(name.clone()).or_default().insert(reader.clone());
             }
         }
-        Self { needs, readers }
+        Self { needs, readers, tests: BTreeMap::new() }
+    }
+
+    /// Adds what the data tests of models and source tables read beside the table itself. Only those that have
+    /// tests are in it.
+    #[must_use]
+    pub fn with_tests(mut self, tests: BTreeMap<String, BTreeSet<String>>) -> Self {
+        self.tests = tests;
+        self
+    }
+
+    /// Those of `models` and of the source tables that they read that have tests.
+    pub fn tested<'a>(&self, models: impl IntoIterator<Item = &'a String> + Clone) -> BTreeSet<String> {
+        let tables = self.tables_of(models.clone());
+        let owners = models.into_iter().cloned().chain(tables);
+        owners.filter(|owner| self.tests.contains_key(owner)).collect()
+    }
+
+    /// What building `selected`, and testing them and `also`, needs.
+    pub fn needed(&self, selected: &BTreeSet<String>, also: &BTreeSet<String>) -> Needed {
+        let owners: BTreeSet<String> = self.tested(selected).into_iter().chain(also.iter().cloned()).collect();
+        let mut needed = Needed::default();
+        let mut wanted: BTreeSet<&String> = selected.iter().collect();
+        for owner in &owners {
+            wanted.insert(owner);
+            wanted.extend(self.tests.get(owner).into_iter().flatten());
+        }
+        for name in wanted {
+            if self.needs.contains_key(name) {
+                needed.models.extend(self.upstream(name));
+            } else if name.contains('.') {
+                needed.tables.insert(name.clone());
+            }
+        }
+        needed.tables.extend(self.tables_of(&needed.models));
+        needed
+    }
+
+    /// Stages that the stage of a model waits for: models that it reads, and the tests of what it reads.
+    pub fn waits_for(&self, model: &str) -> BTreeSet<String> {
+        let needs = self.needs.get(model).into_iter().flatten();
+        let tested = needs.filter(|n| self.tests.contains_key(*n)).map(|n| tests_stage(n));
+        self.models_of(model).into_iter().chain(tested).collect()
+    }
+
+    /// Stages that the tests of a table or model wait for: the model, and the models that the tests read.
+    pub fn tests_wait_for(&self, owner: &str) -> BTreeSet<String> {
+        let read = self.tests.get(owner).into_iter().flatten().map(String::as_str);
+        let stages = std::iter::once(owner).chain(read).filter(|n| self.needs.contains_key(*n));
+        stages.map(str::to_owned).collect()
+    }
+
+    /// Tests that could never run: whose they are, and the model that they read and that waits for them.
+    pub fn circular_tests(&self) -> Vec<(String, String)> {
+        let stages: BTreeMap<String, &String> = self.tests.keys().map(|owner| (tests_stage(owner), owner)).collect();
+        let waits = |stage: &str| match stages.get(stage) {
+            Some(owner) => self.tests_wait_for(owner),
+            None => self.waits_for(stage),
+        };
+        let mut found = Vec::new();
+        for (owner, reads) in &self.tests {
+            let circular = |read: &&String| *read != owner && reach(read, None, waits).contains(&tests_stage(owner));
+            found.extend(reads.iter().filter(circular).map(|read| (owner.clone(), read.clone())));
+        }
+        found
     }
 
     /// Models that a model reads directly.
@@ -176,6 +255,38 @@ mod tests {
         let cycles = graph.order().unwrap_err();
         assert_eq!(cycles, vec![vec!["a".to_owned(), "b".into(), "c".into(), "a".into()]]);
         assert_eq!(graph.order_and_cycles().0, ["free"]);
+    }
+
+    #[test]
+    fn tests_come_between_a_model_and_its_readers() {
+        let set = |names: &[&str]| -> BTreeSet<String> { names.iter().map(ToString::to_string).collect() };
+        let graph = graph(&[("a", &["web.tracks"]), ("b", &["a"]), ("other", &["crm.people"])]);
+        let tests = [("a", set(&["other"])), ("web.tracks", set(&["ehr.visits"]))];
+        let graph = graph.with_tests(tests.map(|(owner, reads)| (owner.to_owned(), reads)).into());
+        assert_eq!(graph.waits_for("b"), set(&["a", "tests of a"]));
+        assert_eq!(graph.waits_for("a"), set(&["tests of web.tracks"]));
+        assert_eq!(graph.tests_wait_for("a"), set(&["a", "other"]));
+        assert_eq!(graph.tests_wait_for("web.tracks"), set(&[]));
+        let needed = graph.needed(&set(&["a"]), &set(&[]));
+        assert_eq!(needed.models, set(&["a", "other"]));
+        assert_eq!(needed.tables, set(&["crm.people", "ehr.visits", "web.tracks"]));
+        // what only loads `a` does not run its tests, so it does not need what they read
+        assert_eq!(graph.needed(&set(&["b"]), &set(&[])).models, set(&["a", "b"]));
+        assert_eq!(graph.circular_tests(), []);
+    }
+
+    #[test]
+    fn a_test_that_reads_what_waits_for_it_is_found() {
+        let set = |names: &[&str]| -> BTreeSet<String> { names.iter().map(ToString::to_string).collect() };
+        let graph = graph(&[("a", &["web.tracks"]), ("b", &["a"]), ("x", &[]), ("y", &["x"])]);
+        let direct = graph.clone().with_tests([("a".to_owned(), set(&["b"]))].into());
+        assert_eq!(direct.circular_tests(), [("a".to_owned(), "b".to_owned())]);
+        let of_source = graph.clone().with_tests([("web.tracks".to_owned(), set(&["b"]))].into());
+        assert_eq!(of_source.circular_tests(), [("web.tracks".to_owned(), "b".to_owned())]);
+        // the tests of `a` wait for `y`, which waits for those of `x`, which wait for `b`, which waits for the first
+        let both = graph.with_tests([("a".to_owned(), set(&["y"])), ("x".to_owned(), set(&["b"]))].into());
+        let pairs = [("a".to_owned(), "y".to_owned()), ("x".to_owned(), "b".to_owned())];
+        assert_eq!(both.circular_tests(), pairs);
     }
 
     #[test]

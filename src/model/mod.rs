@@ -10,6 +10,7 @@ mod profile;
 mod settings;
 mod source;
 mod sync;
+mod test;
 mod values;
 
 pub use audience::*;
@@ -18,6 +19,7 @@ pub use profile::*;
 pub use settings::*;
 pub use source::*;
 pub use sync::*;
+pub use test::*;
 pub use values::*;
 
 use crate::diagnostic::Spanned;
@@ -34,6 +36,8 @@ pub struct Project {
     pub destinations: Vec<Destination>,
     /// Models by name; names are unique over all kinds.
     pub models: BTreeMap<String, Model>,
+    /// Unit tests, in the order of their files.
+    pub unit_tests: Vec<UnitTest>,
 }
 
 impl Project {
@@ -43,6 +47,23 @@ impl Project {
         let source = self.sources.iter().find(|s| s.name.value == source)?;
         let table = source.tables.iter().find(|t| t.name.value == table)?;
         Some((source, table))
+    }
+
+    /// Data tests of a source table or a model; none for other names.
+    pub fn tests_of(&self, name: &str) -> &[DataTest] {
+        match (self.models.get(name), self.source_table(name)) {
+            (Some(model), _) => &model.tests,
+            (None, Some((_, table))) => &table.tests,
+            (None, None) => &[],
+        }
+    }
+
+    /// Names of the enabled source tables and the models that have data tests.
+    pub fn tested(&self) -> Vec<String> {
+        let models = self.models.values().filter(|m| !m.tests.is_empty()).map(|m| m.name.value.clone());
+        let tables = self.sources.iter().flat_map(|s| s.tables.iter().map(move |t| (s, t)));
+        let tables = tables.filter(|(_, t)| t.enabled && !t.tests.is_empty());
+        tables.map(|(s, t)| format!("{}.{}", s.name.value, t.name.value)).chain(models).collect()
     }
 }
 
@@ -57,6 +78,8 @@ pub struct Model {
     pub tags: Vec<Spanned<String>>,
     /// Path of the defining file, relative to the project, with forward slashes.
     pub path: String,
+    /// Data tests of its main table.
+    pub tests: Vec<DataTest>,
     /// What it is.
     pub kind: ModelKind,
 }

@@ -1,6 +1,6 @@
 //! Sources: where raw rows are, and which of them are read at all.
 
-use super::Duration;
+use super::{DataTest, Duration};
 use crate::diagnostic::Spanned;
 
 /// A place with tables.
@@ -41,6 +41,8 @@ pub struct SourceTable {
     pub select: TableSelect,
     /// Declared columns.
     pub columns: Vec<Column>,
+    /// Data tests, those of columns included.
+    pub tests: Vec<DataTest>,
 }
 
 /// File formats of source tables.

@@ -6,6 +6,8 @@
 //! file's columns) and dropped where it has none. Values from the environment never get in: where the author wrote
 //! `${...}`, that text stands here, so that a definition is the same for every environment and holds no secret.
 //!
+//! Tests say nothing about what a model makes and are no part of it.
+//!
 //! Every struct is taken apart field by field, so that a new key of the language cannot be forgotten here.
 
 use crate::diagnostic::{SourceMap, Spanned};
@@ -72,7 +74,7 @@ impl From<Doc> for Value {
 impl Writer<'_> {
     /// What a model means.
     pub fn model(&self, model: &Model) -> Value {
-        let Model { name: _, description: _, tags: _, path: _, kind } = model;
+        let Model { name: _, description: _, tags: _, path: _, tests: _, kind } = model;
         let doc = match kind {
             ModelKind::Sql(sql) => {
                 let SqlModel { sql, templated: _, materialize } = sql;
@@ -90,8 +92,20 @@ impl Writer<'_> {
     /// What a source table means to its readers.
     pub fn table(&self, source: &Source, table: &SourceTable) -> Value {
         let Source { name: _, description: _, location, tables: _ } = source;
-        let SourceTable { name: _, path, format, time, row_id, version, dedupe, append_only, enabled, select, columns } =
-            table;
+        let SourceTable {
+            name: _,
+            path,
+            format,
+            time,
+            row_id,
+            version,
+            dedupe,
+            append_only,
+            enabled,
+            select,
+            columns,
+            tests: _,
+        } = table;
         let TableSelect { filter, include, exclude } = select;
         let select = Doc::default()
             .maybe("where", filter.as_ref().map(|f| self.sql(f)))

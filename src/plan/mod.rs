@@ -9,7 +9,7 @@ pub use definition::{Writer, fingerprint};
 pub use manifest::{Difference, Entry, FORMAT, Manifest};
 pub use reasons::{Compared, FileChange, Reason, reasons};
 
-use crate::graph::Graph;
+use crate::graph::{Graph, tests_stage};
 use crate::model::{ModelKind, Project};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +20,8 @@ pub enum Action {
     Load,
     /// Build a model.
     Build,
+    /// Run the data tests of a model that was built, or of a source table that is read.
+    Test,
     /// Send a model's rows to a destination, after the commit.
     Sync,
 }
@@ -27,12 +29,22 @@ pub enum Action {
 /// A stage of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
-    /// The model.
+    /// The model, or the source table that is tested.
     pub model: String,
     /// What is done with it.
     pub action: Action,
-    /// Models whose stages come before.
+    /// Stages that come before, by name.
     pub after: BTreeSet<String>,
+}
+
+impl Stage {
+    /// Its name: the model's, or `tests of` it.
+    pub fn name(&self) -> String {
+        match self.action {
+            Action::Test => tests_stage(&self.model),
+            Action::Load | Action::Build | Action::Sync => self.model.clone(),
+        }
+    }
 }
 
 /// Stages in an order in which each comes after what it waits for.
@@ -44,12 +56,9 @@ pub struct Plan {
 
 impl Plan {
     /// Plans a run of the selected models; `order` is the graph's order. What they need beyond the selection
-    /// is loaded.
+    /// is loaded. What is built, and the source tables that it reads, is tested before its readers are built.
     pub fn new(project: &Project, graph: &Graph, order: &[String], selected: &BTreeSet<String>) -> Self {
-        let mut needed: BTreeSet<String> = BTreeSet::new();
-        for name in selected {
-            needed.extend(graph.upstream(name));
-        }
+        let needed = graph.needed(selected, &BTreeSet::new()).models;
         let action = |name: &String| {
             let model = project.models.get(name)?;
             let sync = matches!(model.kind, ModelKind::Sync(_));
@@ -59,12 +68,20 @@ impl Plan {
                 (false, _) => Action::Load,
             })
         };
-        let stages = order
+        let tested = graph.tested(selected);
+        let mut stages: Vec<Stage> = tested
             .iter()
-            .filter(|name| needed.contains(*name))
-            .filter_map(|name| Some(Stage { model: name.clone(), action: action(name)?, after: graph.models_of(name) }))
+            .map(|owner| Stage { model: owner.clone(), action: Action::Test, after: graph.tests_wait_for(owner) })
             .collect();
-        Self { stages }
+        let tests: BTreeSet<String> = tested.iter().map(|owner| tests_stage(owner)).collect();
+        for name in order.iter().filter(|name| needed.contains(*name)) {
+            let Some(action) = action(name) else { continue };
+            // what is loaded was tested when it was built
+            let mut after = graph.waits_for(name);
+            after.retain(|stage| needed.contains(stage) || action != Action::Load && tests.contains(stage));
+            stages.push(Stage { model: name.clone(), action, after });
+        }
+        Self { stages: in_order(stages) }
     }
 
     /// Stages by action.
@@ -96,4 +113,22 @@ impl Plan {
         }
         readers
     }
+}
+
+/// Each stage after those that it waits for, else as given; stages of a circle come last.
+fn in_order(stages: Vec<Stage>) -> Vec<Stage> {
+    let mut waiting = stages;
+    let mut done: BTreeSet<String> = BTreeSet::new();
+    let mut ordered = Vec::with_capacity(waiting.len());
+    loop {
+        let (ready, rest): (Vec<Stage>, Vec<Stage>) = waiting.into_iter().partition(|s| s.after.is_subset(&done));
+        waiting = rest;
+        if ready.is_empty() {
+            break;
+        }
+        done.extend(ready.iter().map(Stage::name));
+        ordered.extend(ready);
+    }
+    ordered.extend(waiting);
+    ordered
 }

@@ -93,7 +93,7 @@ pub struct Compared<'a> {
 /// The reasons of every stage that builds or sends, by model.
 pub fn reasons(plan: &Plan, graph: &Graph, compared: &Compared<'_>) -> BTreeMap<String, Vec<Reason>> {
     let mut all: BTreeMap<String, Vec<Reason>> = BTreeMap::new();
-    for stage in plan.stages.iter().filter(|s| s.action != Action::Load) {
+    for stage in plan.stages.iter().filter(|s| matches!(s.action, Action::Build | Action::Sync)) {
         let found = of_model(&stage.model, graph, compared, &all);
         all.insert(stage.model.clone(), found);
     }

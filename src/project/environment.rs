@@ -69,7 +69,9 @@ impl Expander<'_> {
                 out
             });
         }
-        out.map(|out| (out, from_environment))
+        // a value that is all missing stands for itself: empty, it would be a second mistake
+        let blank = |out: &String| self.allow_missing && from_environment && out.trim().is_empty();
+        out.map(|out| (if blank(&out) { text.to_owned() } else { out }, from_environment))
     }
 
     fn bad(&mut self, place: Span) {
@@ -186,5 +188,6 @@ mod tests {
         let (value, said) = expand("[\"x${NO}\"]", true);
         assert_eq!(value.as_deref(), Some("x"));
         assert!(said.contains("warning[K0005]"), "{said}");
+        assert_eq!(expand("[\"${NO}\"]", true).0.as_deref(), Some("${NO}"), "alone, it stands for itself");
     }
 }

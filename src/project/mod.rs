@@ -12,6 +12,7 @@
 //! warnings do not stop it. No data is read and no network is used.
 
 mod audience;
+mod checks;
 mod destinations;
 mod environment;
 mod files;
@@ -30,6 +31,7 @@ mod sync;
 mod template;
 #[cfg(test)]
 mod tests;
+mod unit;
 mod values;
 mod yaml;
 
@@ -92,7 +94,13 @@ pub fn load(root: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Option<Str
     }
     let diagnostics: Vec<Diagnostic> = crate::diagnostic::sorted(&findings, &files).into_iter().cloned().collect();
     let sound = diagnostics.iter().all(|d| d.severity != Severity::Error);
-    let project = sound.then_some(Project { settings, sources, destinations, models: models.enabled });
+    let project = sound.then_some(Project {
+        settings,
+        sources,
+        destinations,
+        models: models.enabled,
+        unit_tests: models.unit_tests,
+    });
     Loaded { project, sources: files, diagnostics }
 }
 

@@ -5,9 +5,9 @@
 
 use super::reader::{Fields, Reader};
 use super::yaml::{Node, NodeKind};
-use super::{audience, files, identity, profile, sync};
+use super::{audience, checks, files, identity, profile, sync, unit};
 use crate::diagnostic::{Code, Diagnostic, FileId, Span, Spanned};
-use crate::model::{Materialize, Model, ModelKind, SqlModel};
+use crate::model::{DataTest, Materialize, Model, ModelKind, SqlModel, UnitTest};
 use std::collections::BTreeMap;
 
 /// Keys of every model.
@@ -24,15 +24,17 @@ enum Kind {
     Audience,
     Sync,
     Consent,
+    Test,
 }
 
-const KINDS: [(&str, Kind); 6] = [
+const KINDS: [(&str, Kind); 7] = [
     ("identity", Kind::Identity),
     ("profile", Kind::Profile),
     ("audience", Kind::Audience),
     ("sync", Kind::Sync),
     ("sql", Kind::Sql),
     ("consent", Kind::Consent),
+    ("test", Kind::Test),
 ];
 
 /// A model file after its YAML was parsed.
@@ -50,6 +52,8 @@ pub(super) struct Models {
     pub enabled: BTreeMap<String, Model>,
     /// Those with `enabled: false`: where they are named.
     pub disabled: BTreeMap<String, Span>,
+    /// Unit tests, without those that say `enabled: false`.
+    pub unit_tests: Vec<UnitTest>,
 }
 
 /// What a document says about any model.
@@ -58,11 +62,13 @@ struct Head {
     description: Option<String>,
     tags: Vec<Spanned<String>>,
     enabled: bool,
+    tests: Vec<checks::Draft>,
 }
 
 /// What a YAML document says about the SQL file beside it.
 struct Sidecar {
     head: Head,
+    tests: Vec<DataTest>,
     materialize: Materialize,
     span: Span,
 }
@@ -87,6 +93,7 @@ pub(super) fn read(reader: &mut Reader<'_>, yaml: &[ModelFile], sql: &[FileId]) 
                         sidecars.insert(base.clone(), sidecar);
                     }
                 }
+                Some((Kind::Test, _)) => unit::read(reader, document, &path, &mut models.unit_tests),
                 Some((kind, what)) => model(reader, &mut models, document, kind, what, &path),
                 None => {}
             }
@@ -146,16 +153,17 @@ fn kind_of(reader: &mut Reader<'_>, document: &Node, beside: bool) -> Option<(Ki
             reader.unavailable(entry.value.span, "`kind: consent`");
             return None;
         }
+        Kind::Test => (Kind::Test, "a unit test"),
     })
 }
 
 fn head(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Head {
-    fields.no_effect(reader, &["tests"]);
     Head {
         name: fields.get("name").and_then(|n| reader.name("name", n)),
         description: fields.get("description").and_then(|n| reader.text("description", n)).map(|t| t.value),
         tags: fields.get("tags").map(|n| reader.text_list("tags", n)).unwrap_or_default(),
         enabled: fields.get("enabled").and_then(|n| reader.boolean("enabled", n)).unwrap_or(true),
+        tests: fields.get("tests").map(|n| checks::of_table(reader, n)).unwrap_or_default(),
     }
 }
 
@@ -164,7 +172,7 @@ fn model(reader: &mut Reader<'_>, models: &mut Models, document: &Node, kind: Ki
         Kind::Identity => &identity::KEYS,
         Kind::Profile => &profile::KEYS,
         Kind::Audience => &audience::KEYS,
-        Kind::Sync | Kind::Sql | Kind::Consent => &sync::KEYS,
+        Kind::Sync | Kind::Sql | Kind::Consent | Kind::Test => &sync::KEYS,
     };
     let Some(fields) = reader.fields(document, what, &[&COMMON, own].concat()) else { return };
     fields.require(reader, "name");
@@ -173,8 +181,12 @@ fn model(reader: &mut Reader<'_>, models: &mut Models, document: &Node, kind: Ki
         Kind::Identity => identity::read(reader, &fields).map(ModelKind::Identity),
         Kind::Profile => profile::read(reader, &fields).map(ModelKind::Profile),
         Kind::Audience => audience::read(reader, &fields).map(ModelKind::Audience),
-        Kind::Sync | Kind::Sql | Kind::Consent => sync::read(reader, &fields, head.enabled).map(ModelKind::Sync),
+        Kind::Sync | Kind::Sql | Kind::Consent | Kind::Test => {
+            fields.meaningless(reader, &["tests"], "a sync writes no table");
+            sync::read(reader, &fields, head.enabled).map(ModelKind::Sync)
+        }
     };
+    let tests = checks::named(reader, head.tests);
     let Some(name) = head.name else {
         reader.incomplete = true;
         return;
@@ -185,7 +197,7 @@ fn model(reader: &mut Reader<'_>, models: &mut Models, document: &Node, kind: Ki
     };
     // A disabled sync stays: it keeps its history and sends nothing.
     let stays = head.enabled || matches!(kind, ModelKind::Sync(_));
-    let model = Model { name, description: head.description, tags: head.tags, path: path.to_owned(), kind };
+    let model = Model { name, description: head.description, tags: head.tags, path: path.to_owned(), tests, kind };
     insert(reader, models, model, stays);
 }
 
@@ -215,7 +227,7 @@ fn sidecar(reader: &mut Reader<'_>, document: &Node, path: &str, beside: bool) -
         reader.incomplete = true;
     }
     let fields = reader.fields(document, "a SQL model", &[&COMMON[..], &SQL_KEYS].concat())?;
-    let head = head(reader, &fields);
+    let mut head = head(reader, &fields);
     if let Some(name) = head.name.as_ref().filter(|n| n.value != stem) {
         reader.findings.push(
             Diagnostic::error(
@@ -230,11 +242,13 @@ fn sidecar(reader: &mut Reader<'_>, document: &Node, path: &str, beside: bool) -
     fields.unavailable(reader, &["declassify", "unique_key", "incremental"]);
     let materialize = materialize(reader, &fields);
     for entry in fields.get("columns").and_then(|n| reader.entries(n, "columns")).unwrap_or_default() {
-        if let Some(column) = reader.fields(&entry.value, "a column", &COLUMN_KEYS) {
-            column.no_effect(reader, &["tests"]);
+        let Some(column) = reader.fields(&entry.value, "a column", &COLUMN_KEYS) else { continue };
+        if let Some(node) = column.get("tests") {
+            head.tests.extend(checks::of_column(reader, &entry.key, node));
         }
     }
-    Some(Sidecar { head, materialize, span: document.span })
+    let tests = checks::named(reader, std::mem::take(&mut head.tests));
+    Some(Sidecar { head, tests, materialize, span: document.span })
 }
 
 fn materialize(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Materialize {
@@ -261,9 +275,10 @@ fn sql_model(reader: &mut Reader<'_>, models: &mut Models, id: FileId, path: Str
         Some(rest) => (Span { file: id, start: 3, end }, rest.to_owned()),
         None => (Span { file: id, start: 0, end }, text),
     };
-    let (head, materialize) = match sidecar {
-        Some(sidecar) => (sidecar.head, sidecar.materialize),
-        None => (Head { name: None, description: None, tags: Vec::new(), enabled: true }, Materialize::Table),
+    let bare = || Head { name: None, description: None, tags: Vec::new(), enabled: true, tests: Vec::new() };
+    let (head, tests, materialize) = match sidecar {
+        Some(sidecar) => (sidecar.head, sidecar.tests, sidecar.materialize),
+        None => (bare(), Vec::new(), Materialize::Table),
     };
     let Some(name) = file_name(reader, &path, start) else { return };
     if text.trim().is_empty() {
@@ -284,7 +299,7 @@ fn sql_model(reader: &mut Reader<'_>, models: &mut Models, id: FileId, path: Str
     };
     let templated = sql != original.value;
     let kind = ModelKind::Sql(SqlModel { sql: Spanned::new(sql, whole), templated, materialize });
-    let model = Model { name, description: head.description, tags: head.tags, path, kind };
+    let model = Model { name, description: head.description, tags: head.tags, path, tests, kind };
     insert(reader, models, model, head.enabled);
 }
 

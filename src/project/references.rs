@@ -9,7 +9,7 @@ use super::suggest::{nearest, nearest_table};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
 use crate::model::{
     AttributeSource, AudienceCondition, AudienceModel, Condition, Destination, IdentityModel, ListEntry, Model,
-    ModelKind, Pick, ProfileModel, Source, SourceTable, Step, SyncModel, Trait, Window,
+    ModelKind, Pick, ProfileModel, Source, SourceTable, Step, SyncModel, TestKind, Trait, UnitTest, Window,
 };
 
 /// Everything that has a name.
@@ -39,6 +39,40 @@ pub(super) fn check(reader: &mut Reader<'_>, sources: &[Source], destinations: &
             ModelKind::Audience(audience) => check_audience(reader, &names, audience),
             ModelKind::Sync(sync) => check_sync(reader, &names, sync),
         }
+    }
+    check_data_tests(reader, &names);
+    for test in &models.unit_tests {
+        check_unit_test(reader, &names, test);
+    }
+}
+
+/// Tables that data tests compare with. A table beside a model's main one is the engine's to know.
+fn check_data_tests(reader: &mut Reader<'_>, names: &Names<'_>) {
+    let tables = names.sources.iter().flat_map(|s| &s.tables).filter(|t| t.enabled);
+    let tests = tables.flat_map(|t| &t.tests).chain(names.models.enabled.values().flat_map(|m| &m.tests));
+    for test in tests {
+        let TestKind::Relationships { to_table, .. } = &test.kind else { continue };
+        let beside = |model: &Model| to_table.value.starts_with(&format!("{}_", model.name.value));
+        if !names.models.enabled.values().any(beside) {
+            table(reader, names, to_table);
+        }
+    }
+}
+
+/// The model and the given tables of a unit test.
+fn check_unit_test(reader: &mut Reader<'_>, names: &Names<'_>, test: &UnitTest) {
+    for given in &test.given {
+        table(reader, names, &given.name);
+    }
+    let model = &test.model;
+    if names.models.enabled.contains_key(&model.value) {
+        return;
+    }
+    if let Some(defined) = names.models.disabled.get(&model.value) {
+        disabled(reader, "model", model, *defined);
+    } else if !undecided(reader, &model.value) {
+        let near = nearest(&model.value, names.models.enabled.keys().map(String::as_str));
+        unknown(reader, Code::UnknownReference, "model", model, near);
     }
 }
 

@@ -1,5 +1,6 @@
 //! `sources.yaml`: sources with their tables.
 
+use super::checks;
 use super::reader::{Fields, Reader};
 use super::yaml::{Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
@@ -88,15 +89,13 @@ fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
 
 fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTable> {
     let fields = reader.fields(node, "a table", &TABLE_KEYS)?;
-    fields.no_effect(reader, &["freshness", "tests"]);
+    fields.no_effect(reader, &["freshness"]);
     vanished(reader, &fields);
-    if let Some(node) = fields.get("tests") {
-        reader.list("tests", node);
-    }
+    let mut tests = fields.get("tests").map(|n| checks::of_table(reader, n)).unwrap_or_default();
     let name = fields.require(reader, "name").and_then(|n| reader.name("name", n));
     let path = fields.require(reader, "path").and_then(|n| reader.filled("path", n));
     let format = fields.get("format").and_then(|n| reader.word("format", n, &FORMATS));
-    let columns = fields.get("columns").map(|n| columns(reader, n)).unwrap_or_default();
+    let columns = fields.get("columns").map(|n| columns(reader, n, &mut tests)).unwrap_or_default();
     let mut column = |key: &str| fields.get(key).and_then(|n| reader.filled(key, n));
     let (time, row_id, version) = (column("time"), column("row_id"), column("version"));
     let dedupe = fields.get("dedupe").and_then(|n| dedupe(reader, n, fields.get("time").is_some()));
@@ -115,6 +114,7 @@ fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTab
         reader.undecided.insert(format!("{source}.{}", name.value));
     }
     let table_path = path?;
+    let tests = checks::named(reader, tests);
     Some(SourceTable {
         name,
         format: format.unwrap_or_else(|| format_of(&table_path.value)),
@@ -127,6 +127,7 @@ fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTab
         enabled: fields.get("enabled").and_then(|n| reader.boolean("enabled", n)).unwrap_or(true),
         select: fields.get("select").map(|n| select(reader, n)).unwrap_or_default(),
         columns,
+        tests,
     })
 }
 
@@ -185,7 +186,7 @@ fn column_names(reader: &mut Reader<'_>, key: &str, node: &Node) -> Vec<Spanned<
     names
 }
 
-fn columns(reader: &mut Reader<'_>, node: &Node) -> Vec<Column> {
+fn columns(reader: &mut Reader<'_>, node: &Node, tests: &mut Vec<checks::Draft>) -> Vec<Column> {
     let mut columns = Vec::new();
     for entry in reader.entries(node, "columns").unwrap_or_default() {
         let name = entry.key.clone();
@@ -195,7 +196,9 @@ fn columns(reader: &mut Reader<'_>, node: &Node) -> Vec<Column> {
             continue;
         }
         let Some(fields) = reader.fields(&entry.value, "a column", &COLUMN_KEYS) else { continue };
-        fields.no_effect(reader, &["tests"]);
+        if let Some(node) = fields.get("tests") {
+            tests.extend(checks::of_column(reader, &bare.name, node));
+        }
         columns.push(Column {
             data_type: fields.get("type").and_then(|n| reader.filled("type", n)),
             label: fields.get("label").and_then(|n| reader.filled("label", n)),

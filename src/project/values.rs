@@ -243,7 +243,8 @@ impl Reader<'_> {
         Some(Measure { function, operand, comparator, number: number.to_owned() })
     }
 
-    fn bad_comparison(&mut self, key: &str, count: bool, span: Span) {
+    /// Reports a text that is no comparison with a number.
+    pub(super) fn bad_comparison(&mut self, key: &str, count: bool, span: Span) {
         let shown = self.shown(span);
         let example = if count { format!("{key}: '> 2'") } else { format!("{key}: 'amount >= 100'") };
         let label =
@@ -270,7 +271,7 @@ fn bad_duration(key: &str, span: Span, shown: &str) -> Diagnostic {
 }
 
 /// Splits `operand op number`; the operand may be empty.
-fn parse_comparison(text: &str) -> Option<(&str, Comparator, &str)> {
+pub(super) fn parse_comparison(text: &str) -> Option<(&str, Comparator, &str)> {
     let text = text.trim();
     let number_start = text
         .rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-')))

@@ -1,8 +1,8 @@
-//! What runs did, as tables: `kinfold.runs`, `kinfold.nodes`, `kinfold.columns`, `kinfold.syncs`, and what they did it
-//! from: `kinfold.definitions`, `kinfold.files`.
+//! What runs did, as tables: `kinfold.runs`, `kinfold.nodes`, `kinfold.checks`, `kinfold.test_failures`,
+//! `kinfold.columns`, `kinfold.syncs`, and what they did it from: `kinfold.definitions`, `kinfold.files`.
 
 use super::report::{NodeReport, SyncReport};
-use crate::engine::{Engine, Facts, Output, SourceFileAt};
+use crate::engine::{CheckResult, Engine, Facts, Output, SourceFileAt};
 use crate::error::{Context, ErrorKind, Result};
 use crate::graph::Columns;
 use crate::plan::{Entry, Manifest};
@@ -92,6 +92,36 @@ pub(super) fn nodes(run: u64, nodes: &[NodeReport]) -> Result<Output> {
         .seconds("seconds", nodes.iter().map(|n| n.seconds))
         .texts("facts", facts.iter().map(Option::as_deref))
         .output("kinfold.nodes", WriteMode::Append)
+}
+
+/// One row per data test.
+pub(super) fn checks(run: u64, checks: &[CheckResult]) -> Result<Output> {
+    Rows::new()
+        .numbers("run", checks.iter().map(|_| Some(run)))
+        .texts("model", checks.iter().map(|c| Some(c.model.as_str())))
+        .texts("test", checks.iter().map(|c| Some(c.test.as_str())))
+        .texts("kind", checks.iter().map(|c| Some(c.kind)))
+        .texts("column_name", checks.iter().map(|c| c.column.as_deref()))
+        .texts("severity", checks.iter().map(|c| Some(c.severity.word())))
+        .texts("status", checks.iter().map(|c| Some(c.status.word())))
+        .numbers("failures", checks.iter().map(|c| Some(c.failures)))
+        .numbers("rows", checks.iter().map(|c| c.rows))
+        .seconds("seconds", checks.iter().map(|c| c.seconds))
+        .texts("detail", checks.iter().map(|c| c.detail.as_deref()))
+        .output("kinfold.checks", WriteMode::Append)
+}
+
+/// One row per failing row that is kept. Rows of all tables are in one table, so each is a JSON object.
+pub(super) fn test_failures(run: u64, checks: &[CheckResult]) -> Result<Output> {
+    let rows: Vec<(&CheckResult, u64, &String)> =
+        checks.iter().flat_map(|c| (1..).zip(&c.failing).map(move |(number, row)| (c, number, row))).collect();
+    Rows::new()
+        .numbers("run", rows.iter().map(|_| Some(run)))
+        .texts("model", rows.iter().map(|r| Some(r.0.model.as_str())))
+        .texts("test", rows.iter().map(|r| Some(r.0.test.as_str())))
+        .numbers("number", rows.iter().map(|r| Some(r.1)))
+        .texts("row_json", rows.iter().map(|r| Some(r.2.as_str())))
+        .output("kinfold.test_failures", WriteMode::Append)
 }
 
 /// The word for a node's kind.

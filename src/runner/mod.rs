@@ -1,9 +1,11 @@
 //! Executes a plan: prepares a project, builds its models in dependency order (independent ones in parallel),
 //! commits everything in one step, then syncs. Says what happens through [`Progress`]; prints nothing.
 //!
-//! Rules: nothing is committed unless every selected model was built; the last committed tables stay. A sync
-//! sends only what is committed. The wall clock is used for leases, durations and the default logical time.
+//! Rules: nothing is committed unless every selected model was built, or withheld by a data test: what fails an
+//! error test is not committed, and what reads it is neither built nor sent; the last committed tables stay. A
+//! sync sends only what is committed. The wall clock is used for leases, durations and the default logical time.
 
+mod checks;
 mod history;
 mod lineage;
 mod listing;
@@ -13,13 +15,16 @@ mod prepare;
 mod progress;
 mod reading;
 mod report;
+mod rows;
 mod run;
 mod schemas;
 mod site;
 mod stages;
 mod state;
 mod syncs;
+mod unit;
 
+pub use checks::{DataReport, test_data};
 pub use lineage::{LineageAnswer, LineageRequest, lineage};
 pub use listing::{Listed, list};
 pub use openlineage::Events;
@@ -27,8 +32,10 @@ pub use planning::{ColumnChange, Effect, Effects, Preview, Reads, Step, SyncSumm
 pub use prepare::{Failure, Options, Outline, Prepared, Purpose, outline, prepare, prepare_for};
 pub use progress::{Progress, Silent};
 pub use reading::{last_runs, reader};
-pub use report::{NodeReport, RunReport, SyncReport};
+pub use report::{NodeReport, RunReport, SyncReport, Withheld};
+pub use rows::{Difference, TableDifference};
 pub use run::{run, warehouse_of};
 pub use schemas::{LOCK, Refreshed, refresh_schemas};
 pub use site::build_site;
 pub use state::{current_manifest, leave_manifest, manifest};
+pub use unit::{UnitOutcome, UnitReport, UnitRun, test_units};

@@ -222,12 +222,14 @@ fn steps(project: &Project, plan: &Plan, reasons: &BTreeMap<String, Vec<Reason>>
         action: match stage.action {
             Action::Build => "build",
             Action::Load => "load",
+            Action::Test => "test",
             Action::Sync => "sync",
         },
         kind: project.models.get(&stage.model).map_or("", |m| m.kind.word()),
         reasons: reasons.get(&stage.model).cloned().unwrap_or_default(),
     };
-    plan.stages.iter().map(step).collect()
+    // tests have no reason of their own: they follow what they test
+    plan.stages.iter().filter(|s| s.action != Action::Test).map(step).collect()
 }
 
 fn file_changes(engine: &Engine, tables: &BTreeSet<String>, past: &Past) -> BTreeMap<String, FileChange> {

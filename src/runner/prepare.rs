@@ -2,11 +2,12 @@
 
 use super::schemas;
 use super::state::{changed, manifest};
-use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span};
+use super::unit;
+use crate::diagnostic::{Code, Diagnostic, Severity, SourceMap, Span};
 use crate::engine::{Engine, Resources};
 use crate::error::{Error, ErrorKind};
-use crate::graph::{Graph, Problem, Request, Selection, SelectorError, cycle, direct, unused};
-use crate::model::Project;
+use crate::graph::{Graph, Problem, Request, Selection, SelectorError, cycle, direct, owner, unused};
+use crate::model::{DataTest, Project};
 use crate::project::{LoadOptions, Loaded, check_sql_tables, load, nearest};
 use crate::warehouse::Environment;
 use chrono::{DateTime, Utc};
@@ -123,8 +124,16 @@ pub fn outline(options: &Options) -> Result<Outline, Failure> {
 
 /// Loads without binding.
 pub(super) fn loaded(options: &Options) -> Result<(Arc<Project>, SourceMap, Vec<Diagnostic>), Failure> {
-    let load_options =
-        LoadOptions { target: options.target.clone(), vars: options.vars.clone(), ..LoadOptions::default() };
+    loaded_with(options, false)
+}
+
+/// Loads without binding; variables that the environment lacks may be allowed.
+pub(super) fn loaded_with(
+    options: &Options,
+    allow_missing_environment: bool,
+) -> Result<(Arc<Project>, SourceMap, Vec<Diagnostic>), Failure> {
+    let (target, vars) = (options.target.clone(), options.vars.clone());
+    let load_options = LoadOptions { target, vars, allow_missing_environment };
     let environment = |name: &str| options.environment.get(name).cloned();
     let Loaded { project, sources, diagnostics } = load(&options.root, &load_options, &environment);
     match project {
@@ -144,19 +153,43 @@ pub async fn prepare_for(
     map: SourceMap,
     findings: Vec<Diagnostic>,
 ) -> Result<Prepared, Failure> {
+    prepare_with(options, purpose, project, map, findings, &Also::default()).await
+}
+
+/// Source tables that are opened and whose tests are bound although no selected model may read them.
+#[derive(Debug, Default)]
+pub(super) struct Also {
+    /// Their names.
+    pub tables: BTreeSet<String>,
+    /// Whether they are all that was selected.
+    pub alone: bool,
+}
+
+/// Binds a loaded project and further source tables.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) async fn prepare_with(
+    options: &Options,
+    purpose: Purpose,
+    project: Arc<Project>,
+    map: SourceMap,
+    findings: Vec<Diagnostic>,
+    also: &Also,
+) -> Result<Prepared, Failure> {
     let outline = outline_for(options, project, map, findings)?;
     let Outline { project, graph, order, selected, broken, mut engine, as_of, warnings: mut findings } = outline;
+    let selected = if also.alone { BTreeSet::new() } else { selected };
     engine.use_schemas(schemas::read(&options.root)?, purpose == Purpose::Check);
-    let mut needed = BTreeSet::new();
-    for name in &selected {
-        needed.extend(graph.upstream(name));
-    }
-    let order: Vec<String> = order.into_iter().filter(|n| needed.contains(n)).collect();
+    let needed = graph.needed(&selected, &also.tables);
+    let order: Vec<String> = order.into_iter().filter(|n| needed.models.contains(n)).collect();
     let sound: Vec<String> = order.iter().filter(|n| !broken.contains(*n)).cloned().collect();
-    let tables = graph.tables_of(&needed);
-    let bound = engine.bind(&tables, &sound, graph.needs()).await;
+    let bound = engine.bind(&needed.tables, &sound, graph.needs()).await;
     if let Ok(found) = &bound {
         findings.extend(found.iter().cloned());
+        let tested = graph.tested(&selected).into_iter().chain(also.tables.iter().cloned()).collect();
+        findings.extend(engine.bind_tests(&tested).await);
+        findings.extend(unit::check(&project, &engine));
     }
     stop_on_errors(&findings, &engine)?;
     bound?;
@@ -183,24 +216,17 @@ fn outline_for(
     let graph = read.graph;
     let (order, cycles) = graph.order_and_cycles();
     findings.extend(cycles.iter().map(|path| cycle(&project, path, &read.places)));
-    let request = Request {
-        select: options.select.clone(),
-        exclude: options.exclude.clone(),
-        changed: changed(options, || manifest(&project, &graph, &engine))?,
-    };
-    let selection = match Selection::parse(&request, &graph, &project) {
-        Ok(selection) => selection,
-        Err(errors) => {
-            stop_on_errors(&findings, &engine)?;
-            return Err(selection_error(&errors));
-        }
-    };
+    let selected = selection(options, &project, &graph, &engine);
+    if selected.is_err() {
+        // what is wrong in the files comes first
+        stop_on_errors(&findings, &engine)?;
+    }
+    let selected = selected?;
     // of a part of the project nothing can be said about what nobody reads
     if options.select.is_empty() && options.exclude.is_empty() && read.broken.is_empty() {
         findings.extend(unused(&project, &graph));
     }
-    let (selected, broken) = (selection.models, read.broken);
-    Ok(Outline { project, graph, order, selected, broken, engine, as_of, warnings: findings })
+    Ok(Outline { project, graph, order, selected, broken: read.broken, engine, as_of, warnings: findings })
 }
 
 fn stop_on_errors(findings: &[Diagnostic], engine: &Engine) -> Result<(), Failure> {
@@ -237,7 +263,63 @@ fn read(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> R
         needs.insert(name.clone(), direct(project, model, found.keys().cloned().collect()));
         places.insert(name.clone(), found);
     }
-    Read { graph: Graph::new(needs), places, broken }
+    let graph = Graph::new(needs).with_tests(tests(project, engine, findings));
+    for (tested, read) in graph.circular_tests() {
+        findings.extend(circular(project, engine, &tested, &read));
+    }
+    Read { graph, places, broken }
+}
+
+/// The graph of a project; what its SQL does not tell is a finding.
+pub(super) fn graph(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> Graph {
+    read(project, engine, findings).graph
+}
+
+/// The models that the options select.
+pub(super) fn selection(
+    options: &Options,
+    project: &Project,
+    graph: &Graph,
+    engine: &Engine,
+) -> Result<BTreeSet<String>, Failure> {
+    let request = Request {
+        select: options.select.clone(),
+        exclude: options.exclude.clone(),
+        changed: changed(options, || manifest(project, graph, engine))?,
+    };
+    Ok(Selection::parse(&request, graph, project).map_err(|errors| selection_error(&errors))?.models)
+}
+
+/// What the data tests of each table read beside it.
+fn tests(project: &Project, engine: &Engine, findings: &mut Vec<Diagnostic>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut reads = BTreeMap::new();
+    for tested in project.tested() {
+        let mut names = BTreeSet::new();
+        for test in project.tests_of(&tested) {
+            match engine.test_references(test) {
+                Ok(found) => names.extend(found.iter().map(|name| owner(project, name))),
+                Err(finding) => findings.push(*finding),
+            }
+        }
+        names.remove(&tested);
+        reads.insert(tested, names);
+    }
+    reads
+}
+
+/// The tests of `tested` that read `read`, which waits for them.
+fn circular(project: &Project, engine: &Engine, tested: &str, read: &str) -> Vec<Diagnostic> {
+    let reads_it = |test: &&DataTest| {
+        let names = engine.test_references(test).unwrap_or_default();
+        names.iter().any(|name| owner(project, name) == read)
+    };
+    let message = format!("this test of `{tested}` reads `{read}`, which is built after the tests of `{tested}`");
+    let finding = |test: &DataTest| {
+        Diagnostic::error(Code::TestCircle, test.span, &message)
+            .with_label("could never run")
+            .with_help(format!("write the test at `{read}`"))
+    };
+    project.tests_of(tested).iter().filter(reads_it).map(finding).collect()
 }
 
 fn selection_error(errors: &[SelectorError]) -> Failure {

@@ -1,6 +1,7 @@
 //! What a run says while it works.
 
 use super::report::{NodeReport, SyncReport};
+use crate::engine::CheckResult;
 
 /// Listens to a run; implemented by the command line's printer.
 pub trait Progress: Send + Sync {
@@ -10,6 +11,8 @@ pub trait Progress: Send + Sync {
     fn started(&self, model: &str);
     /// A model's stage ended.
     fn finished(&self, node: &NodeReport);
+    /// The data tests of a model or source table ended.
+    fn tested(&self, _results: &[CheckResult]) {}
     /// A sync ended.
     fn synced(&self, sync: &SyncReport);
     /// Something worth a line: a recovered run, a waiting lease.

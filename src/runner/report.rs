@@ -1,6 +1,6 @@
 //! What a run leaves for people and machines: the summary and `target/run.json`.
 
-use crate::engine::Facts;
+use crate::engine::{CheckResult, CheckStatus, Facts};
 use crate::error::Error;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -19,6 +19,17 @@ pub struct NodeReport {
     pub seconds: f64,
     /// What it made, by kind.
     pub facts: Facts,
+}
+
+/// A model that this run did not commit, or a sync that it did not send, because of a data test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Withheld {
+    /// The model or sync.
+    pub model: String,
+    /// Whether it was built and its own tests failed; else it was not built.
+    pub built: bool,
+    /// The model or source table whose tests failed.
+    pub because: String,
 }
 
 /// One sync.
@@ -81,6 +92,10 @@ pub struct RunReport {
     pub source_bytes: u64,
     /// Built models in the order in which they were finished.
     pub nodes: Vec<NodeReport>,
+    /// Data tests.
+    pub checks: Vec<CheckResult>,
+    /// What was not committed or sent because of them.
+    pub withheld: Vec<Withheld>,
     /// Syncs.
     pub syncs: Vec<SyncReport>,
     /// Duration by stage (`prepare`, `identity`, `profile`, `audience`, `sql`, `write`, `sync`), in seconds.
@@ -98,8 +113,10 @@ pub struct Stage {
 }
 
 impl RunReport {
-    /// Whether every sync succeeded.
+    /// Whether every test and every sync succeeded.
     pub fn is_success(&self) -> bool {
-        self.syncs.iter().all(|s| s.result == "success")
+        self.checks.iter().all(|c| c.status != CheckStatus::Fail)
+            && self.withheld.is_empty()
+            && self.syncs.iter().all(|s| s.result == "success")
     }
 }

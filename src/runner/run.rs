@@ -3,16 +3,16 @@
 use super::history;
 use super::prepare::{Failure, Options, Prepared};
 use super::progress::Progress;
-use super::report::{RunReport, Stage};
+use super::report::{RunReport, Stage, Withheld};
 use super::stages;
 use super::state::manifest;
 use super::syncs;
 use crate::diagnostic::Severity;
-use crate::engine::{Engine, RunContext, SourceFileAt, validate_text_tables};
+use crate::engine::{CheckStatus, Engine, RunContext, SourceFileAt, validate_text_tables};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::model::{ModelKind, Project};
-use crate::plan::{Manifest, Plan};
+use crate::plan::{Action, Manifest, Plan};
 use crate::warehouse::{Location, Run, RunRecord, RunRequest, RunStatus, Snapshot, Warehouse};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
@@ -39,7 +39,7 @@ pub fn warehouse_of(project: &Project, options: &Options) -> Result<Arc<Warehous
 ///
 /// # Errors
 /// Findings when data break what definitions promise; errors when storage or a query fails. Nothing is
-/// committed then.
+/// committed then. A failed data test is part of the report: what does not depend on it is committed.
 pub async fn run(prepared: Prepared, options: &Options, progress: &dyn Progress) -> Result<RunReport, Failure> {
     let clock = Instant::now();
     let warehouse = warehouse_of(&prepared.project, options)?;
@@ -135,6 +135,8 @@ async fn build_and_commit(
         source_files: 0,
         source_bytes: 0,
         nodes: Vec::new(),
+        checks: Vec::new(),
+        withheld: Vec::new(),
         syncs: Vec::new(),
         stages: BTreeMap::new(),
         failure: None,
@@ -149,9 +151,9 @@ async fn build_and_commit(
         Err(error) => return Err(given_back(run, error).await),
     };
     committing.store(true, Ordering::Relaxed);
-    let used = Used::new(&project, &graph, &engine, &plan);
+    let used = Used::new(&project, &graph, &engine, &plan, &done.withheld);
     commit(run, done, &engine, &used, &context, &mut report).await?;
-    if plan.count(&crate::plan::Action::Sync) > 0 {
+    if plan.count(&Action::Sync) > withheld_syncs(&plan, &report) {
         let started = Instant::now();
         // the models are committed: what stops the syncs is part of the report, not the end of it
         let sent = syncs::run(&engine, &project, &plan, warehouse, options, progress, &mut report).await;
@@ -166,6 +168,12 @@ async fn build_and_commit(
 async fn given_back(run: Run, failure: impl Into<Failure>) -> Failure {
     let _ = run.release().await;
     failure.into()
+}
+
+/// Syncs that must not be sent, because what they send was not committed.
+fn withheld_syncs(plan: &Plan, report: &RunReport) -> usize {
+    let withheld = |name: &String| report.withheld.iter().any(|w| w.model == *name);
+    plan.stages.iter().filter(|s| s.action == Action::Sync && withheld(&s.model)).count()
 }
 
 fn measure_sources(engine: &Engine, tables: &BTreeSet<String>, report: &mut RunReport) {
@@ -233,8 +241,10 @@ struct Used {
 }
 
 impl Used {
-    fn new(project: &Project, graph: &Graph, engine: &Engine, plan: &Plan) -> Self {
-        let (built, synced) = (plan.built(), plan.synced());
+    fn new(project: &Project, graph: &Graph, engine: &Engine, plan: &Plan, withheld: &[Withheld]) -> Self {
+        let withheld: BTreeSet<&String> = withheld.iter().map(|w| &w.model).collect();
+        let kept = |names: BTreeSet<String>| names.into_iter().filter(|n| !withheld.contains(n)).collect();
+        let (built, synced): (BTreeSet<String>, BTreeSet<String>) = (kept(plan.built()), kept(plan.synced()));
         let tables = graph.tables_of(&built);
         let to = synced.iter().filter_map(|name| match &project.models.get(name)?.kind {
             ModelKind::Sync(sync) => Some(history::destination(&sync.to.value)),
@@ -264,16 +274,21 @@ async fn commit(
     report: &mut RunReport,
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let stages::Done { mut staged, mut appended, nodes } = done;
+    let stages::Done { mut staged, mut appended, nodes, checks, withheld } = done;
     for node in &nodes {
         let stage = report.stages.entry(history::kind(&node.facts).to_owned()).or_default();
         stage.wall += node.seconds;
     }
     let written = async {
-        for output in [
+        let mut outputs = vec![
             history::runs(context.number, report.as_of, report.started_at, now(), nodes.len())?,
             history::nodes(context.number, &nodes)?,
-        ] {
+        ];
+        if !checks.is_empty() {
+            outputs.push(history::checks(context.number, &checks)?);
+            outputs.push(history::test_failures(context.number, &checks)?);
+        }
+        for output in outputs {
             appended.entry(output.table.clone()).or_default().push(output);
         }
         staged.extend(stages::write_appended(&run, appended).await?);
@@ -285,7 +300,9 @@ async fn commit(
         ] {
             staged.push(stages::write(&run, &output).await?);
         }
-        if let Some(overlap) = engine.overlap(context)? {
+        // with an audience withheld the table of the last whole run stays
+        let whole = withheld.iter().all(|w| !engine.is_audience(&w.model));
+        if whole && let Some(overlap) = engine.overlap(context)? {
             staged.push(stages::write(&run, &overlap).await?);
         }
         Ok::<_, Error>(staged)
@@ -300,9 +317,13 @@ async fn commit(
         "started_at": report.started_at,
         "models": nodes.len(),
         "nodes": &nodes,
+        "withheld": &withheld,
+        "failed_tests": checks.iter().filter(|c| c.status == CheckStatus::Fail).count(),
     });
     run.commit(staged, content, now()).await?;
     report.nodes = nodes;
+    report.checks = checks;
+    report.withheld = withheld;
     report.stages.insert("write".to_owned(), Stage { wall: started.elapsed().as_secs_f64() });
     Ok(())
 }

@@ -1,9 +1,14 @@
 //! The models of a plan, each started when what it waits for is done.
+//!
+//! Data tests are stages between a model and what reads it. A model that is tested is kept in memory until its
+//! tests have passed and only then written; when an error test fails, it is withheld, and so is everything
+//! that waits for the tests. Stages that wait for nothing of it go on.
 
 use super::progress::Progress;
-use super::report::NodeReport;
-use crate::engine::{Built, Engine, Output, RunContext};
+use super::report::{NodeReport, Withheld};
+use crate::engine::{Built, CheckResult, CheckStatus, Engine, Output, RunContext};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::graph::tests_stage;
 use crate::plan::{Action, Plan, Stage};
 use crate::warehouse::{Run, StagedTable, WriteMode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,15 +22,31 @@ pub(super) struct Done {
     pub staged: Vec<StagedTable>,
     pub appended: BTreeMap<String, Vec<Output>>,
     pub nodes: Vec<NodeReport>,
+    pub checks: Vec<CheckResult>,
+    pub withheld: Vec<Withheld>,
 }
 
 /// One finished task.
 enum Finished {
     Stage { stage: Stage, built: Option<Built>, seconds: f64 },
+    Tested { stage: Stage, results: Vec<CheckResult> },
     Written(StagedTable),
 }
 
-/// Builds and loads all stages of a plan and stages what they made; without a run nothing is written.
+/// Where the stages of a run are.
+#[derive(Default)]
+struct State {
+    waiting: Vec<Stage>,
+    /// Stages that ended, whatever came of them.
+    finished: BTreeSet<String>,
+    /// Stages of tests that failed, and stages that wait for those: whose tests it was.
+    broken: BTreeMap<String, String>,
+    /// Models that are built and not yet tested.
+    untested: BTreeMap<String, (NodeReport, Vec<Output>)>,
+    done: Done,
+}
+
+/// Builds, tests and loads all stages of a plan and stages what they made; without a run nothing is written.
 pub(super) async fn build(
     engine: &Arc<Engine>,
     plan: &Plan,
@@ -48,13 +69,10 @@ async fn drive(
     progress: &dyn Progress,
     tasks: &mut JoinSet<Result<Finished>>,
 ) -> Result<Done> {
-    let mut waiting: Vec<Stage> = plan.stages.iter().filter(|s| s.action != Action::Sync).cloned().collect();
-    let mut finished: BTreeSet<String> = BTreeSet::new();
-    let mut done = Done::default();
+    let tested: BTreeSet<&String> = plan.stages.iter().filter(|s| s.action == Action::Test).map(|s| &s.model).collect();
+    let mut state = State { waiting: plan.stages.clone(), ..State::default() };
     loop {
-        let (ready, rest): (Vec<Stage>, Vec<Stage>) = waiting.into_iter().partition(|s| s.after.is_subset(&finished));
-        waiting = rest;
-        for stage in ready {
+        for stage in state.ready() {
             if stage.action == Action::Build {
                 progress.started(&stage.model);
             }
@@ -64,27 +82,111 @@ async fn drive(
         let Some(next) = tasks.join_next().await else { break };
         let next = next.or_fail(ErrorKind::Failed, || "a stage stopped without an answer".to_owned())?;
         match next? {
-            Finished::Written(table) => done.staged.push(table),
+            Finished::Written(table) => state.done.staged.push(table),
+            Finished::Tested { stage, results } => {
+                progress.tested(&results);
+                if let Some((node, outputs)) = state.tested(&stage, results) {
+                    state.accept(node, outputs, run, tasks);
+                }
+            }
             Finished::Stage { stage, built, seconds } => {
-                finished.insert(stage.model.clone());
+                state.finished.insert(stage.name());
                 let Some(built) = built else { continue };
                 let node = report(&stage.model, &built, seconds, context).await?;
                 progress.finished(&node);
-                done.nodes.push(node);
-                if let Some(run) = run {
-                    for output in built.outputs {
-                        keep(output, run, tasks, &mut done);
-                    }
+                if tested.contains(&stage.model) {
+                    state.untested.insert(stage.model, (node, built.outputs));
+                } else {
+                    state.accept(node, built.outputs, run, tasks);
                 }
             }
         }
     }
-    if waiting.is_empty() { Ok(done) } else { Err(Error::new(ErrorKind::Failed, "the plan has a circle")) }
+    if state.waiting.is_empty() { Ok(state.done) } else { Err(Error::new(ErrorKind::Failed, "the plan has a circle")) }
+}
+
+impl State {
+    /// Takes the stages that wait for nothing any more. Those that wait for a failed test end here; syncs
+    /// come after the commit.
+    fn ready(&mut self) -> Vec<Stage> {
+        let mut ready = Vec::new();
+        loop {
+            let waiting = std::mem::take(&mut self.waiting);
+            let (next, rest): (Vec<Stage>, Vec<Stage>) =
+                waiting.into_iter().partition(|s| s.after.is_subset(&self.finished));
+            self.waiting = rest;
+            if next.is_empty() {
+                return ready;
+            }
+            for stage in next {
+                match stage.after.iter().find_map(|after| self.broken.get(after)).cloned() {
+                    Some(because) => self.skip(&stage, because),
+                    None if stage.action == Action::Sync => {
+                        self.finished.insert(stage.name());
+                    }
+                    None => ready.push(stage),
+                }
+            }
+        }
+    }
+
+    /// Ends a stage that waits for a failed test.
+    fn skip(&mut self, stage: &Stage, because: String) {
+        let model = stage.model.clone();
+        match stage.action {
+            Action::Build | Action::Sync => {
+                self.done.withheld.push(Withheld { model, built: false, because: because.clone() });
+            }
+            // its tests read a model that is not there: nobody knows whether it is sound
+            Action::Test if self.untested.remove(&model).is_some() => {
+                self.done.withheld.push(Withheld { model, built: true, because: because.clone() });
+            }
+            Action::Test | Action::Load => {}
+        }
+        self.finished.insert(stage.name());
+        self.broken.insert(stage.name(), because);
+    }
+
+    /// Ends a stage of tests; gives what may now be written.
+    fn tested(&mut self, stage: &Stage, results: Vec<CheckResult>) -> Option<(NodeReport, Vec<Output>)> {
+        let failed = results.iter().any(|r| r.status == CheckStatus::Fail);
+        self.done.checks.extend(results);
+        self.finished.insert(stage.name());
+        let built = self.untested.remove(&stage.model);
+        if !failed {
+            return built;
+        }
+        self.broken.insert(tests_stage(&stage.model), stage.model.clone());
+        if built.is_some() {
+            let withheld = Withheld { model: stage.model.clone(), built: true, because: stage.model.clone() };
+            self.done.withheld.push(withheld);
+        }
+        None
+    }
+
+    /// Reports a model and has its tables written.
+    fn accept(
+        &mut self,
+        node: NodeReport,
+        outputs: Vec<Output>,
+        run: Option<&Arc<Run>>,
+        tasks: &mut JoinSet<Result<Finished>>,
+    ) {
+        self.done.nodes.push(node);
+        let Some(run) = run else { return };
+        for output in outputs {
+            keep(output, run, tasks, &mut self.done);
+        }
+    }
 }
 
 async fn execute(engine: &Engine, stage: Stage, context: &RunContext) -> Result<Finished> {
     let started = Instant::now();
     let built = match stage.action {
+        Action::Test => {
+            let results = engine.test(&stage.model).await;
+            return Ok(Finished::Tested { stage, results });
+        }
         Action::Build => Some(engine.build(&stage.model, context).await?),
         Action::Load | Action::Sync => {
             engine.load(&stage.model, context).await?;

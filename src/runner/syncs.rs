@@ -35,7 +35,8 @@ pub(super) async fn run(
     let mut staged = Vec::new();
     for stage in plan.stages.iter().filter(|s| s.action == Action::Sync) {
         let Some(ModelKind::Sync(model)) = project.models.get(&stage.model).map(|m| &m.kind) else { continue };
-        if !model.enabled {
+        let withheld = report.withheld.iter().any(|w| w.model == stage.model);
+        if !model.enabled || withheld {
             continue;
         }
         let started = Instant::now();

@@ -14,6 +14,7 @@ mod checking;
 mod cli;
 mod clinic;
 mod crash;
+mod data_tests;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
 mod diagnostics;
 mod external;
@@ -22,3 +23,4 @@ mod mutations;
 mod planning;
 mod selection;
 mod support;
+mod unit_tests;
