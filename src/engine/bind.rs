@@ -365,6 +365,10 @@ impl Binder<'_> {
         if let Some(capitals) = valid.iter().find(|c| !quoted && c.name != *name && c.name.to_lowercase() == *name) {
             return finding.with_help(format!("keep its capitals with double quotes: `\"{}\"`", capitals.name));
         }
+        if words::renamed(&sql.value, name) && !valid.iter().any(|c| c.name == *name) {
+            let help = "a name that SELECT gives with AS is not known in WHERE: write the expression again";
+            return finding.with_help(help);
+        }
         let finding = suggest(finding, name, valid);
         let near = finding.help.as_ref().is_some_and(|h| h.starts_with("did you mean"));
         if quoted && !near {

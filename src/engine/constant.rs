@@ -223,6 +223,10 @@ impl Checker<'_> {
         let mut never: Vec<Expr> = Vec::new();
         let mut bad = BTreeSet::new();
         let _ = plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                bad.extend(bad_literal(expr));
+                Ok(TreeNodeRecursion::Continue)
+            })?;
             if let LogicalPlan::Filter(filter) = node {
                 let schema = filter.input.schema();
                 let predicate = &filter.predicate;

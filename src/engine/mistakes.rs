@@ -76,8 +76,10 @@ pub(super) fn tell(text: &str, functions: &Functions) -> Told {
         counts,
         signature,
         operator,
+        unary,
         branches,
         grouping,
+        qualifier,
         columns,
         unions,
         numbers,
@@ -106,6 +108,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("if", "write `CASE WHEN ... THEN ... ELSE ... END`"),
     ("iff", "write `CASE WHEN ... THEN ... ELSE ... END`"),
     ("isnull", "write `x IS NULL`, or `coalesce(x, y)`"),
+    ("json_extract", "JSON inside text is not read: give its fields columns of their own in the source"),
+    ("json_value", "JSON inside text is not read: give its fields columns of their own in the source"),
     ("len", "write `length(text)`"),
     ("listagg", "write `string_agg(text, ', ')`"),
     ("group_concat", "write `string_agg(text, ', ')`"),
@@ -127,7 +131,7 @@ fn unknown_function(text: &str, functions: &Functions) -> Option<Told> {
         return Some(told.help(*help));
     }
     let known = functions.plain.iter().chain(&functions.windows).map(String::as_str);
-    Some(match nearest(name, known) {
+    Some(match nearest(name, known).filter(|near| strsim::damerau_levenshtein(name, near) <= 2) {
         Some(near) => told.help(format!("did you mean `{near}`?")),
         None => told.help("the functions are those of DataFusion SQL; macros are called in `{{ }}`"),
     })
@@ -144,24 +148,33 @@ fn called(text: &str) -> Option<&str> {
 fn counts(text: &str, _: &Functions) -> Option<Told> {
     let name = called(text)?;
     let told = |message: String| Told::new(Code::SqlArguments, "wrong number of arguments", message).at(name);
-    let said = ["expects ", "expected "].iter().find_map(|verb| {
-        let rest = text.split_once(verb)?.1;
-        let (wanted, rest) = rest.split_once(" argument")?;
-        let got = rest.split_once("but received ")?.1;
-        let got: String = got.chars().take_while(char::is_ascii_digit).collect();
-        (!got.is_empty() && wanted.len() <= 16).then_some((wanted, got))
-    });
-    if let Some((wanted, got)) = said {
-        let wanted = match wanted {
-            "zero" | "0" => "no arguments".to_owned(),
-            "1" => "1 argument".to_owned(),
-            "at least one" => "at least 1 argument".to_owned(),
-            n => format!("{n} arguments"),
+    // of several signatures one may have the right number: then the types are what is wrong
+    if text.contains("(DataType: ") {
+        return None;
+    }
+    let (wanted, got): (Vec<&str>, Vec<String>) = text.split(['.', ',']).filter_map(count).unzip();
+    if let Some(got) = got.first() {
+        let mut wanted = wanted;
+        wanted.dedup();
+        let wanted = match wanted.as_slice() {
+            ["zero" | "0"] => "no arguments".to_owned(),
+            ["1"] => "1 argument".to_owned(),
+            ["at least one"] => "at least 1 argument".to_owned(),
+            several => format!("{} arguments", several.join(" or ")),
         };
         return Some(told(format!("`{name}` takes {wanted}, not {got}")));
     }
     let none = text.contains("zero arguments") || text.contains("at least one argument");
     none.then(|| told(format!("`{name}` needs an argument")))
+}
+
+/// `expects 2 arguments but received 1`: what is wanted, and what was given.
+fn count(sentence: &str) -> Option<(&str, String)> {
+    let rest = ["expects ", "expected "].iter().find_map(|verb| sentence.split_once(verb))?.1;
+    let (wanted, rest) = rest.split_once(" argument")?;
+    let got = rest.split_once("but received ")?.1;
+    let got: String = got.chars().take_while(char::is_ascii_digit).collect();
+    (!got.is_empty() && wanted.len() <= 16).then_some((wanted, got))
 }
 
 /// Arguments of the wrong type.
@@ -231,6 +244,9 @@ fn operator(text: &str, _: &Functions) -> Option<Told> {
     let sides = [left.as_str(), right.as_str()];
     let time = sides.iter().any(|s| ["TIMESTAMP", "DATE"].contains(s));
     Some(match sides {
+        _ if ["AND", "OR"].contains(&sign.as_str()) => {
+            told.help(format!("{sign} joins conditions: compare each side with something"))
+        }
         _ if sign.ends_with("LIKE") => told.help("LIKE compares text: write `CAST(x AS TEXT) LIKE ...`"),
         _ if time && sides.iter().any(|s| is_number(s)) => {
             told.help("add a length of time: `at + interval '7 days'`; compare with a time: `at > '2026-01-31'`")
@@ -248,6 +264,17 @@ fn operator(text: &str, _: &Functions) -> Option<Told> {
 
 fn is_number(name: &str) -> bool {
     ["BIGINT", "INT", "SMALLINT", "TINYINT", "DOUBLE", "REAL", "DECIMAL"].contains(&name)
+}
+
+/// One side only.
+fn unary(text: &str, _: &Functions) -> Option<Told> {
+    let sign = between(text, "Unary operator '", "'")?;
+    let got = text.split_once(", got ").map_or(String::new(), |(_, kind)| format!(", not {}", sql_type(kind)));
+    let (wanted, help) = match sign {
+        "NOT" => ("a condition", "compare it with something, as in `NOT (x = 'y')`"),
+        _ => ("a number", "read text as a number with `try_cast(x AS DOUBLE)`"),
+    };
+    Some(Told::new(Code::SqlTypes, "does not fit", format!("`{sign}` takes {wanted}{got}")).help(help))
 }
 
 /// CASE, BETWEEN and conditions whose parts do not fit together.
@@ -296,9 +323,22 @@ fn grouping(text: &str, _: &Functions) -> Option<Told> {
         let told = grouping(format!("HAVING uses `{name}`, which is neither grouped nor aggregated"), "not of a group");
         return Some(told.help("conditions on single rows stand in WHERE").at("HAVING"));
     }
+    if text.starts_with("Aggregate function calls cannot be nested") {
+        let told = grouping("an aggregate cannot stand in an aggregate".to_owned(), "inside another aggregate");
+        return Some(
+            told.help("make the inner ones in a query of their own: `WITH step AS (...) SELECT max(x) FROM step`"),
+        );
+    }
     let place = between(text, "Aggregate functions are not allowed in the ", " clause")?;
     let told = grouping(format!("an aggregate cannot stand in {place}"), "looks at single rows");
     Some(told.help("conditions on groups stand in HAVING, after GROUP BY").at(place))
+}
+
+/// `v.*` of a table that is not there.
+fn qualifier(text: &str, _: &Functions) -> Option<Told> {
+    let name = text.strip_prefix("Invalid qualifier ")?;
+    let told = Told::new(Code::SqlUnknownColumn, "not here", format!("no table `{name}` in this SQL"));
+    Some(told.help("write the name that FROM or JOIN gives it").at(name))
 }
 
 /// Columns that cannot be told apart.
@@ -330,11 +370,14 @@ fn columns(text: &str, _: &Functions) -> Option<Told> {
     let label = "needs a name";
     let told =
         Told::new(Code::SqlDuplicateColumn, label, format!("the column `{name}` has no name that can be stored"));
-    let word = name.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
-    Some(
-        told.help(format!("name it with AS, as in `{name} AS {}`", if word.is_empty() { "total" } else { word }))
-            .at(word),
-    )
+    let plain = |c: char| c.is_alphanumeric() || c == '_';
+    if !name.contains(['(', ')']) {
+        let better: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+        return Some(told.help(format!("write `AS {better}`, without spaces and signs")).at_last(name));
+    }
+    let word = name.split(|c: char| !plain(c)).next().unwrap_or_default();
+    let better = if word.is_empty() { "total" } else { word };
+    Some(told.help(format!("name it with AS, as in `{name} AS {better}`")).at(word))
 }
 
 /// A table that nobody registered: names of tables are checked before binding, so this is rare.
@@ -465,12 +508,22 @@ fn types(text: &str, _: &Functions) -> Option<Told> {
 /// A message that is not known here: its first sentence, without names of the engine's insides.
 fn other(text: &str) -> Told {
     let text = text.trim_start_matches("Internal error: ").trim_start_matches("This feature is not implemented: ");
-    let sentence = text.split(". ").next().unwrap_or(text).trim_end_matches('.');
+    let mut sentence = text.split(". ").next().unwrap_or(text).trim_end_matches('.');
+    if sentence.len() > 100 {
+        sentence = sentence.split_once(": ").map_or(sentence, |(first, _)| first);
+    }
     let mut message: String = lower_first(sentence).chars().take(110).collect();
     if message.len() < sentence.len() {
         message.push('\u{2026}');
     }
-    Told::new(Code::SqlBinding, "in this SQL", message)
+    let told = Told::new(Code::SqlBinding, "in this SQL", message);
+    // a function that explains itself begins with its name
+    match text.split_once('(') {
+        Some((name, _)) if !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_') => {
+            told.at(name)
+        }
+        _ => told,
+    }
 }
 
 /// The first letter in lower case, unless the word is an acronym.
@@ -578,6 +631,14 @@ mod tests {
             ("The function 'nullif' expected 2 arguments but received 1", "`nullif` takes 2 arguments, not 1"),
             ("The function 'pi' expected zero argument but received 1", "`pi` takes no arguments, not 1"),
             ("'abs' does not support zero arguments", "`abs` needs an argument"),
+            (
+                "Function 'substr' failed to match any signature, errors: Function 'substr' expects 2 arguments but received 3,Function 'substr' requires String, but received Float64 (DataType: Float64).",
+                "`substr` does not take DOUBLE",
+            ),
+            (
+                "Function 'f' failed to match any signature, errors: Function 'f' expects 2 arguments but received 4,Function 'f' expects 3 arguments but received 4",
+                "`f` takes 2 or 3 arguments, not 4",
+            ),
             (
                 "Function 'sum' failed to match any signature, errors: Function 'sum' requires Decimal, but received String (DataType: Utf8).",
                 "`sum` does not take TEXT",

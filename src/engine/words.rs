@@ -116,6 +116,11 @@ pub(super) fn find(sql: &str, name: &str, last: bool) -> Option<(usize, usize)> 
     Some((pieces[at].start, pieces.get(at + 2 * (parts.len() - 1))?.end()))
 }
 
+/// Whether some `AS` gives this name.
+pub(super) fn renamed(sql: &str, name: &str) -> bool {
+    pieces(sql).windows(2).any(|pair| pair[0].is("AS") && pair[1].names(name))
+}
+
 /// The bytes of the first `*` that stands for columns.
 pub(super) fn star(sql: &str) -> Option<(usize, usize)> {
     let pieces = pieces(sql);

@@ -2,7 +2,8 @@
 //!
 //! Every code is a rule, whether it was found or not, so that `ruleIndex` is its position in [`CODES`] and a
 //! rule's text can be read without the tool. Lines and columns count from 1, columns in code points, ends are
-//! exclusive, as SARIF has them. Paths are relative to `%SRCROOT%`, which is the folder that was checked out;
+//! exclusive, as SARIF has them. A finding without a place has that of `sources.yaml`, because services refuse a
+//! result without one. Paths are relative to `%SRCROOT%`, which is the folder that was checked out;
 //! where that is known as an absolute path it is said.
 
 use super::{base_path, one_line, sorted};
@@ -57,12 +58,16 @@ fn result(diagnostic: &Diagnostic, sources: &SourceMap, base: &str) -> Value {
         Severity::Warning => "warning",
     };
     let place = |span: Span, text: Option<&str>| location(span, text, sources, base);
+    let own = match diagnostic.span {
+        Some(span) => place(span, diagnostic.label.as_deref()),
+        None => physical(&base_path(base, "sources.yaml"), &json!({ "startLine": 1 })),
+    };
     let mut result = json!({
         "ruleId": diagnostic.code.as_str(),
         "ruleIndex": CODES.iter().position(|c| c.code == diagnostic.code),
         "level": level,
         "message": { "text": message(diagnostic) },
-        "locations": diagnostic.span.map(|s| place(s, diagnostic.label.as_deref())).into_iter().collect::<Vec<_>>(),
+        "locations": [own],
     });
     if !diagnostic.related.is_empty() {
         result["relatedLocations"] = diagnostic.related.iter().map(|(span, text)| place(*span, Some(text))).collect();
@@ -84,17 +89,17 @@ fn message(diagnostic: &Diagnostic) -> String {
 fn location(span: Span, text: Option<&str>, sources: &SourceMap, base: &str) -> Value {
     let (line, column) = sources.line_column(span);
     let (end_line, end_column) = sources.end_line_column(span);
-    let path = base_path(base, sources.path(span));
-    let mut location = json!({
-        "physicalLocation": {
-            "artifactLocation": { "uri": encoded(&path), "uriBaseId": "%SRCROOT%" },
-            "region": { "startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column },
-        },
-    });
+    let region = json!({ "startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column });
+    let mut location = physical(&base_path(base, sources.path(span)), &region);
     if let Some(text) = text {
         location["message"] = json!({ "text": one_line(text) });
     }
     location
+}
+
+fn physical(path: &str, region: &Value) -> Value {
+    let artifact = json!({ "uri": encoded(path), "uriBaseId": "%SRCROOT%" });
+    json!({ "physicalLocation": { "artifactLocation": artifact, "region": region } })
 }
 
 /// A path as a URI reference: everything but unreserved characters and `/` in percent.
@@ -130,7 +135,8 @@ mod tests {
             let index = usize::try_from(result["ruleIndex"].as_u64().expect("an index")).expect("small");
             assert_eq!(run["tool"]["driver"]["rules"][index]["id"], result["ruleId"]);
         }
-        assert_eq!(results[0]["locations"], json!([]));
+        let place = &results[0]["locations"][0]["physicalLocation"];
+        assert_eq!(place["artifactLocation"]["uri"], "sub/sources.yaml");
         assert_eq!(results[1]["level"], "warning");
         assert_eq!(run["columnKind"], "unicodeCodePoints");
     }

@@ -1,0 +1,3 @@
+SELECT upper(page) AS place
+FROM shop.visits
+WHERE place = 'HOME'

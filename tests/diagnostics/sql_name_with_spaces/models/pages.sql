@@ -1,0 +1,1 @@
+SELECT cookie AS "Device Cookie" FROM shop.visits

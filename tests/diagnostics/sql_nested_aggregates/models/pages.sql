@@ -1,0 +1,1 @@
+SELECT max(sum(amount)) AS x FROM shop.visits

@@ -1,0 +1,1 @@
+SELECT cookie FROM shop.visits WHERE NOT page

@@ -1,0 +1,1 @@
+SELECT cookie, DATE '2026-02-30' AS day FROM shop.visits
