@@ -60,7 +60,7 @@ fn word(tape: &mut Tape<'_>) -> Option<&'static str> {
 
 impl World {
     fn new(tape: &mut Tape<'_>) -> Self {
-        let rows = [tape.pick(5), tape.pick(5)];
+        let rows = [1 + tape.pick(4), 1 + tape.pick(4)];
         let numbers = rows.map(|n| [0, 1].map(|_| (0..n).map(|_| number(tape)).collect()));
         Self { numbers, texts: rows.map(|n| (0..n).map(|_| word(tape)).collect()) }
     }
@@ -206,7 +206,7 @@ fn query(tape: &mut Tape<'_>, depth: usize) -> Query {
     }
     let input = query(tape, depth - 1);
     let name = tape.name();
-    match tape.pick(14) {
+    match tape.pick(16) {
         0 | 1 => projected(tape, &input, &name),
         2 => {
             let condition = predicate(tape, &input, &name, 2);
@@ -218,9 +218,9 @@ fn query(tape: &mut Tape<'_>, depth: usize) -> Query {
         7 => windowed(tape, &input, &name),
         8 => united(tape, &input, &name),
         9 => picked(tape, &input, &name),
-        10 => with_subquery(tape, &input, &name),
-        11 => where_subquery(tape, &input, &name),
-        12 => recursive(tape, &input, &name),
+        10 | 11 => with_subquery(tape, &input, &name),
+        12 | 13 => where_subquery(tape, &input, &name),
+        14 => recursive(tape, &input, &name),
         _ => unnested(tape, &input, &name),
     }
 }
