@@ -60,7 +60,7 @@ fn word(tape: &mut Tape<'_>) -> Option<&'static str> {
 
 impl World {
     fn new(tape: &mut Tape<'_>) -> Self {
-        let rows = [tape.pick(5), tape.pick(5)];
+        let rows = [1 + tape.pick(4), 1 + tape.pick(4)];
         let numbers = rows.map(|n| [0, 1].map(|_| (0..n).map(|_| number(tape)).collect()));
         Self { numbers, texts: rows.map(|n| (0..n).map(|_| word(tape)).collect()) }
     }
@@ -206,7 +206,7 @@ fn query(tape: &mut Tape<'_>, depth: usize) -> Query {
     }
     let input = query(tape, depth - 1);
     let name = tape.name();
-    match tape.pick(14) {
+    match tape.pick(16) {
         0 | 1 => projected(tape, &input, &name),
         2 => {
             let condition = predicate(tape, &input, &name, 2);
@@ -218,9 +218,9 @@ fn query(tape: &mut Tape<'_>, depth: usize) -> Query {
         7 => windowed(tape, &input, &name),
         8 => united(tape, &input, &name),
         9 => picked(tape, &input, &name),
-        10 => with_subquery(tape, &input, &name),
-        11 => where_subquery(tape, &input, &name),
-        12 => recursive(tape, &input, &name),
+        10 | 11 => with_subquery(tape, &input, &name),
+        12 | 13 => where_subquery(tape, &input, &name),
+        14 => recursive(tape, &input, &name),
         _ => unnested(tape, &input, &name),
     }
 }
@@ -487,13 +487,12 @@ fn case(context: &SessionContext, numbers: &[u16], done: &Done) -> TestCaseResul
 
 #[test]
 fn a_column_that_lineage_does_not_name_changes_nothing() {
-    const CASES: u32 = 2000;
+    const CASES: u32 = 150;
     let done = Done::default();
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) });
     runner.run(&prop::collection::vec(any::<u16>(), 160), |numbers| case(&context, &numbers, &done)).unwrap();
     let (answered, refused, compared) = (done.answered.get(), done.refused.get(), done.compared.get());
-    eprintln!("DONE {answered} {refused} {compared}");
     assert!(refused * 4 < answered, "{refused} queries had no answer, {answered} had one");
     assert!(compared > CASES as usize / 2, "only {compared} columns were compared");
 }
