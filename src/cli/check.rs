@@ -3,10 +3,10 @@
 use super::exit::Exit;
 use super::printer::Printer;
 use super::summary::counted;
-use crate::runner::{Options, prepare};
+use crate::runner::{Options, check as examine};
 
 pub(super) async fn check(options: Options, printer: &Printer) -> Exit {
-    match prepare(&options).await {
+    match examine(&options).await {
         Ok(prepared) => {
             printer.findings(&prepared.warnings, prepared.engine.source_map());
             let tables = prepared.graph.tables_of(&prepared.order).len();

@@ -18,7 +18,7 @@ mod syncs;
 mod unit;
 
 pub use checks::{DataReport, test_data};
-pub use prepare::{Failure, Options, Prepared, prepare, prepare_for};
+pub use prepare::{Failure, Options, Prepared, check, prepare, prepare_for};
 pub use progress::{Progress, Silent};
 pub use reading::{last_runs, reader};
 pub use report::{NodeReport, RunReport, SyncReport, Withheld};

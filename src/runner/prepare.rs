@@ -76,6 +76,23 @@ pub async fn prepare(options: &Options) -> Result<Prepared, Failure> {
     prepare_for(options, project, map, warnings).await
 }
 
+/// Loads and binds what the selection needs, as [`prepare`], and says what is wrong with tests, too: with data
+/// tests of source tables that no model reads, and with unit tests.
+///
+/// # Errors
+/// As [`prepare`].
+pub async fn check(options: &Options) -> Result<Prepared, Failure> {
+    let (project, map, warnings) = loaded(options)?;
+    let mut also = Also::default();
+    if options.select.is_empty() {
+        also.tables.extend(project.tested().into_iter().filter(|name| name.contains('.')));
+    }
+    let mut prepared = prepare_with(options, project, map, warnings, &also).await?;
+    prepared.warnings.extend(unit::check(&prepared.project, &prepared.engine));
+    stop_on_errors(&prepared.warnings, &prepared.engine)?;
+    Ok(prepared)
+}
+
 /// Loads without binding.
 pub(super) fn loaded(options: &Options) -> Result<(Arc<Project>, SourceMap, Vec<Diagnostic>), Failure> {
     loaded_with(options, false)
@@ -158,7 +175,6 @@ pub(super) async fn prepare_with(
     findings.extend(engine.bind(&needed.tables, &order, graph.needs()).await?);
     let tested = graph.tested(&selected).into_iter().chain(also.tables.iter().cloned()).collect();
     findings.extend(engine.bind_tests(&tested).await);
-    findings.extend(unit::check(&project, &engine));
     stop_on_errors(&findings, &engine)?;
     Ok(Prepared { project, graph, order, selected, engine, as_of, warnings: findings })
 }
