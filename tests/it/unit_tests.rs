@@ -413,6 +413,11 @@ fn wrong_tests_are_findings_at_their_line() {
         &person("shop.visits: {columns: {cookie: strng}, rows: []}", row),
         &["error[K0507]", "`strng` is not a type"],
     );
+    wrong(&person(visits, "person: [{person_id: ann}]"), &["error[K0511]", "`ann` stands for no entity"]);
+    let id = "person: [{identifier_type: cookie, identifier: c1, person_id: ann}]";
+    wrong(&person(id, row), &["error[K0511]", "`ann` stands for no entity", "models/tests.yaml:5:"]);
+    let list = "shop.visits: {columns: {cookie: 'VARCHAR[]'}, rows: [{cookie: [a, b]}]}";
+    wrong(&person(list, row), &["error[K0511]", "such values cannot be given"]);
     let model = "kind: test\nname: t\nmodel: persn\nas_of: 2026-03-31\nexpect: []\n";
     wrong(model, &["error[K0204]", "models/tests.yaml:3:8", "did you mean `person`?"]);
     let timeless = "kind: test\nname: t\nmodel: person\nexpect: []\n";
