@@ -3,7 +3,7 @@
 
 use super::bind::Bound;
 use super::checks::no_column;
-use super::given::label_id;
+use super::given::{is_id, label_id, no_entity};
 use super::{BoundModel, Engine, Output, fold};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -114,6 +114,9 @@ impl Engine {
         if self.identity_of_column(&column.value).is_some() {
             if text.starts_with('@') {
                 return Ok(ExpectedCell::Label(text));
+            }
+            if !is_id(&text) {
+                return Err(no_entity(&text, cell.span));
             }
             let id = self.id_of(&column.value, &text).unwrap_or(text);
             return Ok(ExpectedCell::Value(Some(id)));

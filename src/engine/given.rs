@@ -75,7 +75,9 @@ impl Engine {
         let mut findings = Vec::new();
         for (name, given) in self.given.iter().flat_map(|g| &g.tables) {
             let Some(late) = self.late.get(name) else { continue };
-            if let Err(finding) = self.model_batch(given, &late.schema(), &|_, text| Some(text.to_owned())) {
+            if let Err(finding) =
+                self.model_batch(given, &late.schema(), &|_, text| is_id(text).then(|| text.to_owned()))
+            {
                 findings.push(*finding);
             }
         }
@@ -131,7 +133,8 @@ impl Engine {
         let rows = self.given.iter().flat_map(|g| g.tables.values()).flat_map(|t| &t.rows);
         let cells = rows.flat_map(|r| &r.cells).filter(|(name, _)| name.value == column);
         let texts: BTreeSet<String> = cells.filter_map(|(_, cell)| cell.value.text()).collect();
-        texts.iter().filter_map(|text| label_id(text).parse().ok()).collect()
+        let ids = texts.iter().map(|text| if text.starts_with('@') { label_id(text) } else { text.clone() });
+        ids.filter_map(|id| id.parse().ok()).collect()
     }
 
     fn fill_model(&self, name: &str, bound: &BoundModel, rows: &GivenTable) -> Result<()> {
@@ -246,7 +249,19 @@ pub(super) fn label_id(label: &str) -> String {
     hex::encode(&digest[..16])
 }
 
-fn no_entity(text: &str, span: Span) -> Box<Diagnostic> {
+/// Whether a text can stand for an entity's id.
+pub(super) fn is_id(text: &str) -> bool {
+    text.starts_with('@') || text.contains(':') || text.parse::<EntityId>().is_ok()
+}
+
+/// A finding for a text that stands for nobody's id.
+pub(super) fn no_entity(text: &str, span: Span) -> Box<Diagnostic> {
+    if !is_id(text) {
+        let finding = Diagnostic::error(Code::TestValue, span, format!("`{text}` stands for no entity"));
+        return Box::new(finding.with_label("expected `@name` or `type:identifier`").with_help(
+            "write '@ann' in quotes for an id of the test's own, or 'email:ann@example.com' for whoever has it",
+        ));
+    }
     let finding = Diagnostic::error(Code::TestValue, span, format!("nobody has the identifier `{text}`"));
     Box::new(finding.with_label("not among the given rows").with_help("give a row that links it, or write `@name`"))
 }
@@ -433,6 +448,11 @@ fn cells_of(rows: &[TestRow], column: &str) -> Vec<(Option<String>, Span)> {
 
 /// Texts as values of a type.
 fn column(name: &str, data_type: &DataType, cells: &[(Option<String>, Span)]) -> Bound<ArrayRef> {
+    if let (true, Some((_, span))) = (data_type.is_nested(), cells.iter().find(|(text, _)| text.is_some())) {
+        let message = format!("`{name}` is {data_type}, and such values cannot be given");
+        let finding = Diagnostic::error(Code::TestValue, *span, message).with_label("a list or a structure");
+        return Err(Box::new(finding.with_help("give the model that reads them instead")));
+    }
     let texts: StringArray = cells.iter().map(|(text, _)| text.as_deref()).collect();
     let options = CastOptions { safe: false, ..CastOptions::default() };
     if let Ok(array) = cast_with_options(&texts, data_type, &options) {

@@ -85,7 +85,7 @@ pub async fn prepare(options: &Options, purpose: Purpose) -> Result<Prepared, Fa
 /// What a project is bound for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To see what is wrong: a source table of `schemas.lock` is not looked at.
+    /// To see what is wrong, also in tests: a source table of `schemas.lock` is not looked at.
     Check,
     /// To read rows: the files of every source table are listed, and compared with `schemas.lock`.
     Run,
@@ -153,7 +153,17 @@ pub async fn prepare_for(
     map: SourceMap,
     findings: Vec<Diagnostic>,
 ) -> Result<Prepared, Failure> {
-    prepare_with(options, purpose, project, map, findings, &Also::default()).await
+    if purpose == Purpose::Run {
+        return prepare_with(options, purpose, project, map, findings, &Also::default()).await;
+    }
+    let mut also = Also::default();
+    if options.select.is_empty() && options.exclude.is_empty() {
+        also.tables.extend(project.tested().into_iter().filter(|name| name.contains('.')));
+    }
+    let mut prepared = prepare_with(options, purpose, project, map, findings, &also).await?;
+    prepared.warnings.extend(unit::check(&prepared.project, &prepared.engine));
+    stop_on_errors(&prepared.warnings, &prepared.engine)?;
+    Ok(prepared)
 }
 
 /// Source tables that are opened and whose tests are bound although no selected model may read them.
@@ -189,7 +199,6 @@ pub(super) async fn prepare_with(
         findings.extend(found.iter().cloned());
         let tested = graph.tested(&selected).into_iter().chain(also.tables.iter().cloned()).collect();
         findings.extend(engine.bind_tests(&tested).await);
-        findings.extend(unit::check(&project, &engine));
     }
     stop_on_errors(&findings, &engine)?;
     bound?;

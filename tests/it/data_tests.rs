@@ -409,6 +409,18 @@ fn ids_are_not_registered_when_the_identity_fails() {
     assert!(!outcome.stdout.contains("ann"), "and by nothing else: {outcome}");
 }
 
+#[test]
+fn tests_of_a_table_that_no_model_reads_are_checked_and_stop_nothing() {
+    let project = chain();
+    let unread =
+        sources("").replace("path: people.csv, format: csv}", "path: people.csv, format: csv, tests: [{unique: nme}]}");
+    project.write("sources.yaml", &unread);
+    project.write("models/names.sql", "SELECT 1 AS one\n");
+    project.kinfold(&["check"]).exits(2).says(&["error[K0510]", "did you mean `name`?"]);
+    project.kinfold(&["run"]).exits(0);
+    project.kinfold(&["test", "--data"]).exits(2).says(&["error[K0510]"]);
+}
+
 fn refused(project: &Project, says: &[&str]) {
     project.kinfold(&["check"]).exits(2).says(says);
     project.kinfold(&["run"]).exits(2).says(says);

@@ -352,6 +352,43 @@ expect:
     assert!(printed(&project, 0).contains("1 unit test: all passed"));
 }
 
+#[test]
+fn a_given_model_is_read_in_place_of_its_query() {
+    let project = tested(
+        "\
+kind: test
+name: busy_days
+model: busy
+as_of: 2026-03-31
+given:
+  daily:
+    - {day: 2026-03-01, viewers: 7, orders: 2}
+    - {day: 2026-03-02, viewers: 8}
+  shown:
+    - {day: 2026-03-01, note: sale}
+expect:
+  ordered: true
+  rows: [{day: 2026-03-01, rate: 0.2857142857142857, note: sale}]
+---
+kind: test
+name: days_through_the_view
+model: busy
+as_of: 2026-03-31
+given:
+  daily: [{day: 2026-03-01, viewers: 2, orders: 1}]
+expect:
+  - {day: 2026-03-01, rate: 0.5, note: '-'}
+",
+    );
+    project.write("models/shown.sql", "SELECT day, '-' AS note FROM daily\n");
+    project.write("models/shown.yaml", "materialized: view\n");
+    project.write(
+        "models/busy.sql",
+        "SELECT d.day, d.orders / CAST(d.viewers AS DOUBLE) AS rate, s.note\nFROM daily AS d JOIN shown AS s ON s.day = d.day WHERE d.orders > 0\nORDER BY d.day\n",
+    );
+    assert!(printed(&project, 0).contains("2 unit tests: all passed"));
+}
+
 fn wrong(tests: &str, says: &[&str]) {
     tested(tests).kinfold(&["test"]).exits(2).without_data().says(says);
 }
@@ -376,6 +413,11 @@ fn wrong_tests_are_findings_at_their_line() {
         &person("shop.visits: {columns: {cookie: strng}, rows: []}", row),
         &["error[K0507]", "`strng` is not a type"],
     );
+    wrong(&person(visits, "person: [{person_id: ann}]"), &["error[K0511]", "`ann` stands for no entity"]);
+    let id = "person: [{identifier_type: cookie, identifier: c1, person_id: ann}]";
+    wrong(&person(id, row), &["error[K0511]", "`ann` stands for no entity", "models/tests.yaml:5:"]);
+    let list = "shop.visits: {columns: {cookie: 'VARCHAR[]'}, rows: [{cookie: [a, b]}]}";
+    wrong(&person(list, row), &["error[K0511]", "such values cannot be given"]);
     let model = "kind: test\nname: t\nmodel: persn\nas_of: 2026-03-31\nexpect: []\n";
     wrong(model, &["error[K0204]", "models/tests.yaml:3:8", "did you mean `person`?"]);
     let timeless = "kind: test\nname: t\nmodel: person\nexpect: []\n";
