@@ -8,6 +8,8 @@
 pub(super) const MAX_DEPTH: usize = 64;
 /// Operators, set operations or joins in one row that are read.
 const MAX_CHAIN: usize = 500;
+/// Queries in one text that are read: as many as a row of set operations may have.
+const MAX_QUERIES: usize = MAX_CHAIN + 1;
 
 /// What a piece of SQL is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +137,7 @@ pub(super) fn star(sql: &str) -> Option<(usize, usize)> {
 pub(super) enum Beyond {
     Depth,
     Chain,
+    Queries,
 }
 
 impl Beyond {
@@ -144,6 +147,10 @@ impl Beyond {
             Self::Depth => (
                 format!("the SQL is nested more than {MAX_DEPTH} levels deep"),
                 "give inner steps a name: `WITH step AS (SELECT ...) SELECT ... FROM step`",
+            ),
+            Self::Queries => (
+                format!("more than {MAX_QUERIES} queries stand in one text"),
+                "make models of the steps, which others can read by name",
             ),
             Self::Chain => (
                 format!("more than {MAX_CHAIN} operators stand in one row"),
@@ -159,25 +166,28 @@ struct Level {
     /// Opened by CASE, so that END closes it.
     case: bool,
     logic: usize,
+    compared: usize,
     arithmetic: usize,
     sets: usize,
     joins: usize,
+    /// Behind FROM, where a comma joins.
+    from: bool,
 }
 
 impl Level {
     fn longest(&self) -> usize {
-        self.logic.max(self.arithmetic).max(self.sets).max(self.joins)
+        self.logic.max(self.compared).max(self.arithmetic).max(self.sets).max(self.joins)
     }
 
     /// Begins another expression of the same level.
     fn next(&mut self) {
-        (self.logic, self.arithmetic) = (0, 0);
+        (self.logic, self.compared, self.arithmetic) = (0, 0, 0);
     }
 
     fn count(&mut self, piece: &Piece<'_>) {
         if piece.is_any(&["AND", "OR"]) {
             self.logic += 1;
-            self.arithmetic = 0;
+            (self.compared, self.arithmetic) = (0, 0);
         } else if piece.is_any(&["UNION", "EXCEPT", "INTERSECT"]) {
             self.sets += 1;
             self.joins = 0;
@@ -186,10 +196,18 @@ impl Level {
             self.joins += 1;
             self.next();
         } else if piece.is_any(CLAUSES) || piece.text == "," {
+            self.joins += usize::from(self.from && piece.text == ",");
+            self.from = piece.is("FROM") || (self.from && (piece.is("ON") || piece.text == ","));
             self.next();
+        } else if piece.is_any(COMPARISONS) {
+            self.compared += 1;
+            self.arithmetic = 0;
         } else if piece.kind == Kind::Sign {
             match piece.text {
-                "=" | "<" | ">" | "<>" | "!=" | "<=" | ">=" => self.arithmetic = 0,
+                "=" | "<" | ">" | "<>" | "!=" | "<=" | ">=" => {
+                    self.compared += 1;
+                    self.arithmetic = 0;
+                }
                 "." | ";" => {}
                 _ => self.arithmetic += 1,
             }
@@ -201,14 +219,22 @@ impl Level {
 const CLAUSES: &[&str] =
     &["SELECT", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "QUALIFY", "LIMIT", "ON", "WHEN", "THEN", "ELSE"];
 
+/// Words that stand where a comparison does, behind a whole expression.
+const COMPARISONS: &[&str] =
+    &["IS", "IN", "LIKE", "ILIKE", "RLIKE", "REGEXP", "SIMILAR", "BETWEEN", "AT", "COLLATE", "MEMBER", "OVERLAPS"];
+
+/// Words that stand before an expression, which may begin with such a word again.
+const PREFIXES: &[&str] = &["NOT", "INTERVAL", "EXISTS", "PRIOR", "BINARY", "ANY", "ALL", "SOME", "DATE", "TIMESTAMP"];
+
 /// The first place where a text is deeper or longer than what is read.
 pub(super) fn beyond_limits(sql: &str) -> Option<(usize, Beyond)> {
     let mut levels = vec![Level::default()];
-    let mut prefixes = 0;
+    let (mut prefixes, mut queries) = (0, 0);
     for piece in pieces(sql) {
+        queries += usize::from(piece.is("SELECT"));
         let opens = matches!(piece.text, "(" | "[" | "{") && piece.kind == Kind::Sign;
         let closes = matches!(piece.text, ")" | "]" | "}") && piece.kind == Kind::Sign;
-        prefixes = if piece.is("NOT") || matches!(piece.text, "-" | "+" | "~") { prefixes + 1 } else { 0 };
+        prefixes = if piece.is_any(PREFIXES) || matches!(piece.text, "-" | "+" | "~") { prefixes + 1 } else { 0 };
         if opens || piece.is("CASE") {
             if let Some(level) = levels.last_mut().filter(|_| piece.text == "[") {
                 level.arithmetic += 1;
@@ -221,6 +247,10 @@ pub(super) fn beyond_limits(sql: &str) -> Option<(usize, Beyond)> {
         }
         if levels.len() + prefixes > MAX_DEPTH {
             return Some((piece.start, Beyond::Depth));
+        }
+        // WITH queries that read one another are as deep as there are many
+        if queries > MAX_QUERIES {
+            return Some((piece.start, Beyond::Queries));
         }
         if levels.last().is_some_and(|l| l.longest() > MAX_CHAIN) {
             return Some((piece.start, Beyond::Chain));
@@ -277,10 +307,28 @@ mod tests {
     #[test]
     fn chains_are_bounded_where_they_are_one_expression() {
         let chain = |operator: &str, n: usize| vec!["a"; n + 1].join(operator);
-        for operator in [" AND ", "+", "||", "::", " UNION ALL SELECT ", " JOIN b ON "] {
+        let operators = [
+            " AND ",
+            "+",
+            "||",
+            "::",
+            " UNION ALL SELECT ",
+            " JOIN b ON ",
+            " = ",
+            " < ",
+            " LIKE ",
+            " AT TIME ZONE ",
+            " IN ",
+        ];
+        for operator in operators {
             assert_eq!(beyond_limits(&chain(operator, MAX_CHAIN)), None, "{operator}");
             assert_eq!(beyond_limits(&chain(operator, MAX_CHAIN + 1)).map(|b| b.1), Some(Beyond::Chain), "{operator}");
         }
+        let tables = |n: usize| format!("SELECT a, b FROM {} WHERE a IN (1, 2)", chain(", ", n));
+        assert_eq!(beyond_limits(&tables(MAX_CHAIN)), None);
+        assert_eq!(beyond_limits(&tables(MAX_CHAIN + 1)).map(|b| b.1), Some(Beyond::Chain));
+        assert_eq!(beyond_limits(&"(SELECT 1), ".repeat(MAX_QUERIES + 1)).map(|b| b.1), Some(Beyond::Queries));
+        assert_eq!(beyond_limits(&"INTERVAL ".repeat(100)).map(|b| b.1), Some(Beyond::Depth));
         assert_eq!(beyond_limits(&chain(", ", 5000)), None);
         assert_eq!(beyond_limits(&chain(", b+", 5000)), None);
     }

@@ -275,12 +275,28 @@ fn thousands_of_levels_are_refused_and_not_followed() {
         let said = made(&[("models/deep.yaml", text.into_bytes())]);
         assert!(concise(&said).contains("error[K0117]"), "{}", concise(&said));
     }
-    let chains = [" AND ", " OR ", " + ", " || ", "::", " UNION ALL SELECT ", ", ", " "];
+    let chains = [
+        " AND ",
+        " OR ",
+        " + ",
+        " || ",
+        "::",
+        " UNION ALL SELECT ",
+        " = ",
+        " LIKE ",
+        " IS NULL IS ",
+        " AT TIME ZONE ",
+        " IN ",
+        " BETWEEN 1 AND ",
+        " COLLATE ",
+        ", ",
+        " ",
+    ];
     for chain in chains {
         let said = made(&[("models/long.sql", format!("SELECT {}", vec!["1"; 5000].join(chain)).into_bytes())]);
         assert!(said.findings.iter().all(|f| f.span.is_some()), "{chain}: {}", concise(&said));
     }
-    for open in ["(", "[", "NOT ", "- ", "abs(", "CASE WHEN ", "(SELECT * FROM ("] {
+    for open in ["(", "[", "NOT ", "- ", "abs(", "CASE WHEN ", "(SELECT * FROM (", "INTERVAL ", "ARRAY<"] {
         let said = made(&[("models/deep.sql", format!("SELECT {}", open.repeat(20_000)).into_bytes())]);
         assert!(concise(&said).contains("error[K0313]"), "{open}: {}", concise(&said));
     }
