@@ -7,6 +7,7 @@
 //! unique: that it must not be there is what not_null says. A test that cannot be computed has failed.
 
 use super::bind::{Binder, Bound};
+use super::mistakes::sql_type;
 use super::{BoundModel, Engine, Relation, fold, internal, time_type};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -424,6 +425,7 @@ fn literal(value: &Spanned<String>, data_type: &DataType, column: &Spanned<Strin
     match read {
         Ok(read) if !read.is_null() => Ok(lit(read)),
         _ => {
+            let data_type = sql_type(&data_type.to_string());
             let message = format!("`{}` is no value of `{}`, which is {data_type}", value.value, column.value);
             Err(Box::new(Diagnostic::error(Code::TestValue, value.span, message).with_label("can never be equal")))
         }

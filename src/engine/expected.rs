@@ -4,6 +4,7 @@
 use super::bind::Bound;
 use super::checks::no_column;
 use super::given::{is_id, label_id, no_entity};
+use super::mistakes::sql_type;
 use super::{BoundModel, Engine, Output, fold};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -129,7 +130,8 @@ impl Engine {
         match read.ok().and_then(|array| texts(&array).ok()) {
             Some(texts) => Ok(ExpectedCell::Value(texts.into_iter().next().flatten())),
             None => {
-                let message = format!("`{text}` is no value of `{}`, which is {}", column.value, field.data_type());
+                let data_type = sql_type(&field.data_type().to_string());
+                let message = format!("`{text}` is no value of `{}`, which is {data_type}", column.value);
                 Err(Box::new(Diagnostic::error(Code::TestValue, cell.span, message).with_label("can never be equal")))
             }
         }

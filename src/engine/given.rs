@@ -16,6 +16,7 @@ use super::entities::Entities;
 use super::files::Found;
 use super::identity::BoundIdentity;
 use super::mentions::{Mentions, Sort};
+use super::mistakes::sql_type;
 use super::segment::{self, Members};
 use super::sources::{self, OpenTable, parse_type};
 use super::{BoundModel, Engine, EngineParts, committed, identity_tables, internal, session, time_type};
@@ -462,6 +463,7 @@ fn column(name: &str, data_type: &DataType, cells: &[(Option<String>, Span)]) ->
     let wrong = cells.iter().find(|(text, _)| text.as_deref().is_some_and(|t| !fits(t)));
     let Some((text, span)) = wrong.or(cells.first()) else { return Ok(new_empty_array(data_type)) };
     let shown = text.as_deref().unwrap_or_default();
+    let data_type = sql_type(&data_type.to_string());
     let message = format!("`{shown}` is no value of `{name}`, which is {data_type}");
     Err(Box::new(Diagnostic::error(Code::TestValue, *span, message).with_label("does not fit the column's type")))
 }

@@ -4,6 +4,7 @@
 //! so that a change of the data's shape is a readable difference in review. Columns are those of the files, before
 //! `select` and declared types.
 
+use super::mistakes::sql_type;
 use super::sources;
 use super::{Engine, EngineParts};
 use crate::diagnostic::{Code, Diagnostic};
@@ -103,20 +104,25 @@ impl SchemaLock {
     }
 }
 
-/// Columns that are gone, new or of another type.
+/// Columns that are gone, new or of another type, with types as SQL calls them.
 fn drift(before: &Schema, now: &Schema) -> Vec<String> {
+    let word = |data_type: &DataType| sql_type(&data_type.to_string());
     let mut lines = Vec::new();
     for field in before.fields() {
         match now.field_with_name(field.name()) {
-            Err(_) => lines.push(format!("- {}: {}", field.name(), field.data_type())),
+            Err(_) => lines.push(format!("- {}: {}", field.name(), word(field.data_type()))),
             Ok(other) if other.data_type() != field.data_type() => {
-                lines.push(format!("~ {}: {} -> {}", field.name(), field.data_type(), other.data_type()));
+                let (mut old, mut new) = (word(field.data_type()), word(other.data_type()));
+                if old == new {
+                    (old, new) = (field.data_type().to_string(), other.data_type().to_string());
+                }
+                lines.push(format!("~ {}: {old} -> {new}", field.name()));
             }
             Ok(_) => {}
         }
     }
     let new = now.fields().iter().filter(|f| before.field_with_name(f.name()).is_err());
-    lines.extend(new.map(|f| format!("+ {}: {}", f.name(), f.data_type())));
+    lines.extend(new.map(|f| format!("+ {}: {}", f.name(), word(f.data_type()))));
     lines
 }
 
@@ -132,7 +138,11 @@ pub(super) fn check(name: &str, table: &SourceTable, locked: &Schema, found: &Sc
         (false, _) => Diagnostic::error(Code::SchemaDrift, table.path.span, message),
     };
     for line in broke.into_iter().chain(came) {
-        finding = finding.with_note(line.clone());
+        finding = finding.with_note(match line.split_at(2) {
+            ("- ", column) => format!("gone: {column}"),
+            ("+ ", column) => format!("new: {column}"),
+            (_, column) => format!("changed: {column}"),
+        });
     }
     Some(
         finding
@@ -218,7 +228,7 @@ mod tests {
         let before = lock(&[("a", DataType::Utf8), ("b", DataType::Int64), ("c", DataType::Int64)]);
         let now = lock(&[("c", DataType::Int64), ("b", DataType::Utf8), ("d", DataType::Utf8)]);
         let found = before.differences(&now);
-        assert_eq!(differences_text(&found), "web.tracks\n  - a: Utf8\n  ~ b: Int64 -> Utf8\n  + d: Utf8\n");
+        assert_eq!(differences_text(&found), "web.tracks\n  - a: TEXT\n  ~ b: BIGINT -> TEXT\n  + d: TEXT\n");
         assert!(now.differences(&now).is_empty());
     }
 }

@@ -11,7 +11,13 @@
 //! Every struct is taken apart field by field, so that a new key of the language cannot be forgotten here.
 
 use crate::diagnostic::{SourceMap, Spanned};
-use crate::model::*;
+use crate::model::{
+    Attribute, AttributeSource, AudienceCondition, AudienceModel, BlockRule, Column, Condition, Dedupe, Destination,
+    DestinationKind, Duration, EventCondition, EventMatch, FileFormat, Format, IdentifierType, IdentityModel,
+    IdentityRule, LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, Measure, MeasureFunction, Model,
+    ModelKind, Normalize, Persona, Pick, ProfileModel, Source, SourceTable, SqlModel, Step, StepOrigin, StepPick,
+    SyncMode, SyncModel, TableSelect, Trait, Verdict, Window,
+};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -30,7 +36,12 @@ pub struct Writer<'a> {
 pub fn fingerprint(definition: &Value) -> String {
     // serde_json keeps the keys of a map sorted
     let digest = Sha256::digest(definition.to_string());
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest[..16])
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// A mapping under construction; what is not said is left out.
@@ -417,7 +428,7 @@ fn rule(rule: &IdentityRule) -> String {
 fn people(entries: impl IntoIterator<Item = String>) -> Option<String> {
     let mut entries: Vec<String> = entries.into_iter().collect();
     entries.sort();
-    let digest: String = Sha256::digest(entries.join("\n\n")).iter().take(3).map(|b| format!("{b:02x}")).collect();
+    let digest = hex(&Sha256::digest(entries.join("\n\n"))[..3]);
     (!entries.is_empty()).then(|| format!("{} entries, digest {digest}", entries.len()))
 }
 

@@ -11,6 +11,7 @@ use super::report::{NodeReport, SyncReport};
 use crate::engine::Engine;
 use crate::error::{Context, ErrorKind, Result};
 use crate::graph::{Columns, Graph, TableLineage};
+use crate::plan::hex;
 use crate::warehouse::Location;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
@@ -131,7 +132,7 @@ impl<'a> Events<'a> {
         bytes.copy_from_slice(&digest[..16]);
         bytes[6] = (bytes[6] & 0x0f) | 0x80;
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let hex = hex(&bytes);
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
     }
 

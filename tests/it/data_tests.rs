@@ -438,7 +438,7 @@ fn tests_that_cannot_hold_water_are_found_before_data_are_read() {
     let file = "models/items.yaml";
     at(file, &tests("{unique: idd}"), &["error[K0510]", "models/items.yaml:1:18", "did you mean `id`?"]);
     at(file, &tests("{expression: idd > 1}"), &["error[K0303]", "models/items.yaml:1:"]);
-    at(file, &tests("{expression: status}"), &["error[K0304]", "true or false"]);
+    at(file, &tests("{expression: status}"), &["error[K0308]", "true or false"]);
     at(file, &tests("{unique: id, where: idd > 1}"), &["error[K0303]"]);
     at(file, &tests("{sql: SELECT nothing FROM items}"), &["error[K0303]"]);
     at(file, &tests("{sql: SELECT * FROM itemz}"), &["error[K0302]", "itemz"]);

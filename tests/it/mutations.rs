@@ -123,8 +123,8 @@ fn demo() -> TempDir {
 }
 
 fn definitions(root: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> =
-        crate::support::files(root).into_keys().filter(|f| !f.ends_with(".csv")).map(PathBuf::from).collect();
+    let mut files: Vec<PathBuf> = crate::support::files(root).into_keys().map(PathBuf::from).collect();
+    files.retain(|file| file.extension().is_none_or(|ending| ending != "csv"));
     files.sort();
     files
 }

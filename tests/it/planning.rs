@@ -357,7 +357,7 @@ fn with_a_lock_check_needs_no_data_at_all() {
     let project = untouched();
     let refreshed = project.kinfold(&["sources", "refresh"]).exits(0);
     assert!(
-        refreshed.stdout.contains("+ cookie: Utf8") && refreshed.stdout.contains("schemas.lock: 2 tables"),
+        refreshed.stdout.contains("+ cookie: TEXT") && refreshed.stdout.contains("schemas.lock: 2 tables"),
         "{refreshed}"
     );
     project.kinfold(&["sources", "refresh", "--check"]).exits(0);
@@ -381,20 +381,20 @@ fn data_that_drift_from_the_lock_stop_a_run_and_new_columns_warn() {
     gone.says(&[
         "K0508",
         "sources.yaml",
-        "- page: Utf8",
-        "+ path: Utf8",
+        "gone: page: TEXT",
+        "new: path: TEXT",
         "kinfold sources refresh",
         "models/person_profile.yaml",
     ]);
     assert_eq!(project.tables(), BTreeSet::new());
     let compared = project.kinfold(&["sources", "refresh", "--check"]).exits(1);
-    assert_eq!(compared.stdout, "shop.visits\n  - page: Utf8\n  + path: Utf8\n");
+    assert_eq!(compared.stdout, "shop.visits\n  - page: TEXT\n  + path: TEXT\n");
     assert_eq!(project.read("schemas.lock"), locked, "only comparing writes nothing");
 
     let wider: Vec<String> =
         visits.lines().enumerate().map(|(i, l)| format!("{l},{}", if i == 0 { "extra" } else { "1" })).collect();
     project.write("data/visits/visits.csv", &(wider.join("\n") + "\n"));
-    project.kinfold(&["run"]).exits(0).says(&["warning[K0508]", "+ extra: Utf8"]);
+    project.kinfold(&["run"]).exits(0).says(&["warning[K0508]", "new: extra: TEXT"]);
 }
 
 #[test]

@@ -1,0 +1,1 @@
+SELECT id, sum(amount) AS total FROM web.tracks GROUP BY id
