@@ -21,6 +21,7 @@ mod models;
 mod profile;
 mod reader;
 mod references;
+pub mod schema;
 mod settings;
 mod sources;
 mod suggest;
