@@ -1,12 +1,24 @@
 //! `kinfold run`
 
+use super::args::{OutputFormat, SelectArguments};
 use super::exit::Exit;
 use super::printer::Printer;
 use super::summary;
 use crate::error::{Context, ErrorKind, Result};
 use crate::runner::{Options, RunReport, prepare, run as execute};
+use clap::Args;
 
-pub(super) async fn run(options: Options, printer: &Printer) -> Exit {
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    select: SelectArguments,
+    /// Format of the summary; json is that of target/run.json.
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
+    output: OutputFormat,
+}
+
+pub(super) async fn run(arguments: &RunArguments, options: Options, printer: &Printer) -> Exit {
+    let options = arguments.select.apply(options);
     let prepared = match prepare(&options).await {
         Ok(prepared) => prepared,
         Err(failure) => return printer.failure(&failure),
@@ -14,8 +26,12 @@ pub(super) async fn run(options: Options, printer: &Printer) -> Exit {
     printer.findings(&prepared.warnings, prepared.engine.source_map());
     match execute(prepared, &options, printer).await {
         Ok(report) => {
-            printer.data(&summary::summary(&report));
-            if let Err(error) = leave(&options, &report) {
+            let left = leave(&options, &report);
+            match (arguments.output, &left) {
+                (OutputFormat::Json, Ok(text)) => printer.data(text),
+                _ => printer.data(&summary::summary(&report)),
+            }
+            if let Err(error) = left {
                 return printer.error(&error);
             }
             if let Some(error) = &report.failure {
@@ -33,11 +49,12 @@ pub(super) async fn run(options: Options, printer: &Printer) -> Exit {
     }
 }
 
-/// Writes `target/run.json` for machines.
-fn leave(options: &Options, report: &RunReport) -> Result<()> {
+/// Writes `target/run.json` for machines; gives its text.
+fn leave(options: &Options, report: &RunReport) -> Result<String> {
     let folder = options.root.join("target");
     let doing = || format!("cannot write {}", folder.join("run.json").display());
     std::fs::create_dir_all(&folder).or_fail(ErrorKind::Storage, doing)?;
-    let text = serde_json::to_string_pretty(report).or_fail(ErrorKind::Failed, doing)?;
-    std::fs::write(folder.join("run.json"), text + "\n").or_fail(ErrorKind::Storage, doing)
+    let text = serde_json::to_string_pretty(report).or_fail(ErrorKind::Failed, doing)? + "\n";
+    std::fs::write(folder.join("run.json"), &text).or_fail(ErrorKind::Storage, doing)?;
+    Ok(text)
 }

@@ -1,6 +1,7 @@
 //! What a run says while it works.
 
 use super::report::{NodeReport, SyncReport};
+use crate::diagnostic::{Diagnostic, SourceMap};
 
 /// Listens to a run; implemented by the command line's printer.
 pub trait Progress: Send + Sync {
@@ -14,6 +15,8 @@ pub trait Progress: Send + Sync {
     fn synced(&self, sync: &SyncReport);
     /// Something worth a line: a recovered run, a waiting lease.
     fn note(&self, text: &str);
+    /// Warnings about the data that are about to be read.
+    fn warnings(&self, findings: &[Diagnostic], map: &SourceMap);
 }
 
 /// Says nothing.
@@ -26,4 +29,5 @@ impl Progress for Silent {
     fn finished(&self, _: &NodeReport) {}
     fn synced(&self, _: &SyncReport) {}
     fn note(&self, _: &str) {}
+    fn warnings(&self, _: &[Diagnostic], _: &SourceMap) {}
 }

@@ -40,3 +40,9 @@ fn the_demo_runs_on_an_object_store() {
 fn the_commands_in_the_documents_work() {
     tool("check_docs.py", &[]);
 }
+
+#[test]
+#[ignore = "needs KINFOLD_TEST_PYTHON"]
+fn another_validator_agrees_about_the_schemas() {
+    tool("check_schema.py", &[]);
+}

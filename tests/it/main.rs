@@ -15,5 +15,7 @@ mod crash;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
 mod diagnostics;
 mod external;
+mod schema;
 mod selection;
+mod shell;
 mod support;
