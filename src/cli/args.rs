@@ -1,16 +1,22 @@
 //! Arguments and flags.
 
+use super::completions::CompletionsArguments;
+use super::man::ManArguments;
+use super::run::RunArguments;
+use super::schema::SchemaArguments;
 use super::test::TestArguments;
 use crate::engine::Resources;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runner::Options;
 use chrono::{DateTime, NaiveDate, Utc};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
 /// Stitch identities, fold profiles, decide audiences, sync: over raw tables, in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "kinfold", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 ok, 1 a model or sync failed, 2 definitions or usage wrong, 3 a policy refused,
+75 try again later, 130 interrupted. Data go to stdout, talk to stderr.")]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -19,9 +25,12 @@ pub(super) struct Cli {
     /// Say less: no progress.
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,
-    /// When to use colour on stderr.
+    /// When to use colour in talk and help.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
     pub(super) color: Color,
+    /// How talk on stderr is written; json is one object a line.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(super) log_format: LogFormat,
 }
 
 /// When to use colour.
@@ -32,42 +41,86 @@ pub(super) enum Color {
     Never,
 }
 
+/// How talk is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Build the models, commit their tables, then sync.
-    Run(SelectArguments),
+    #[command(after_help = "Examples:
+  kinfold run
+  kinfold run --select +searched_not_booked --as-of 2026-03-31")]
+    Run(RunArguments),
     /// Load and bind everything, without reading rows; print what is wrong.
+    #[command(after_help = "Examples:
+  kinfold check --select tag:recovery
+  kinfold check --output github")]
     Check(super::check::CheckArguments),
     /// Say what a run would do, why, and what it would change of people's profiles; do none of it.
+    #[command(after_help = "Example: kinfold plan --output markdown")]
     Plan(super::plan::PlanArguments),
     /// Run the unit tests; with --data the data tests.
+    #[command(after_help = "Examples:
+  kinfold test
+  kinfold test --data --select patient")]
     Test(TestArguments),
     /// Print the project's definitions as JSON, to compare with later (`--select state:modified`).
+    #[command(after_help = "Example: kinfold manifest > manifest.json")]
     Manifest,
     /// Print the first rows of a table.
+    #[command(after_help = "Examples:
+  kinfold show patient_profile --limit 3
+  kinfold show web.tracks --output csv")]
     Show(ShowArguments),
     /// Ask a SQL question of the committed tables and the source tables.
+    #[command(
+        after_help = "Example: kinfold query \"SELECT persona, count(*) FROM patient_profile GROUP BY 1\" --output csv"
+    )]
     Query(QueryArguments),
     /// Pages about the project, for people.
+    #[command(after_help = "Example: kinfold docs build")]
     Docs(super::docs::DocsArguments),
     /// Look at the source tables.
+    #[command(after_help = "Example: kinfold sources refresh --check")]
     Sources(super::sources::SourcesArguments),
     /// List the models in dependency order, without touching data.
+    #[command(after_help = "Example: kinfold ls --sources --output mermaid")]
     Ls(super::ls::LsArguments),
     /// Say which columns a table or column comes from, and which depend on it.
+    #[command(after_help = "Example: kinfold lineage patient_profile.email")]
     Lineage(super::lineage::LineageArguments),
     /// Print the last runs and what they did.
+    #[command(after_help = "Example: kinfold status --limit 1 --output json")]
     Status(StatusArguments),
     /// Make a new project that runs at once.
+    #[command(after_help = "Example: kinfold init shop && cd shop && kinfold run")]
     Init(InitArguments),
     /// Explain a finding's code, such as K0102.
+    #[command(after_help = "Example: kinfold explain K0102")]
     Explain(ExplainArguments),
+    /// Print the JSON Schema of the project's files, for editors.
+    #[command(after_help = "Examples:
+  kinfold schema models
+  kinfold schema --write .kinfold/schema")]
+    Schema(SchemaArguments),
+    /// Print the script that completes commands and flags in a shell.
+    #[command(after_help = "Example: kinfold completions bash > ~/.local/share/bash-completion/completions/kinfold")]
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write those of all commands.
+    #[command(after_help = "Examples:
+  kinfold man | man -l -
+  kinfold man --dir ~/.local/share/man/man1")]
+    Man(ManArguments),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ProjectArguments {
     /// Folder of the project.
-    #[arg(long, global = true, default_value = ".")]
+    #[arg(long, global = true, default_value = ".", value_hint = ValueHint::DirPath)]
     project: PathBuf,
     /// Target of kinfold.yaml.
     #[arg(long, global = true)]
@@ -109,6 +162,13 @@ impl SelectArguments {
     }
 }
 
+/// Formats of what is no table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputFormat {
+    Text,
+    Json,
+}
+
 /// Formats of rows on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum RowFormat {
@@ -143,18 +203,28 @@ pub(super) struct StatusArguments {
     /// How many runs.
     #[arg(long, short = 'n', default_value_t = 10)]
     pub(super) limit: usize,
+    /// Format of the list.
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
+    pub(super) output: OutputFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct InitArguments {
     /// Folder to make; it must be empty or absent.
+    #[arg(value_hint = ValueHint::DirPath)]
     pub(super) directory: PathBuf,
+    /// Format of what is said to be made.
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
+    pub(super) output: OutputFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArguments {
     /// The code, such as K0102.
     pub(super) code: String,
+    /// Format of the explanation.
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
+    pub(super) output: OutputFormat,
 }
 
 impl ProjectArguments {

@@ -1,21 +1,20 @@
 //! `kinfold explain K0102`
 
+use super::args::{ExplainArguments, OutputFormat};
 use super::exit::Exit;
 use super::printer::Printer;
-use crate::diagnostic::Code;
+use crate::diagnostic::{Code, CodeText};
 use crate::error::{Error, ErrorKind};
+use serde_json::json;
 
-pub(super) fn explain(code: &str, printer: &Printer) -> Exit {
-    match Code::parse(code.trim()).and_then(Code::text) {
+pub(super) fn explain(arguments: &ExplainArguments, printer: &Printer) -> Exit {
+    let code = arguments.code.trim();
+    match Code::parse(code).and_then(Code::text) {
         Some(text) => {
-            printer.data(&format!(
-                "{}: {}\n\n{}\n\nexample:\n{}\n\nfix: {}\n",
-                text.code,
-                text.title,
-                text.cause,
-                indented(text.example),
-                text.fix
-            ));
+            printer.data(&match arguments.output {
+                OutputFormat::Text => as_text(text),
+                OutputFormat::Json => as_json(text),
+            });
             Exit::Ok
         }
         None => printer.error(
@@ -23,6 +22,17 @@ pub(super) fn explain(code: &str, printer: &Printer) -> Exit {
                 .with_help("codes look like K0102 and stand in brackets after `error`"),
         ),
     }
+}
+
+fn as_text(text: &CodeText) -> String {
+    let CodeText { code, title, cause, example, fix } = text;
+    format!("{code}: {title}\n\n{cause}\n\nexample:\n{}\n\nfix: {fix}\n", indented(example))
+}
+
+fn as_json(text: &CodeText) -> String {
+    let CodeText { code, title, cause, example, fix } = text;
+    let object = json!({ "code": code.as_str(), "title": title, "cause": cause, "example": example, "fix": fix });
+    format!("{object:#}\n")
 }
 
 fn indented(text: &str) -> String {

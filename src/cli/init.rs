@@ -1,9 +1,15 @@
 //! `kinfold init DIR`: a small project of its own that runs at once.
 
+use super::args::{InitArguments, OutputFormat};
 use super::exit::Exit;
 use super::printer::Printer;
+use super::schema;
 use crate::error::{Context, Error, ErrorKind, Result};
+use serde_json::json;
 use std::path::Path;
+
+/// Where the YAML files say that their schemas are.
+const SCHEMAS: &str = ".kinfold/schema";
 
 /// Files of a new project.
 const FILES: &[(&str, &str)] = &[
@@ -20,14 +26,21 @@ const FILES: &[(&str, &str)] = &[
     (".gitignore", "target/\n"),
 ];
 
-pub(super) fn init(directory: &Path, printer: &Printer) -> Exit {
+pub(super) fn init(arguments: &InitArguments, printer: &Printer) -> Exit {
+    let directory = arguments.directory.as_path();
     match make(directory) {
         Ok(()) => {
             let shown = directory.display();
-            printer.data(&format!(
-                "made {shown}\n\nnext:\n  cd {shown}\n  kinfold run\n  kinfold show came_back\n\n\
-                 then put your own tables into sources.yaml and change the models\n"
-            ));
+            printer.data(&match arguments.output {
+                OutputFormat::Text => format!(
+                    "made {shown}\n\nnext:\n  cd {shown}\n  kinfold run\n  kinfold show came_back\n\n\
+                     then put your own tables into sources.yaml and change the models\n"
+                ),
+                OutputFormat::Json => {
+                    let files: Vec<&str> = FILES.iter().map(|(path, _)| *path).collect();
+                    format!("{:#}\n", json!({ "directory": shown.to_string(), "files": files, "schemas": SCHEMAS }))
+                }
+            });
             Exit::Ok
         }
         Err(error) => printer.error(&error),
@@ -50,5 +63,5 @@ fn make(directory: &Path) -> Result<()> {
         }
         std::fs::write(&path, text).or_fail(ErrorKind::Storage, doing)?;
     }
-    Ok(())
+    schema::write(&directory.join(SCHEMAS)).map(drop)
 }

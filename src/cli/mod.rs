@@ -4,37 +4,42 @@
 
 mod args;
 mod check;
+mod completions;
 mod docs;
+mod early;
 mod exit;
 mod explain;
 mod init;
 mod lineage;
+mod log;
 mod ls;
+mod man;
 mod manifest;
 mod plan;
 mod printer;
 mod query;
 mod run;
+mod schema;
 mod sources;
 mod status;
 mod summary;
 mod test;
 
+use crate::error::{Error, ErrorKind};
 use args::{Cli, Command};
-use clap::Parser;
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
 use exit::Exit;
 use printer::Printer;
+use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match parse(&words) {
         Ok(cli) => cli,
-        Err(error) => {
-            let usage = error.use_stderr();
-            let _ = error.print();
-            return if usage { Exit::Wrong.code() } else { Exit::Ok.code() };
-        }
+        Err(error) => return not_understood(&error, &words).code(),
     };
     let printer = Printer::of_process(&cli);
     let threads = cli.project.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
@@ -52,30 +57,51 @@ pub fn main() -> ExitCode {
         })
     });
     match ended {
-        Ok(exit) => exit.code(),
-        Err(error) => {
-            printer.say(&format!("error: cannot start threads: {error}"));
-            Exit::Failed.code()
-        }
+        Ok(exit) => printer.end(exit).code(),
+        Err(error) => printer.error(&Error::new(ErrorKind::Failed, "cannot start threads").caused_by(error)).code(),
     }
 }
 
 /// Enough for SQL at the limits of what is read, in a build without optimisation. Only what is used takes memory.
 const STACK_BYTES: usize = 64 << 20;
 
-async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
-    if let Command::Init(arguments) = &cli.command {
-        return init::init(&arguments.directory, printer);
+fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    let color = match early::value_of(words, "--color") {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    };
+    let command = Cli::command().color(color);
+    let mut matches = command.clone().try_get_matches_from(words)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command.clone()))
+}
+
+/// Prints help that was asked for, or why the arguments are wrong.
+fn not_understood(error: &clap::Error, words: &[OsString]) -> Exit {
+    if error.use_stderr() && early::value_of(words, "--log-format") == Some("json") {
+        let _ = writeln!(std::io::stderr(), "{}", log::usage(error));
+    } else {
+        // whoever has stopped listening needs no help
+        let _ = error.print();
     }
-    if let Command::Explain(arguments) = &cli.command {
-        return explain::explain(&arguments.code, printer);
+    if error.use_stderr() { Exit::Wrong } else { Exit::Ok }
+}
+
+async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
+    match &cli.command {
+        Command::Init(arguments) => return init::init(arguments, printer),
+        Command::Explain(arguments) => return explain::explain(arguments, printer),
+        Command::Schema(arguments) => return schema::schema(arguments, printer),
+        Command::Completions(arguments) => return completions::completions(arguments, printer),
+        Command::Man(arguments) => return man::man(arguments, printer),
+        _ => {}
     }
     let options = match cli.project.options() {
         Ok(options) => options,
         Err(error) => return printer.error(&error),
     };
     match &cli.command {
-        Command::Run(arguments) => run::run(arguments.apply(options), printer).await,
+        Command::Run(arguments) => run::run(arguments, options, printer).await,
         Command::Check(arguments) => check::check(arguments, options, printer).await,
         Command::Plan(arguments) => plan::plan(arguments, options, printer).await,
         Command::Manifest => manifest::manifest(&options, printer),
@@ -87,6 +113,8 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Command::Status(arguments) => status::status(arguments, options, printer).await,
         Command::Ls(arguments) => ls::ls(arguments, options, printer),
         Command::Lineage(arguments) => lineage::lineage(arguments, options, printer).await,
-        Command::Init(_) | Command::Explain(_) => Exit::Ok,
+        Command::Init(_) | Command::Explain(_) | Command::Schema(_) | Command::Completions(_) | Command::Man(_) => {
+            Exit::Ok
+        }
     }
 }

@@ -4,24 +4,26 @@ use super::args::{QueryArguments, RowFormat, ShowArguments};
 use super::exit::Exit;
 use super::printer::Printer;
 use crate::diagnostic::Severity;
-use crate::engine::{to_csv, to_json, to_text};
+use crate::engine::{Reader, to_csv, to_json, to_text};
 use crate::runner::{Failure, Options, reader};
 
 pub(super) async fn query(arguments: &QueryArguments, options: Options, printer: &Printer) -> Exit {
-    match answer(&arguments.sql, arguments.output, &options, printer).await {
-        Ok(text) => {
-            printer.data(&text);
-            Exit::Ok
-        }
-        Err(failure) => printer.failure(&failure),
-    }
+    print("query", &arguments.sql, arguments.output, &options, printer).await
 }
 
 pub(super) async fn show(arguments: &ShowArguments, options: Options, printer: &Printer) -> Exit {
     let quoted: Vec<String> =
         arguments.name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
     let sql = format!("SELECT * FROM {} LIMIT {}", quoted.join("."), arguments.limit);
-    match answer(&sql, arguments.output, &options, printer).await {
+    print("show", &sql, arguments.output, &options, printer).await
+}
+
+async fn print(command: &str, sql: &str, format: RowFormat, options: &Options, printer: &Printer) -> Exit {
+    let reader = match reader(options).await {
+        Ok(reader) => reader,
+        Err(failure) => return printer.not_loaded(command, &failure),
+    };
+    match answer(&reader, sql, format, printer).await {
         Ok(text) => {
             printer.data(&text);
             Exit::Ok
@@ -30,8 +32,7 @@ pub(super) async fn show(arguments: &ShowArguments, options: Options, printer: &
     }
 }
 
-async fn answer(sql: &str, format: RowFormat, options: &Options, printer: &Printer) -> Result<String, Failure> {
-    let reader = reader(options).await?;
+async fn answer(reader: &Reader, sql: &str, format: RowFormat, printer: &Printer) -> Result<String, Failure> {
     let findings = reader.open_tables(sql).await?;
     if findings.iter().any(|f| f.severity == Severity::Error) {
         return Err(Failure::Findings(findings, Box::new(reader.source_map().clone())));

@@ -1,19 +1,34 @@
 //! `kinfold run`
 
+use super::args::{OutputFormat, SelectArguments};
 use super::exit::Exit;
 use super::printer::Printer;
 use super::summary;
 use crate::error::{Context, ErrorKind, Result};
 use crate::runner::{Events, Failure, Options, Purpose, RunReport, leave_manifest, manifest, prepare, run as execute};
+use clap::Args;
 
-pub(super) async fn run(options: Options, printer: &Printer) -> Exit {
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    select: SelectArguments,
+    /// Format of the summary; json is that of target/run.json.
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
+    output: OutputFormat,
+}
+
+pub(super) async fn run(arguments: &RunArguments, options: Options, printer: &Printer) -> Exit {
+    let options = arguments.select.apply(options);
     let prepared = match prepare(&options, Purpose::Run).await {
         Ok(prepared) => prepared,
         Err(failure) => return printer.failure(&failure),
     };
     printer.findings(&prepared.warnings, prepared.engine.source_map());
     if prepared.selected.is_empty() {
-        printer.data("nothing to do: no model is selected\n");
+        printer.data(match arguments.output {
+            OutputFormat::Text => "nothing to do: no model is selected\n",
+            OutputFormat::Json => "{\"nodes\": [], \"syncs\": []}\n",
+        });
         return Exit::Ok;
     }
     let definitions = manifest(&prepared.project, &prepared.graph, &prepared.engine);
@@ -33,8 +48,12 @@ pub(super) async fn run(options: Options, printer: &Printer) -> Exit {
     }
     match outcome {
         Ok(report) => {
-            printer.data(&summary::summary(&report));
-            let left = leave(&options, &report).and_then(|()| leave_manifest(&options.root, &definitions));
+            let left = leave(&options, &report);
+            let left = left.and_then(|text| leave_manifest(&options.root, &definitions).map(|()| text));
+            match (arguments.output, &left) {
+                (OutputFormat::Json, Ok(text)) => printer.data(text),
+                _ => printer.data(&summary::summary(&report)),
+            }
             if let Err(error) = left {
                 return printer.error(&error);
             }
@@ -53,11 +72,12 @@ pub(super) async fn run(options: Options, printer: &Printer) -> Exit {
     }
 }
 
-/// Writes `target/run.json` for machines.
-fn leave(options: &Options, report: &RunReport) -> Result<()> {
+/// Writes `target/run.json` for machines; gives its text.
+fn leave(options: &Options, report: &RunReport) -> Result<String> {
     let folder = options.root.join("target");
     let doing = || format!("cannot write {}", folder.join("run.json").display());
     std::fs::create_dir_all(&folder).or_fail(ErrorKind::Storage, doing)?;
-    let text = serde_json::to_string_pretty(report).or_fail(ErrorKind::Failed, doing)?;
-    std::fs::write(folder.join("run.json"), text + "\n").or_fail(ErrorKind::Storage, doing)
+    let text = serde_json::to_string_pretty(report).or_fail(ErrorKind::Failed, doing)? + "\n";
+    std::fs::write(folder.join("run.json"), &text).or_fail(ErrorKind::Storage, doing)?;
+    Ok(text)
 }

@@ -1,34 +1,51 @@
 //! `kinfold status`
 
-use super::args::StatusArguments;
+use super::args::{OutputFormat, StatusArguments};
 use super::exit::Exit;
 use super::printer::Printer;
 use super::summary::{counted, grouped};
-use crate::runner::{Failure, Options, last_runs};
+use crate::runner::{Options, last_runs};
 use crate::warehouse::{RunRecord, RunStatus};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
 pub(super) async fn status(arguments: &StatusArguments, options: Options, printer: &Printer) -> Exit {
-    match text(arguments.limit, &options).await {
-        Ok(text) => {
-            printer.data(&text);
+    match last_runs(&options, arguments.limit).await {
+        Ok(records) => {
+            printer.data(&match arguments.output {
+                OutputFormat::Text => text(&records),
+                OutputFormat::Json => format!("{:#}\n", records.iter().map(object).collect::<Value>()),
+            });
             Exit::Ok
         }
-        Err(failure) => printer.failure(&failure),
+        Err(failure) => printer.not_loaded("status", &failure),
     }
 }
 
-async fn text(limit: usize, options: &Options) -> Result<String, Failure> {
-    let records = last_runs(options, limit).await?;
+fn text(records: &[RunRecord]) -> String {
     if records.is_empty() {
-        return Ok("no runs yet: `kinfold run` makes the first\n".to_owned());
+        return "no runs yet: `kinfold run` makes the first\n".to_owned();
     }
     let mut out = String::new();
-    for record in &records {
+    for record in records {
         line(&mut out, record);
     }
-    Ok(out)
+    out
+}
+
+/// A run for machines: what its record says of it, and what was kept with it.
+fn object(record: &RunRecord) -> Value {
+    let mut object: Map<String, Value> = record.content.as_object().cloned().unwrap_or_default();
+    let tables = record.tables.values().map(|t| (t.name.clone(), json!({ "version": t.version, "run": t.run })));
+    let more = [
+        ("run", json!(record.run)),
+        ("status", json!(record.status)),
+        ("committed_at", json!(record.committed_at)),
+        ("note", json!(record.note)),
+        ("tables", tables.collect()),
+    ];
+    object.extend(more.map(|(key, value)| (key.to_owned(), value)));
+    Value::Object(object)
 }
 
 fn line(out: &mut String, record: &RunRecord) {

@@ -12,15 +12,17 @@ use crate::model::{
 /// Keys besides those of every model.
 pub(super) const KEYS: [&str; 9] =
     ["profile", "where", "sql", "include", "exclude", "holdout", "group", "top", "min_size"];
+/// Those of them that this version refuses.
+pub(super) const LATER: [&str; 4] = ["holdout", "group", "top", "min_size"];
 /// Keys of which a condition has exactly one.
-const HEADS: [&str; 8] = ["event", "trait", "audience", "sequence", "all", "any", "not", "related"];
-const MATCH_KEYS: [&str; 4] = ["event", "is", "column", "where"];
-const EVENT_KEYS: [&str; 9] = ["count", "sum", "min", "max", "avg", "unique_count", "first", "last", "by"];
-const STEP_KEYS: [&str; 7] = ["not", "within", "of", "inclusive", "open", "pick", "same"];
+pub(super) const HEADS: [&str; 8] = ["event", "trait", "audience", "sequence", "all", "any", "not", "related"];
+pub(super) const MATCH_KEYS: [&str; 4] = ["event", "is", "column", "where"];
+pub(super) const EVENT_KEYS: [&str; 9] = ["count", "sum", "min", "max", "avg", "unique_count", "first", "last", "by"];
+pub(super) const STEP_KEYS: [&str; 7] = ["not", "within", "of", "inclusive", "open", "pick", "same"];
 
 /// Reads an audience's own keys.
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<AudienceModel> {
-    fields.unavailable(reader, &["holdout", "group", "top", "min_size"]);
+    fields.unavailable(reader, &LATER);
     let profile = fields.require(reader, "profile").and_then(|n| reader.filled("profile", n));
     let include = fields.get("include").map(|n| lists::entries(reader, "include", n)).unwrap_or_default();
     let exclude = fields.get("exclude").map(|n| lists::entries(reader, "exclude", n)).unwrap_or_default();

@@ -10,10 +10,11 @@ use super::yaml::{Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
 use crate::model::{Comparator, DataTest, TestKind, TestSeverity};
 
-const KINDS: [&str; 7] = ["unique", "not_null", "accepted_values", "relationships", "expression", "row_count", "sql"];
+pub(super) const KINDS: [&str; 7] =
+    ["unique", "not_null", "accepted_values", "relationships", "expression", "row_count", "sql"];
 /// Kinds that have a meaning at a column.
-const COLUMN_KINDS: [&str; 5] = ["unique", "not_null", "accepted_values", "relationships", "expression"];
-const OPTIONS: [&str; 4] = ["name", "severity", "where", "max_failures"];
+pub(super) const COLUMN_KINDS: [&str; 5] = ["unique", "not_null", "accepted_values", "relationships", "expression"];
+pub(super) const OPTIONS: [&str; 4] = ["name", "severity", "where", "max_failures"];
 const SEVERITIES: [(&str, TestSeverity); 2] = [("warn", TestSeverity::Warn), ("error", TestSeverity::Error)];
 
 /// A test that has no name yet, unless the author gave one.

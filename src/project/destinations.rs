@@ -5,7 +5,8 @@ use super::yaml::Node;
 use crate::diagnostic::Spanned;
 use crate::model::{Destination, DestinationKind, FileFormat};
 
-const KEYS: [&str; 8] = ["name", "type", "description", "location", "format", "url", "baa", "allow"];
+pub(super) const FILE_KEYS: [&str; 1] = ["destinations"];
+pub(super) const KEYS: [&str; 8] = ["name", "type", "description", "location", "format", "url", "baa", "allow"];
 const FORMATS: [(&str, FileFormat); 3] =
     [("parquet", FileFormat::Parquet), ("csv", FileFormat::Csv), ("ndjson", FileFormat::Ndjson)];
 
@@ -23,7 +24,7 @@ const TYPES: [(&str, Type); 4] =
 pub(super) fn read(reader: &mut Reader<'_>, documents: &[Node]) -> Vec<Destination> {
     let mut destinations: Vec<Destination> = Vec::new();
     for document in documents {
-        let Some(fields) = reader.fields(document, "destinations.yaml", &["destinations"]) else { continue };
+        let Some(fields) = reader.fields(document, "destinations.yaml", &FILE_KEYS) else { continue };
         let items = fields.require(reader, "destinations").and_then(|n| reader.list("destinations", n));
         for item in items.unwrap_or_default() {
             let Some(destination) = destination(reader, item) else { continue };

@@ -9,9 +9,9 @@ use crate::model::{BlockRule, IdentifierType, IdentityModel, LinkIdentifier, Lin
 
 /// Keys besides those of every model.
 pub(super) const KEYS: [&str; 4] = ["identifiers", "links", "rules", "id_key"];
-const IDENTIFIER_KEYS: [&str; 7] =
+pub(super) const IDENTIFIER_KEYS: [&str; 7] =
     ["description", "label", "normalize", "block", "block_file", "max_links", "max_per_entity"];
-const LINK_KEYS: [&str; 5] = ["description", "from", "ids", "where", "owner"];
+pub(super) const LINK_KEYS: [&str; 5] = ["description", "from", "ids", "where", "owner"];
 const NORMALIZERS: [&str; 6] = ["none", "trim", "lower", "email", "digits", "phone"];
 
 /// Reads an identity's own keys.

@@ -23,6 +23,7 @@ mod models;
 mod profile;
 mod reader;
 mod references;
+pub mod schema;
 mod settings;
 mod sources;
 mod sql_tables;

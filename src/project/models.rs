@@ -11,9 +11,12 @@ use crate::model::{DataTest, Materialize, Model, ModelKind, SqlModel, UnitTest};
 use std::collections::BTreeMap;
 
 /// Keys of every model.
-const COMMON: [&str; 8] = ["kind", "name", "description", "tags", "enabled", "labels", "label", "tests"];
-const SQL_KEYS: [&str; 6] = ["materialized", "materialize", "unique_key", "declassify", "columns", "incremental"];
-const COLUMN_KEYS: [&str; 3] = ["description", "label", "tests"];
+pub(super) const COMMON: [&str; 8] = ["kind", "name", "description", "tags", "enabled", "labels", "label", "tests"];
+pub(super) const SQL_KEYS: [&str; 6] =
+    ["materialized", "materialize", "unique_key", "declassify", "columns", "incremental"];
+/// Keys of a SQL model that this version refuses.
+pub(super) const SQL_LATER: [&str; 3] = ["declassify", "unique_key", "incremental"];
+pub(super) const COLUMN_KEYS: [&str; 3] = ["description", "label", "tests"];
 
 /// The words of `kind:`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -239,7 +242,7 @@ fn sidecar(reader: &mut Reader<'_>, document: &Node, path: &str, beside: bool) -
             .with_help("remove `name`, or rename both files"),
         );
     }
-    fields.unavailable(reader, &["declassify", "unique_key", "incremental"]);
+    fields.unavailable(reader, &SQL_LATER);
     let materialize = materialize(reader, &fields);
     for entry in fields.get("columns").and_then(|n| reader.entries(n, "columns")).unwrap_or_default() {
         let Some(column) = reader.fields(&entry.value, "a column", &COLUMN_KEYS) else { continue };

@@ -8,8 +8,12 @@ use crate::model::{Attribute, AttributeSource, Persona, Pick, ProfileModel, Trai
 
 /// Keys besides those of every model.
 pub(super) const KEYS: [&str; 5] = ["identity", "attributes", "traits", "persona", "timeline"];
-const ATTRIBUTE_KEYS: [&str; 6] = ["description", "label", "tests", "from", "pick", "raw"];
-const TRAIT_KEYS: [&str; 9] = ["description", "label", "tests", "from", "select", "where", "by", "time", "default"];
+/// Those of them that this version refuses.
+pub(super) const LATER: [&str; 1] = ["timeline"];
+pub(super) const ATTRIBUTE_KEYS: [&str; 6] = ["description", "label", "tests", "from", "pick", "raw"];
+pub(super) const TRAIT_KEYS: [&str; 9] =
+    ["description", "label", "tests", "from", "select", "where", "by", "time", "default"];
+pub(super) const PERSONA_KEYS: [&str; 3] = ["name", "when", "default"];
 const PICKS: [(&str, Pick); 5] = [
     ("source_order", Pick::SourceOrder),
     ("latest", Pick::Latest),
@@ -20,7 +24,7 @@ const PICKS: [(&str, Pick); 5] = [
 
 /// Reads a profile's own keys.
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<ProfileModel> {
-    fields.unavailable(reader, &["timeline"]);
+    fields.unavailable(reader, &LATER);
     let identity = fields.require(reader, "identity").and_then(|n| reader.filled("identity", n));
     let mut columns: Vec<Spanned<String>> = Vec::new();
     let mut attributes = Vec::new();
@@ -150,7 +154,7 @@ fn persona(reader: &mut Reader<'_>, node: &Node) -> Option<Persona> {
     let mut rules = Vec::new();
     let mut default: Option<(Spanned<String>, Span)> = None;
     for item in items {
-        let Some(fields) = reader.fields(item, "a persona rule", &["name", "when", "default"]) else { continue };
+        let Some(fields) = reader.fields(item, "a persona rule", &PERSONA_KEYS) else { continue };
         let Some(node) = fields.get("default") else {
             let name = fields.require(reader, "name").and_then(|n| reader.filled("name", n));
             let when = fields.require(reader, "when").and_then(|n| reader.sql("when", n));

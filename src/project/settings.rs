@@ -12,9 +12,9 @@ use crate::model::{Secret, Settings};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 
-const KEYS: [&str; 9] =
+pub(super) const KEYS: [&str; 9] =
     ["name", "description", "warehouse", "as_of", "timezone", "vars", "secrets", "targets", "target"];
-const TARGET_KEYS: [&str; 4] = ["description", "warehouse", "as_of", "vars"];
+pub(super) const TARGET_KEYS: [&str; 4] = ["description", "warehouse", "as_of", "vars"];
 
 /// Settings that a project without `kinfold.yaml` has.
 pub(super) fn defaults(name: String) -> Settings {

@@ -6,8 +6,9 @@ use super::yaml::{Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::model::{Column, Dedupe, Format, Source, SourceTable, TableSelect};
 
-const SOURCE_KEYS: [&str; 6] = ["name", "description", "location", "labels", "freshness", "tables"];
-const TABLE_KEYS: [&str; 17] = [
+pub(super) const FILE_KEYS: [&str; 1] = ["sources"];
+pub(super) const SOURCE_KEYS: [&str; 6] = ["name", "description", "location", "labels", "freshness", "tables"];
+pub(super) const TABLE_KEYS: [&str; 17] = [
     "name",
     "description",
     "path",
@@ -26,8 +27,9 @@ const TABLE_KEYS: [&str; 17] = [
     "label",
     "tests",
 ];
-const SELECT_KEYS: [&str; 3] = ["where", "include", "exclude"];
-const COLUMN_KEYS: [&str; 4] = ["type", "label", "description", "tests"];
+pub(super) const SELECT_KEYS: [&str; 3] = ["where", "include", "exclude"];
+pub(super) const DEDUPE_KEYS: [&str; 2] = ["by", "within"];
+pub(super) const COLUMN_KEYS: [&str; 4] = ["type", "label", "description", "tests"];
 const FORMATS: [(&str, Format); 4] =
     [("parquet", Format::Parquet), ("csv", Format::Csv), ("ndjson", Format::Ndjson), ("delta", Format::Delta)];
 
@@ -42,7 +44,7 @@ enum Vanished {
 pub(super) fn read(reader: &mut Reader<'_>, documents: &[Node]) -> Vec<Source> {
     let mut sources: Vec<Source> = Vec::new();
     for document in documents {
-        let Some(fields) = reader.fields(document, "sources.yaml", &["sources"]) else { continue };
+        let Some(fields) = reader.fields(document, "sources.yaml", &FILE_KEYS) else { continue };
         let Some(items) = fields.require(reader, "sources").and_then(|n| reader.list("sources", n)) else { continue };
         for item in items {
             let Some(source) = source(reader, item) else { continue };
@@ -151,7 +153,7 @@ fn format_of(path: &str) -> Format {
 }
 
 fn dedupe(reader: &mut Reader<'_>, node: &Node, has_time: bool) -> Option<Dedupe> {
-    let fields = reader.fields(node, "dedupe", &["by", "within"])?;
+    let fields = reader.fields(node, "dedupe", &DEDUPE_KEYS)?;
     let by = fields.require(reader, "by").and_then(|n| reader.filled("by", n));
     let within = fields.get("within").and_then(|n| reader.duration("within", n));
     if let (Some(span), false) = (fields.key_span("within"), has_time) {

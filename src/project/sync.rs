@@ -8,6 +8,10 @@ use crate::model::{SyncMode, SyncModel};
 /// Keys besides those of every model.
 pub(super) const KEYS: [&str; 11] =
     ["from", "to", "mode", "key", "columns", "max_delete", "purpose", "channel", "batch", "retry", "fail_above"];
+/// Those of them that this version refuses.
+pub(super) const LATER: [&str; 2] = ["purpose", "channel"];
+pub(super) const BATCH_KEYS: [&str; 3] = ["rows", "per_second", "concurrency"];
+pub(super) const RETRY_KEYS: [&str; 1] = ["for"];
 const MODES: [(&str, SyncMode); 6] = [
     ("upsert", SyncMode::Upsert),
     ("insert", SyncMode::Insert),
@@ -20,12 +24,12 @@ const MAX_DELETE_PERCENT: f64 = 10.0;
 
 /// Reads a sync's own keys.
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, enabled: bool) -> Option<SyncModel> {
-    fields.unavailable(reader, &["purpose", "channel"]);
+    fields.unavailable(reader, &LATER);
     fields.no_effect(reader, &["batch", "retry", "fail_above"]);
     if let Some(node) = fields.get("batch") {
-        reader.fields(node, "batch", &["rows", "per_second", "concurrency"]);
+        reader.fields(node, "batch", &BATCH_KEYS);
     }
-    if let Some(retry) = fields.get("retry").and_then(|n| reader.fields(n, "retry", &["for"])) {
+    if let Some(retry) = fields.get("retry").and_then(|n| reader.fields(n, "retry", &RETRY_KEYS)) {
         retry.get("for").and_then(|n| reader.duration("for", n));
     }
     fields.get("fail_above").and_then(|n| percent(reader, "fail_above", n));

@@ -9,8 +9,9 @@ use super::yaml::{Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::model::{Cell, ExpectedTable, GivenTable, TestRow, UnitTest};
 
-const KEYS: [&str; 9] = ["kind", "name", "description", "tags", "enabled", "model", "as_of", "given", "expect"];
-const GIVEN_KEYS: [&str; 3] = ["rows", "csv", "columns"];
+pub(super) const KEYS: [&str; 9] =
+    ["kind", "name", "description", "tags", "enabled", "model", "as_of", "given", "expect"];
+pub(super) const GIVEN_KEYS: [&str; 3] = ["rows", "csv", "columns"];
 const EXPECT_KEYS: [&str; 4] = ["rows", "csv", "ordered", "exactly"];
 
 /// Reads one unit test.

@@ -8,7 +8,8 @@
 use super::prepare::Prepared;
 use super::progress::Progress;
 use super::report::{NodeReport, SyncReport};
-use crate::engine::Engine;
+use crate::diagnostic::{Diagnostic, SourceMap};
+use crate::engine::{CheckResult, Engine};
 use crate::error::{Context, ErrorKind, Result};
 use crate::graph::{Columns, Graph, TableLineage};
 use crate::plan::hex;
@@ -201,8 +202,16 @@ impl Progress for Events<'_> {
         self.progress.synced(sync);
     }
 
+    fn tested(&self, results: &[CheckResult]) {
+        self.progress.tested(results);
+    }
+
     fn note(&self, text: &str) {
         self.progress.note(text);
+    }
+
+    fn warnings(&self, findings: &[Diagnostic], map: &SourceMap) {
+        self.progress.warnings(findings, map);
     }
 }
 

@@ -198,8 +198,7 @@ async fn check_first(
         return Err(Failure::Findings(findings, Box::new(prepared.engine.source_map().clone())));
     }
     if !findings.is_empty() {
-        let map = prepared.engine.source_map();
-        progress.note(crate::diagnostic::render_human(&findings, map, false).trim_end());
+        progress.warnings(&findings, prepared.engine.source_map());
     }
     Ok(())
 }

@@ -52,3 +52,9 @@ fn the_document_of_codes_is_what_explain_says() {
 fn the_commands_in_the_documents_work() {
     tool("check_docs.py", &[]);
 }
+
+#[test]
+#[ignore = "needs KINFOLD_TEST_PYTHON"]
+fn another_validator_agrees_about_the_schemas() {
+    tool("check_schema.py", &[]);
+}

@@ -21,6 +21,8 @@ mod external;
 mod lineage;
 mod mutations;
 mod planning;
+mod schema;
 mod selection;
+mod shell;
 mod support;
 mod unit_tests;

@@ -1,0 +1,76 @@
+//! The keys of `kind: sync`.
+
+use super::models::About;
+use super::values::{Anything, ByKey, Duration, Filled, Name, Percent, SentColumn, Word};
+use schemars::JsonSchema;
+
+/// Rows of a model to a destination; only what changed is sent.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Sync {
+    /// What the document defines: a sync.
+    kind: SyncKind,
+    /// Name of the sync.
+    name: Name,
+    #[schemars(flatten)]
+    about: About,
+    /// The model whose rows are sent. An audience comes joined to its profile, with `entered_at` and `reason`.
+    from: Filled,
+    /// The destination, by its name in destinations.yaml.
+    to: Filled,
+    /// What happens there: `upsert` (insert and update), `insert`, `update`, `append` (every change as a row), `mirror`
+    /// (upsert, and delete what left) or `replace` (the whole table, swapped).
+    mode: Word<Mode>,
+    /// Expression that names a row, such as `patient_id`.
+    key: Filled,
+    /// Column at the destination and its SQL expression, one by one; no `*`.
+    #[schemars(extend("minProperties" = 1))]
+    columns: ByKey<SentColumn>,
+    /// A sync that would delete more than this share of the rows there stops; default `10%`.
+    max_delete: Option<Percent>,
+    /// Size and speed of what is sent. Has no effect in this version.
+    batch: Option<Batch>,
+    /// How long a failed batch is tried again. Has no effect in this version.
+    retry: Option<Retry>,
+    /// Share of rejected rows above which the sync fails. Has no effect in this version.
+    fail_above: Option<Percent>,
+}
+
+/// The word for a sync.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase", inline)]
+pub(super) enum SyncKind {
+    Sync,
+}
+
+/// What happens at the destination.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase", inline)]
+pub(super) enum Mode {
+    Upsert,
+    Insert,
+    Update,
+    Append,
+    Mirror,
+    Replace,
+}
+
+/// Size and speed of what is sent.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Batch {
+    /// Rows in one batch.
+    rows: Option<Anything>,
+    /// Batches in a second.
+    per_second: Option<Anything>,
+    /// Batches at once.
+    concurrency: Option<Anything>,
+}
+
+/// How long a failed batch is tried again.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Retry {
+    /// Length of time.
+    r#for: Option<Duration>,
+}

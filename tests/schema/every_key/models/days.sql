@@ -1,0 +1,1 @@
+SELECT day, count(*) AS visits FROM visits GROUP BY day

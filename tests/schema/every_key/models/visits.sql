@@ -1,0 +1,1 @@
+SELECT email, day FROM web.tracks
