@@ -3,7 +3,7 @@
 use super::args::SelectArguments;
 use super::exit::Exit;
 use super::printer::Printer;
-use super::summary::{bytes, counted, grouped};
+use super::summary::{bytes, counted, grouped, test_lines, withheld_lines};
 use crate::engine::{Facts, RowChanges};
 use crate::plan::{Difference, FileChange, Reason};
 use crate::runner::{ColumnChange, Effect, Effects, NodeReport, Options, Preview, Purpose, Silent, Step, SyncSummary};
@@ -230,7 +230,9 @@ fn effects(preview: &Preview) -> Vec<String> {
     if !preview.effects_computed {
         return Vec::new();
     }
-    let lines: Vec<String> = preview.effects.iter().filter_map(effect).collect();
+    let mut lines: Vec<String> = preview.effects.iter().filter_map(effect).collect();
+    lines.extend(test_lines(&preview.tests));
+    lines.extend(withheld_lines(&preview.withheld));
     if lines.is_empty() { vec!["no committed row changes, and nothing would be sent".to_owned()] } else { lines }
 }
 

@@ -211,7 +211,7 @@ fn data_tests(out: &mut String, report: &RunReport) {
 }
 
 /// `not committed: a`, `not built: b, c (need a)`; the committed tables of all of them stay as they were.
-fn withheld_lines(withheld: &[Withheld]) -> Vec<String> {
+pub(super) fn withheld_lines(withheld: &[Withheld]) -> Vec<String> {
     let names = |of: &[&Withheld]| of.iter().map(|w| w.model.as_str()).collect::<Vec<_>>().join(", ");
     let (built, others): (Vec<&Withheld>, Vec<&Withheld>) = withheld.iter().partition(|w| w.built);
     let mut lines = Vec::new();

@@ -3,11 +3,11 @@
 use super::history;
 use super::prepare::{Failure, Options, Prepared};
 use super::progress::Progress;
-use super::report::NodeReport;
+use super::report::{NodeReport, Withheld};
 use super::run::{last_as_of, warehouse_of};
 use super::state::manifest;
 use super::{stages, syncs};
-use crate::engine::{Engine, RowChanges, RunContext, SourceFileAt};
+use crate::engine::{CheckResult, CheckStatus, Engine, RowChanges, RunContext, SourceFileAt};
 use crate::error::Result;
 use crate::graph::{ColumnRef, Graph};
 use crate::model::{ModelKind, Project};
@@ -56,6 +56,10 @@ pub struct Preview {
     pub effects: Vec<Effect>,
     /// Whether the effects were computed.
     pub effects_computed: bool,
+    /// Data tests that would fail or warn, without keys of rows: a plan is shown to more people than the data.
+    pub tests: Vec<CheckResult>,
+    /// What would not be committed or sent because of them.
+    pub withheld: Vec<Withheld>,
 }
 
 /// One stage.
@@ -181,14 +185,15 @@ pub async fn preview(
         reads: reads(&engine, &tables).await?,
         effects: Vec::new(),
         effects_computed: false,
+        tests: Vec::new(),
+        withheld: Vec::new(),
     };
     let redefined = reasons.values().flatten().any(|r| matches!(r, Reason::New | Reason::Changed { .. }));
     let wanted = effects == Effects::All || (effects == Effects::Changed && redefined);
     // before the first run everything is new, and building it would only take time
     if wanted && base.run.is_some() {
         let context = RunContext { number: base.run.unwrap_or(0) + 1, warehouse, base, selected: plan.built() };
-        preview.effects = compute(Arc::new(engine), &project, &plan, &context, options, progress).await?;
-        preview.effects_computed = true;
+        compute(Arc::new(engine), &project, &plan, &context, options, progress, &mut preview).await?;
     }
     Ok(preview)
 }
@@ -302,14 +307,19 @@ async fn compute(
     context: &RunContext,
     options: &Options,
     progress: &dyn Progress,
-) -> Result<Vec<Effect>> {
+    preview: &mut Preview,
+) -> Result<()> {
     let done = stages::build(&engine, plan, None, context, progress).await?;
-    let mut effects = Vec::new();
+    preview.effects_computed = true;
     for node in done.nodes {
         let rows = engine.compare(&node.model, context).await?;
-        effects.push(Effect::Built { node: Box::new(node), rows });
+        preview.effects.push(Effect::Built { node: Box::new(node), rows });
     }
-    for name in plan.synced() {
+    let failing = done.checks.into_iter().filter(|c| c.status != CheckStatus::Pass);
+    preview.tests = failing.map(|check| CheckResult { keys: Vec::new(), ..check }).collect();
+    preview.withheld = done.withheld;
+    let is_withheld = |name: &String| preview.withheld.iter().any(|w| w.model == *name);
+    for name in plan.synced().into_iter().filter(|name| !is_withheld(name)) {
         let Some(ModelKind::Sync(model)) = project.models.get(&name).map(|m| &m.kind) else { continue };
         if !model.enabled {
             continue;
@@ -320,7 +330,7 @@ async fn compute(
             Ok(counts) => (counts.into(), None),
             Err(error) => (SyncSummary::default(), Some(error.to_string())),
         };
-        effects.push(Effect::Sync { sync: name, destination: model.to.value.clone(), counts, error });
+        preview.effects.push(Effect::Sync { sync: name, destination: model.to.value.clone(), counts, error });
     }
-    Ok(effects)
+    Ok(())
 }

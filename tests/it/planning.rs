@@ -205,6 +205,31 @@ fn a_sync_that_would_be_refused_says_so_in_the_plan() {
     assert!(said.stdout.contains("max_delete"), "{said}");
 }
 
+#[test]
+fn data_tests_that_would_fail_are_told_without_keys_of_rows() {
+    let project = shop();
+    // three visits look at the prices
+    edit(
+        &project,
+        "sources.yaml",
+        "        time: at\n        columns:\n          at: {type: TIMESTAMP}\n      - name: customers",
+        "        time: at\n        row_id: cookie\n        tests: [{expression: \"page <> 'prices'\"}]\n        columns:\n          at: {type: TIMESTAMP}\n      - name: customers",
+    );
+    let said = plan(&project, &["--effects", "always"]);
+    assert!(said.stdout.contains("FAILED shop.visits: expression: 3 of 8 rows"), "{said}");
+    for text in ["not built because of shop.visits:", "came_back_to_outbox"] {
+        assert!(said.stdout.contains(text), "no `{text}` in {said}");
+    }
+    let whole = json(&project, &["--effects", "always"]);
+    assert_eq!(whole["tests"][0]["keys"], serde_json::json!([]));
+    let withheld: BTreeSet<&str> =
+        whole["withheld"].as_array().unwrap().iter().map(|w| w["model"].as_str().unwrap()).collect();
+    assert_eq!(
+        withheld,
+        BTreeSet::from(["came_back", "came_back_to_outbox", "daily_visits", "person", "person_profile"])
+    );
+}
+
 // ------------------------------------------------------------------------------------------------- manifest
 
 fn selected(project: &Project, more: &[&str]) -> BTreeSet<String> {
