@@ -154,9 +154,9 @@ mod tests {
 
     #[test]
     fn an_absolute_folder_is_the_base_of_relative_paths() {
-        let log = rendered("/work/my project/");
+        let log = rendered("/srv/my project/");
         let run = &log["runs"][0];
-        assert_eq!(run["originalUriBaseIds"]["%SRCROOT%"]["uri"], "file:///work/my%20project/");
+        assert_eq!(run["originalUriBaseIds"]["%SRCROOT%"]["uri"], "file:///srv/my%20project/");
         let place = &run["results"][1]["locations"][0]["physicalLocation"];
         assert_eq!(place["artifactLocation"]["uri"], "models/b%2C%3A%20100%25.yaml");
     }
