@@ -15,8 +15,10 @@ use std::path::PathBuf;
 /// Stitch identities, fold profiles, decide audiences, sync: over raw tables, in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "kinfold", version, about, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 ok, 1 a model or sync failed, 2 definitions or usage wrong, 3 a policy refused,
-75 try again later, 130 interrupted. Data go to stdout, talk to stderr.")]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 a model, test or sync failed, 2 definitions or usage wrong, 3 a policy refused,
+75 try again later, 130 interrupted. Data go to stdout, talk to stderr."
+)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,

@@ -39,7 +39,7 @@ pub(super) async fn run(arguments: &RunArguments, options: Options, printer: &Pr
     let outcome = execute(prepared, &options, &events).await;
     let failure = match &outcome {
         Ok(report) if report.failure.is_some() => report.failure.as_ref().map(ToString::to_string),
-        Ok(report) => (!report.is_success()).then(|| "a sync failed".to_owned()),
+        Ok(report) => (!report.is_success()).then(|| "a data test or a sync failed".to_owned()),
         Err(Failure::Error(error)) => Some(error.to_string()),
         Err(Failure::Findings(..)) => Some("the data break what the definitions promise".to_owned()),
     };

@@ -9,8 +9,7 @@ use super::profile::BoundProfile;
 use super::{EngineParts, Relation};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::model::{
-    AudienceCondition, AudienceModel, Condition, EventCondition, EventMatch, Measure, MeasureFunction, Step,
-    StepOrigin, StepPick,
+    AudienceCondition, AudienceModel, Condition, EventCondition, EventMatch, Measure, Step, StepOrigin, StepPick,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -251,14 +250,6 @@ impl Compiler<'_> {
     }
 
     fn measure(&mut self, measure: &Measure, reading: &Reading) -> Compiled {
-        let function = match measure.function {
-            MeasureFunction::Count => "count",
-            MeasureFunction::Sum => "sum",
-            MeasureFunction::Min => "min",
-            MeasureFunction::Max => "max",
-            MeasureFunction::Avg => "avg",
-            MeasureFunction::UniqueCount => "unique_count",
-        };
         let argument = match &measure.operand {
             Some(sql) => {
                 let bound = self.scope.bind(sql, &reading.relation);
@@ -267,7 +258,7 @@ impl Compiler<'_> {
             None => lit(1_i64),
         };
         let call = AggregateFunction::new_udf(
-            self.scope.parts.aggregate(function),
+            self.scope.parts.aggregate(measure.function.word()),
             vec![argument.clone()],
             false,
             None,
@@ -281,7 +272,7 @@ impl Compiler<'_> {
             self.findings.push(finding);
             return None;
         }
-        let value = self.aggregate(function, argument, reading)?;
+        let value = self.aggregate(measure.function.word(), argument, reading)?;
         let number = match measure.number.parse::<i64>() {
             Ok(whole) => lit(whole),
             Err(_) => lit(measure.number.parse::<f64>().unwrap_or(f64::NAN)),

@@ -19,7 +19,7 @@ use super::mentions::{Mentions, Sort};
 use super::mistakes::sql_type;
 use super::segment::{self, Members};
 use super::sources::{self, OpenTable, parse_type};
-use super::{BoundModel, Engine, EngineParts, committed, identity_tables, internal, session, time_type};
+use super::{BoundModel, Engine, EngineParts, committed, identity_tables, internal, time_type};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::identity::{EntityId, Interner};
@@ -29,8 +29,7 @@ use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::common::DFSchema;
-use datafusion::datasource::{MemTable, ViewTable};
-use datafusion::object_store::memory::InMemory;
+use datafusion::datasource::MemTable;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -307,18 +306,7 @@ pub(super) fn open(
     let batch = batch(&schema, arrays, made.len())?;
     let memory = MemTable::try_new(Arc::clone(&schema), vec![vec![batch]]).map_err(internal)?;
     let raw = parts.context.read_table(Arc::new(memory)).map_err(internal)?;
-    let unchanged = raw.logical_plan().clone();
-    let Some(plan) = sources::relation(parts, &name, table, raw, findings)? else { return Ok(None) };
-    session::register(parts.context, &name, Arc::new(ViewTable::new(plan.clone(), None)))?;
-    let found = Found { urls: Vec::new(), store: Arc::new(InMemory::new()), files: Vec::new(), partitions: Vec::new() };
-    Ok(Some(OpenTable {
-        plan,
-        raw: unchanged,
-        time: table.time.as_ref().map(|t| t.value.clone()),
-        row_id: table.row_id.as_ref().map(|t| t.value.clone()),
-        found: Arc::new(found),
-        schema,
-    }))
+    sources::opened(parts, &name, table, (Found::nothing(), schema), raw, findings)
 }
 
 /// Columns of a source table with their types.

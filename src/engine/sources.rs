@@ -74,9 +74,21 @@ pub(super) async fn open(
             None => return Ok(None),
         },
     };
+    opened(parts, &name, table, (found, schema), raw, findings)
+}
+
+/// Makes the relation over raw rows known by the table's name.
+pub(super) fn opened(
+    parts: &EngineParts<'_>,
+    name: &str,
+    table: &SourceTable,
+    (found, schema): (files::Found, SchemaRef),
+    raw: DataFrame,
+    findings: &mut Vec<Diagnostic>,
+) -> Result<Option<OpenTable>> {
     let unchanged = raw.logical_plan().clone();
-    let Some(plan) = relation(parts, &name, table, raw, findings)? else { return Ok(None) };
-    register(parts.context, &name, Arc::new(ViewTable::new(plan.clone(), None)))?;
+    let Some(plan) = relation(parts, name, table, raw, findings)? else { return Ok(None) };
+    register(parts.context, name, Arc::new(ViewTable::new(plan.clone(), None)))?;
     Ok(Some(OpenTable {
         plan,
         raw: unchanged,
@@ -110,7 +122,7 @@ async fn listing(
 }
 
 /// Applies selection, declared types, versions and deduplication.
-pub(super) fn relation(
+fn relation(
     parts: &EngineParts<'_>,
     name: &str,
     table: &SourceTable,

@@ -73,3 +73,17 @@ pub enum SyncMode {
     /// The whole table, swapped in one step.
     Replace,
 }
+
+impl SyncMode {
+    /// The word that `mode:` uses.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Upsert => "upsert",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Append => "append",
+            Self::Mirror => "mirror",
+            Self::Replace => "replace",
+        }
+    }
+}

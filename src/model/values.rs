@@ -91,6 +91,20 @@ pub enum MeasureFunction {
     UniqueCount,
 }
 
+impl MeasureFunction {
+    /// The key of a condition, which is also the name of the aggregate.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Avg => "avg",
+            Self::UniqueCount => "unique_count",
+        }
+    }
+}
+
 /// Which times count, seen from `as_of`.
 #[derive(Debug, Clone, Default)]
 pub struct Window {

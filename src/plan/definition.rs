@@ -14,9 +14,9 @@ use crate::diagnostic::{SourceMap, Spanned};
 use crate::model::{
     Attribute, AttributeSource, AudienceCondition, AudienceModel, BlockRule, Column, Condition, Dedupe, Destination,
     DestinationKind, Duration, EventCondition, EventMatch, FileFormat, Format, IdentifierType, IdentityModel,
-    IdentityRule, LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, Measure, MeasureFunction, Model,
-    ModelKind, Normalize, Persona, Pick, ProfileModel, Source, SourceTable, SqlModel, Step, StepOrigin, StepPick,
-    SyncMode, SyncModel, TableSelect, Trait, Verdict, Window,
+    IdentityRule, LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, Measure, Model, ModelKind, Normalize,
+    Persona, Pick, ProfileModel, Source, SourceTable, SqlModel, Step, StepOrigin, StepPick, SyncModel, TableSelect,
+    Trait, Verdict, Window,
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -36,12 +36,7 @@ pub struct Writer<'a> {
 pub fn fingerprint(definition: &Value) -> String {
     // serde_json keeps the keys of a map sorted
     let digest = Sha256::digest(definition.to_string());
-    hex(&digest[..16])
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hex::encode(&digest[..16])
 }
 
 /// A mapping under construction; what is not said is left out.
@@ -331,16 +326,8 @@ impl Writer<'_> {
         let EventCondition { matching, measures, window, first, last, by } = event;
         let measures = measures.iter().map(|measure| {
             let Measure { function, operand, comparator, number } = measure;
-            let function = match function {
-                MeasureFunction::Count => "count",
-                MeasureFunction::Sum => "sum",
-                MeasureFunction::Min => "min",
-                MeasureFunction::Max => "max",
-                MeasureFunction::Avg => "avg",
-                MeasureFunction::UniqueCount => "unique_count",
-            };
             let operand = operand.as_ref().map(|o| self.sql(o)).unwrap_or_default();
-            format!("{function}({operand}) {} {number}", comparator.sql())
+            format!("{}({operand}) {} {number}", function.word(), comparator.sql())
         });
         self.matching(matching)
             .list("measures", sorted(measures))
@@ -379,19 +366,11 @@ impl Writer<'_> {
 
     fn sync(&self, sync: &SyncModel) -> Doc {
         let SyncModel { from, to, mode, key, columns, enabled, max_delete_percent } = sync;
-        let mode = match mode {
-            SyncMode::Upsert => "upsert",
-            SyncMode::Insert => "insert",
-            SyncMode::Update => "update",
-            SyncMode::Append => "append",
-            SyncMode::Mirror => "mirror",
-            SyncMode::Replace => "replace",
-        };
         let columns = columns.iter().map(|(name, sql)| json!([name.value.clone(), self.sql(sql)]));
         Doc::default()
             .set("from", self.text(from))
             .set("to", self.text(to))
-            .set("mode", mode)
+            .set("mode", mode.word())
             .set("key", self.text(key))
             .list("columns", columns)
             .maybe("enabled", (!enabled).then_some(false))
@@ -428,7 +407,7 @@ fn rule(rule: &IdentityRule) -> String {
 fn people(entries: impl IntoIterator<Item = String>) -> Option<String> {
     let mut entries: Vec<String> = entries.into_iter().collect();
     entries.sort();
-    let digest = hex(&Sha256::digest(entries.join("\n\n"))[..3]);
+    let digest = hex::encode(&Sha256::digest(entries.join("\n\n"))[..3]);
     (!entries.is_empty()).then(|| format!("{} entries, digest {digest}", entries.len()))
 }
 

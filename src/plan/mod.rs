@@ -5,7 +5,6 @@ mod definition;
 mod manifest;
 mod reasons;
 
-pub(crate) use definition::hex;
 pub use definition::{Writer, fingerprint};
 pub use manifest::{Difference, Entry, FORMAT, Manifest};
 pub use reasons::{Compared, FileChange, Reason, reasons};

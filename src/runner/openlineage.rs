@@ -9,10 +9,9 @@ use super::prepare::Prepared;
 use super::progress::Progress;
 use super::report::{NodeReport, SyncReport};
 use crate::diagnostic::{Diagnostic, SourceMap};
-use crate::engine::{CheckResult, Engine};
+use crate::engine::{CheckResult, CheckStatus, Engine};
 use crate::error::{Context, ErrorKind, Result};
-use crate::graph::{Columns, Graph, TableLineage};
-use crate::plan::hex;
+use crate::graph::{Columns, Graph, LineageGraph, TableLineage};
 use crate::warehouse::Location;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
@@ -36,6 +35,8 @@ pub struct Events<'a> {
     as_of: DateTime<Utc>,
     seed: String,
     jobs: BTreeMap<String, Job>,
+    /// Models with data tests: they are complete when these have passed.
+    tested: BTreeSet<String>,
     path: PathBuf,
     state: Mutex<State>,
 }
@@ -54,6 +55,8 @@ struct State {
     file: Option<File>,
     /// Jobs that began and did not end.
     open: BTreeSet<String>,
+    /// Rows of models that are built and not yet tested.
+    untested: BTreeMap<String, u64>,
     failure: Option<std::io::Error>,
 }
 
@@ -65,7 +68,7 @@ impl<'a> Events<'a> {
     pub fn new(prepared: &Prepared, root: &Path, started: DateTime<Utc>, progress: &'a dyn Progress) -> Result<Self> {
         let project = &prepared.project;
         let warehouse = Location::parse(&project.settings.warehouse, root)?.url()?;
-        let names = Names { root, warehouse, prepared };
+        let names = Names { root, warehouse, prepared, lineage: prepared.engine.lineage_graph() };
         let jobs = prepared.selected.iter().map(|model| Ok((model.clone(), names.job(model)?)));
         Ok(Self {
             progress,
@@ -73,6 +76,7 @@ impl<'a> Events<'a> {
             as_of: prepared.as_of,
             seed: format!("{} {}", project.settings.warehouse, started.to_rfc3339()),
             jobs: jobs.collect::<Result<_>>()?,
+            tested: project.tested().into_iter().collect(),
             path: root.join(PATH),
             state: Mutex::default(),
         })
@@ -133,7 +137,7 @@ impl<'a> Events<'a> {
         bytes.copy_from_slice(&digest[..16]);
         bytes[6] = (bytes[6] & 0x0f) | 0x80;
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        let hex = hex(&bytes);
+        let hex = hex::encode(bytes);
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
     }
 
@@ -191,7 +195,11 @@ impl Progress for Events<'_> {
     }
 
     fn finished(&self, node: &NodeReport) {
-        self.write("COMPLETE", &node.model, Some(node.rows), None);
+        if self.tested.contains(&node.model) {
+            self.lock().untested.insert(node.model.clone(), node.rows);
+        } else {
+            self.write("COMPLETE", &node.model, Some(node.rows), None);
+        }
         self.progress.finished(node);
     }
 
@@ -203,6 +211,16 @@ impl Progress for Events<'_> {
     }
 
     fn tested(&self, results: &[CheckResult]) {
+        if let Some(model) = results.first().map(|r| &r.model) {
+            let rows = self.lock().untested.remove(model);
+            let failed = results.iter().any(|r| r.status == CheckStatus::Fail);
+            match rows {
+                Some(_) if failed => self.write("FAIL", model, None, Some("its data tests failed")),
+                Some(rows) => self.write("COMPLETE", model, Some(rows), None),
+                // a source table is no job
+                None => {}
+            }
+        }
         self.progress.tested(results);
     }
 
@@ -228,6 +246,7 @@ struct Names<'a> {
     root: &'a Path,
     warehouse: Url,
     prepared: &'a Prepared,
+    lineage: LineageGraph,
 }
 
 impl Names<'_> {
@@ -237,11 +256,10 @@ impl Names<'_> {
         for name in graph.needs().get(model).into_iter().flatten() {
             inputs.extend(self.input(name, graph, engine)?);
         }
-        let lineage = engine.lineage_graph();
         let mut outputs = Vec::new();
         for (table, columns) in engine.tables_of(model) {
             let mut made = dataset(&self.table_url(&table), &columns);
-            if let Some(from) = lineage.tables().get(&table) {
+            if let Some(from) = self.lineage.tables().get(&table) {
                 made["facets"]["columnLineage"] = self.columns_from(from)?;
             }
             outputs.push((table, made));

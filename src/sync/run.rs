@@ -143,7 +143,7 @@ fn check_mode(destination: &dyn Destination, request: &SyncRequest<'_>) -> Resul
     let message = format!(
         "destination `{}` cannot do mode `{}` of sync `{}`",
         request.destination,
-        mode_word(request.mode),
+        request.mode.word(),
         request.sync
     );
     Err(Error::new(ErrorKind::Usage, message).with_help("choose another mode"))
@@ -153,17 +153,6 @@ fn check_mode(destination: &dyn Destination, request: &SyncRequest<'_>) -> Resul
 fn place(destination: &dyn Destination, request: &SyncRequest<'_>) -> Arc<str> {
     let whole = if request.mode == SyncMode::Replace { " (whole table)" } else { "" };
     format!("{}: {}{whole}", request.destination, destination.place()).into()
-}
-
-fn mode_word(mode: SyncMode) -> &'static str {
-    match mode {
-        SyncMode::Upsert => "upsert",
-        SyncMode::Insert => "insert",
-        SyncMode::Update => "update",
-        SyncMode::Append => "append",
-        SyncMode::Mirror => "mirror",
-        SyncMode::Replace => "replace",
-    }
 }
 
 fn check_deletes(request: &SyncRequest<'_>, diff: &Diff) -> Result<()> {

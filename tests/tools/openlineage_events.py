@@ -117,6 +117,19 @@ def failed_run(kinfold, project):
     check("broken" in last["broken"].run.facets["errorMessage"].message, "the message names the model")
 
 
+def withheld_run(kinfold, project):
+    """A model that its data tests withhold is not complete, and what reads it does not begin."""
+    profile = project / "models/person_profile.yaml"
+    (project / "models/broken.sql").unlink()
+    profile.write_text(profile.read_text() + "\ntests: [{row_count: {min: 99}}]\n")
+    kinfold("run", exit_code=1)
+    found = states(events(project))
+    equal(found["person_profile"], ["START", "FAIL"], "states of the profile")
+    equal(found["person"], ["START", "COMPLETE"], "states of the identity")
+    equal(found["first_project"], ["START", "FAIL"], "states of the run")
+    check("came_back" not in found, f"the audience began: {found}")
+
+
 def run():
     binary = str(pathlib.Path(sys.argv[1]).resolve())
     with tempfile.TemporaryDirectory() as folder:
@@ -126,6 +139,7 @@ def run():
         kinfold("run")
         good_run(project)
         failed_run(kinfold, project)
+        withheld_run(kinfold, project)
 
 
 if __name__ == "__main__":
