@@ -21,7 +21,7 @@ pub(super) type Bound<T> = std::result::Result<T, Box<Diagnostic>>;
 
 /// Binds snippets in one session, placing errors in the author's files.
 pub(super) struct Binder<'a> {
-    pub state: SessionState,
+    pub state: &'a SessionState,
     pub map: &'a SourceMap,
     /// Whether `secret()` may be used.
     pub secrets: bool,

@@ -204,7 +204,7 @@ impl Engine {
         for group in fold::plan(&fold_tables, columns).map_err(internal)? {
             group.run(&self.context, &mut wide).await?;
         }
-        let batch = bound.finish(&self.context.state(), &mut wide, self.resources.threads)?;
+        let batch = bound.finish(&self.state, &mut wide, self.resources.threads)?;
         let provenance = bound.provenance(&wide)?;
         let facts = Facts::Profile { rows: batch.num_rows() as u64, columns: batch.num_columns() as u64 };
         self.keep_wide(&bound.name, wide);
@@ -262,7 +262,7 @@ impl Engine {
                     let members = self.members_of(other)?;
                     wide.push(&membership(other), Arc::new(BooleanArray::from(members.flags(wide.rows()))));
                 }
-                let result = wide.evaluate(&self.context.state(), condition.clone(), self.resources.threads)?;
+                let result = wide.evaluate(&self.state, condition.clone(), self.resources.threads)?;
                 holds(&result)
             }
             Rule::Query(plan) => {

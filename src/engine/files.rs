@@ -69,8 +69,7 @@ pub(super) async fn find(
     if let Some(glob) = glob {
         url = url.with_glob(glob).or_fail(ErrorKind::Usage, doing)?;
     }
-    let state = parts.context.state();
-    let listed = match url.list_all_files(&state, store.as_ref(), "").await {
+    let listed = match url.list_all_files(parts.state, store.as_ref(), "").await {
         Ok(stream) => stream.try_collect::<Vec<ObjectMeta>>().await,
         Err(e) => Err(e),
     };
@@ -182,11 +181,10 @@ pub(super) async fn time_range(
     column: &str,
 ) -> Result<Option<(usize, i64, i64)>> {
     let Ok(index) = schema.index_of(column) else { return Ok(None) };
-    let state = parts.context.state();
     let (mut rows, mut low, mut high) = (0, i64::MAX, i64::MIN);
     for file in &found.files {
         let statistics = ParquetFormat::default()
-            .infer_stats(&state, &found.store, Arc::clone(schema), file)
+            .infer_stats(parts.state, &found.store, Arc::clone(schema), file)
             .await
             .or_fail(ErrorKind::Data, || format!("cannot read {}", file.location))?;
         let Some(count) = statistics.num_rows.get_value() else { return Ok(None) };
@@ -212,17 +210,13 @@ pub(super) async fn time_range(
 
 /// Rows of Parquet files, from their footers; `None` when some file does not say.
 pub(super) async fn count_rows(parts: &EngineParts<'_>, found: &Found, schema: &SchemaRef) -> Result<Option<u64>> {
-    let state = parts.context.state();
     let counts: Vec<Result<Option<u64>>> = stream::iter(found.files.iter())
-        .map(|file| {
-            let state = &state;
-            async move {
-                let statistics = ParquetFormat::default()
-                    .infer_stats(state, &found.store, Arc::clone(schema), file)
-                    .await
-                    .or_fail(ErrorKind::Data, || format!("cannot read {}", file.location))?;
-                Ok(statistics.num_rows.get_value().map(|rows| *rows as u64))
-            }
+        .map(|file| async move {
+            let statistics = ParquetFormat::default()
+                .infer_stats(parts.state, &found.store, Arc::clone(schema), file)
+                .await
+                .or_fail(ErrorKind::Data, || format!("cannot read {}", file.location))?;
+            Ok(statistics.num_rows.get_value().map(|rows| *rows as u64))
         })
         .buffered(CONCURRENT)
         .collect()
@@ -248,9 +242,8 @@ async fn file_schema(parts: &EngineParts<'_>, kind: Format, found: &Found, file:
     if kind == Format::Csv {
         return csv_header(found.store.as_ref(), file).await;
     }
-    let state = parts.context.state();
     let inferred = format(kind)
-        .infer_schema(&state, &found.store, std::slice::from_ref(file))
+        .infer_schema(parts.state, &found.store, std::slice::from_ref(file))
         .await
         .or_fail(ErrorKind::Data, doing)?;
     Ok(nullable(&inferred))

@@ -59,6 +59,7 @@ use bind::Binder;
 use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::TableReference;
 use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::SessionContext;
 use identity::BoundIdentity;
@@ -78,6 +79,8 @@ pub(crate) fn time_type() -> DataType {
 /// What binding needs to know, without the bound models.
 pub(crate) struct EngineParts<'a> {
     pub context: &'a SessionContext,
+    /// The context's state as it was when all functions were known; tables registered later are in it.
+    pub state: &'a SessionState,
     pub map: &'a SourceMap,
     pub environment: &'a Environment,
     pub root: &'a Path,
@@ -87,13 +90,12 @@ pub(crate) struct EngineParts<'a> {
 
 impl EngineParts<'_> {
     fn binder(&self) -> Binder<'_> {
-        Binder { state: self.context.state(), map: self.map, secrets: false }
+        Binder { state: self.state, map: self.map, secrets: false }
     }
 
     /// A registered aggregate; the names are ours, so a missing one falls back to `count`.
     fn aggregate(&self, name: &str) -> Arc<AggregateUDF> {
-        let state = self.context.state();
-        let known = state.aggregate_functions();
+        let known = self.state.aggregate_functions();
         known.get(name).cloned().unwrap_or_else(datafusion::functions_aggregate::count::count_udaf)
     }
 }
@@ -131,6 +133,8 @@ enum BoundModel {
 /// A project's models, bound to data and ready to run at one logical time.
 pub struct Engine {
     context: SessionContext,
+    /// One copy for all that is bound: each call of `context.state()` copies every function's name.
+    state: Box<SessionState>,
     project: Arc<Project>,
     map: SourceMap,
     environment: Environment,
@@ -164,6 +168,7 @@ impl Engine {
     ) -> Result<Self> {
         let context = session::open(&project, as_of, &project.settings.secrets, resources)?;
         Ok(Self {
+            state: Box::new(context.state()),
             context,
             project,
             map,
@@ -216,6 +221,7 @@ impl Engine {
     fn parts(&self) -> EngineParts<'_> {
         EngineParts {
             context: &self.context,
+            state: &self.state,
             map: &self.map,
             environment: &self.environment,
             root: &self.root,
@@ -340,11 +346,7 @@ impl Engine {
             findings.push(*finding);
             return None;
         }
-        let analysed = self.context.state().analyzer().execute_and_check(
-            plan.clone(),
-            self.context.state().config_options(),
-            |_, _| {},
-        );
+        let analysed = self.state.analyzer().execute_and_check(plan.clone(), self.state.config_options(), |_, _| {});
         let typed = match analysed {
             Ok(plan) => plan,
             Err(e) => {

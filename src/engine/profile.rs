@@ -334,7 +334,7 @@ impl Building<'_> {
             let bound = self.scope.aggregate(&one.select, &relation);
             let Some(expr) = self.note(bound) else { continue };
             let Ok(apart) = take_apart(expr, &format!("__{}", one.name.value)) else { continue };
-            let plain = typed(&self.scope.parts.context.state(), &apart.rest, fields).is_ok();
+            let plain = typed(self.scope.parts.state, &apart.rest, fields).is_ok();
             let expr = self.with_default(one, apart.rest);
             let step = Step { name: one.name.value.clone(), expr };
             let at = one.default.as_ref().filter(|_| plain).unwrap_or(&one.select);
@@ -353,7 +353,7 @@ impl Building<'_> {
     }
 
     fn type_step(&mut self, step: &Step, fields: &mut Vec<(String, DataType)>, at: Option<&Spanned<String>>) {
-        match typed(&self.scope.parts.context.state(), &step.expr, fields) {
+        match typed(self.scope.parts.state, &step.expr, fields) {
             Ok(data_type) => fields.push((step.name.clone(), data_type)),
             Err(e) => {
                 let finding = match at {

@@ -55,7 +55,7 @@ impl Reader {
     /// # Errors
     /// `Usage` when the SQL does not parse or names an unknown table; `Storage`.
     pub async fn open_tables(&self, sql: &str) -> Result<Vec<Diagnostic>> {
-        let state = self.engine.context.state();
+        let state = &self.engine.state;
         let mut findings = Vec::new();
         for reference in state.resolve_table_references(&self.parse(sql)?).map_err(|e| wrong(&e))? {
             self.open(&super::bind::plain_name(&reference), &mut findings).await?;
@@ -68,7 +68,7 @@ impl Reader {
             let (message, help) = beyond.told();
             return Err(Error::new(ErrorKind::Usage, message).with_help(help));
         }
-        let state = self.engine.context.state();
+        let state = &self.engine.state;
         let dialect = state.config().options().sql_parser.dialect;
         state.sql_to_statement(sql, &dialect).map_err(|e| match e {
             DataFusionError::NotImplemented(_) => Error::new(ErrorKind::Usage, "one question at a time"),
@@ -82,7 +82,7 @@ impl Reader {
     /// `Usage` when the SQL is wrong; `Data` when files cannot be read.
     pub async fn answer(&self, sql: &str) -> Result<Answer> {
         let statement = self.parse(sql)?;
-        let plan = self.engine.context.state().statement_to_plan(statement).await.map_err(|e| wrong(&e))?;
+        let plan = self.engine.state.statement_to_plan(statement).await.map_err(|e| wrong(&e))?;
         if is_command(&plan) {
             return Err(Error::new(ErrorKind::Usage, "only queries can be asked here")
                 .with_help("write a SELECT; tables are changed by `kinfold run`"));

@@ -62,7 +62,7 @@ pub(super) fn bind(
     }
     let planned = LogicalPlanBuilder::from(rows).project(columns).and_then(LogicalPlanBuilder::build);
     let planned = planned.and_then(|plan| {
-        let state = engine.context.state();
+        let state = &engine.state;
         let typed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
         Ok((plan, Arc::new(typed.schema().as_arrow().clone())))
     });

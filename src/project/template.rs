@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
+/// Instructions that one text may take to render: far more than any sensible template needs, a fraction of a second.
+const MOST_INSTRUCTIONS: u64 = 2_000_000;
+
 /// A set of macros and variables that templates are rendered with.
 pub(super) struct Templates {
     environment: Environment<'static>,
@@ -40,6 +43,7 @@ impl Templates {
         }
         environment.set_debug(true);
         environment.set_recursion_limit(64);
+        environment.set_fuel(Some(MOST_INSTRUCTIONS));
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.add_function("ref", |name: String| name);
         environment.add_function("source", |source: String, table: String| format!("{source}.{table}"));
@@ -99,11 +103,14 @@ fn scalar(text: &str) -> Value {
     }
 }
 
+const NO_END: &str = "the template does not come to an end";
+
 fn failure(error: &minijinja::Error, text: &str, own: &str, name: &str, shift: usize) -> Failure {
     let inner = deepest(error);
     let detail = inner.detail().map_or_else(|| inner.kind().to_string(), |d| format!("{}: {d}", inner.kind()));
     let message = match (inner.kind(), inner.detail()) {
         (ErrorKind::UndefinedError, Some(detail)) => detail.to_owned(),
+        (ErrorKind::OutOfFuel, _) => NO_END.to_owned(),
         (ErrorKind::UndefinedError, None) => "an undefined name is used".to_owned(),
         (ErrorKind::UnknownFunction, Some(detail)) => {
             format!("unknown function `{}`", detail.trim_end_matches(" is unknown"))
@@ -143,6 +150,9 @@ fn help_for(message: &str) -> Option<String> {
     }
     if message.starts_with("the variable") {
         return Some("set it under `vars:` in kinfold.yaml or with `--vars`, or give `var` a default".to_owned());
+    }
+    if message == NO_END {
+        return Some(format!("a text is rendered in at most {MOST_INSTRUCTIONS} steps: loop over fewer things"));
     }
     message
         .starts_with("unknown function")

@@ -1,13 +1,14 @@
 //! Definitions that were damaged at random: whatever bytes stand in a project's files, loading and binding end with
 //! findings, never with a panic, and every place that a finding names can be shown.
 
+#[path = "../fuzz/project.rs"]
+mod project;
+
 use crate::support::{copy, repository};
-use kinfold::diagnostic::{Diagnostic, SourceMap, render_concise, render_human, render_json};
-use kinfold::engine::Resources;
 use kinfold::project::{LoadOptions, load};
-use kinfold::runner::{Failure, Options, Purpose, prepare};
+use kinfold::runner::Failure;
+use project::{MODELS, bound, can_be_shown, holding, shop};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -129,29 +130,6 @@ fn definitions(root: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Every finding can be shown in every format.
-fn can_be_shown(findings: &[Diagnostic], map: &SourceMap) {
-    render_human(findings, map, true);
-    let concise = render_concise(findings, map);
-    let json: serde_json::Value = serde_json::from_str(&render_json(findings, map)).unwrap();
-    assert_eq!(json.as_array().map(Vec::len), Some(concise.lines().count()));
-}
-
-fn options(root: &Path) -> Options {
-    Options {
-        root: root.to_owned(),
-        target: None,
-        as_of: None,
-        vars: BTreeMap::new(),
-        select: Vec::new(),
-        exclude: Vec::new(),
-        state: None,
-        resources: Resources { threads: 1, ..Resources::of_machine() },
-        environment: BTreeMap::new(),
-        now: chrono::DateTime::UNIX_EPOCH,
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -164,59 +142,6 @@ proptest! {
         let loaded = load(folder.path(), &LoadOptions::default(), &|_| None);
         can_be_shown(&loaded.diagnostics, &loaded.sources);
     }
-}
-
-/// SQL as it stands in every place that takes some: a file, block and quoted texts, lists.
-const MODELS: [(&str, &str); 5] = [
-    (
-        "models/daily.sql",
-        "WITH v AS (SELECT page, at, cookie FROM shop.visits WHERE page <> 'x')\nSELECT date_trunc('day', at) AS day, count(*) AS n,\n  sum(count(*)) OVER (ORDER BY date_trunc('day', at)) AS so_far\nFROM v GROUP BY 1\n",
-    ),
-    (
-        "models/person.yaml",
-        "kind: identity\nname: person\nidentifiers:\n  email: {normalize: \"lower(value)\"}\n  cookie: {max_links: 10}\nlinks:\n  - from: shop.visits\n    where: \"page is not null\"\n    ids: {cookie: cookie, email: \"CASE WHEN email = '' THEN NULL ELSE email END\"}\n",
-    ),
-    (
-        "models/person_profile.yaml",
-        "kind: profile\nname: person_profile\nidentity: person\nattributes:\n  email: {from: shop.visits.email, pick: latest}\ntraits:\n  visits: {from: shop.visits, select: count(*), where: \"page = 'home'\", within: 7 days}\n  pages:\n    from: shop.visits\n    select: |\n      count(DISTINCT page)\n        + 1\n  often: {select: visits > 2 AND pages < 10}\npersona:\n  - {name: regular, when: visits >= 3}\n  - {default: visitor}\n",
-    ),
-    (
-        "models/back.yaml",
-        "kind: audience\nname: back\nprofile: person_profile\nwhere:\n  all:\n    - {event: shop.visits, column: page, is: home, count: '> 1', where: \"cookie like 'c%'\"}\n    - trait: visits > 0 and email is not null\n",
-    ),
-    (
-        "models/asked.yaml",
-        "kind: audience\nname: asked\nprofile: person_profile\nsql: >-\n  SELECT person_id FROM person_profile\n  WHERE visits > (SELECT avg(visits) FROM person_profile)\n",
-    ),
-];
-
-fn shop() -> TempDir {
-    let folder = TempDir::with_prefix("kinfold-damaged-").unwrap();
-    let write = |path: &str, text: &str| {
-        let path = folder.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    };
-    write(
-        "sources.yaml",
-        "sources:\n  - name: shop\n    location: data\n    tables:\n      - {name: visits, path: visits/, format: csv, time: at, columns: {at: {type: TIMESTAMP}}}\n",
-    );
-    let columns = ["cookie", "email", "page", "at"].map(|c| format!("[\"{c}\", \"Utf8\"]")).join(",");
-    write("schemas.lock", &format!("{{\"format\": 1, \"tables\": {{\"shop.visits\": [{columns}]}}}}"));
-    for (path, text) in MODELS {
-        write(path, text);
-    }
-    folder
-}
-
-/// Binds in a thread with the stack that the command line has; a panic in it fails the test.
-fn bound(root: &Path) -> Result<usize, Failure> {
-    let options = options(root);
-    let work = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(prepare(&options, Purpose::Check)).map(|prepared| prepared.warnings.len())
-    };
-    std::thread::Builder::new().stack_size(64 << 20).spawn(work).unwrap().join().expect("it panicked")
 }
 
 #[test]
@@ -237,6 +162,26 @@ proptest! {
             Err(Failure::Findings(findings, map)) => can_be_shown(&findings, &map),
             Err(Failure::Error(error)) => prop_assert!(false, "not a finding: {error:?}"),
             Ok(_) => {}
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What the fuzz target `fuzz_sql` does, with texts that were SQL once.
+    #[test]
+    fn damaged_sql_binds_wherever_yaml_holds_it(damages in prop::collection::vec(damage(), 0..4)) {
+        let folder = shop();
+        let text = b"CASE WHEN page = 'a' THEN count(*) ELSE max(length(cookie)) END".to_vec();
+        let Ok(sql) = String::from_utf8(damaged(text, &damages)) else { return Ok(()) };
+        for (path, text) in holding(&sql) {
+            std::fs::write(folder.path().join(path), text).unwrap();
+        }
+        match bound(folder.path()) {
+            Err(Failure::Findings(findings, map)) => can_be_shown(&findings, &map),
+            Err(Failure::Error(error)) => prop_assert!(false, "not a finding: {error:?}"),
+            Ok(_) => prop_assert!(false, "an expression is no model"),
         }
     }
 }
