@@ -50,11 +50,15 @@ pub fn main() -> ExitCode {
         .build();
     // planning follows the nesting of SQL by recursion, and the first thread's stack is not ours to choose
     let ended = runtime.and_then(|runtime| {
-        std::thread::scope(|scope| {
+        let ended = std::thread::scope(|scope| {
             let work = || runtime.block_on(dispatch(&cli, &printer));
             let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work)?;
             Ok(thread.join().unwrap_or(Exit::Failed))
-        })
+        });
+        // Shutting down takes tasks away that a failed run left to themselves, and what waits for those panics. The
+        // process ends here anyway, and a run is as safe against that as against being killed.
+        std::mem::forget(runtime);
+        ended
     });
     match ended {
         Ok(exit) => printer.end(exit).code(),
