@@ -174,16 +174,17 @@ impl Engine {
             Some(secret) => secret.reveal().as_bytes().to_vec(),
             None => run.warehouse.secret(&format!("id_key_{}", bound.name)).await?.to_vec(),
         };
-        let stitched = bound.run(&self.context, model, &registry, &key, self.resources.threads).await?;
+        let threads = self.resources.threads;
+        let stitched = bound.run(&self.context, model, &registry, &key, threads).await?;
         let doing = || format!("cannot write the tables of `{}`", bound.name);
         let mut outputs = Vec::new();
         for (index, (table, schema)) in tables::schemas(&bound.name).into_iter().enumerate() {
             let (batches, mode) = match index {
-                0 => (tables::identity(bound, &stitched, &schema), WriteMode::Overwrite),
-                1 => (tables::links(bound, model, &stitched, &schema), WriteMode::Overwrite),
+                0 => (tables::identity(bound, &stitched, &schema, threads), WriteMode::Overwrite),
+                1 => (tables::links(bound, model, &stitched, &schema, threads), WriteMode::Overwrite),
                 2 => (tables::changes(&stitched, run.number, self.as_of, &schema).map(|b| vec![b]), WriteMode::Append),
                 3 => (tables::hubs(bound, &stitched, &schema).map(|b| vec![b]), WriteMode::Overwrite),
-                _ => (tables::registry(bound, &stitched, run.number, &schema), WriteMode::Append),
+                _ => (tables::registry(bound, &stitched, run.number, &schema, threads), WriteMode::Append),
             };
             let batches = batches.or_fail(ErrorKind::Failed, doing)?;
             outputs.push(Output { table, schema, batches, mode });

@@ -5,7 +5,7 @@ use super::entities::Entities;
 use super::internal;
 use super::wide::Wide;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::identity::{EntityId, HUB, Interner, NO_TIME, Scratch};
+use crate::identity::{EntityId, HUB, Interner, NO_TIME, Scratch, Spellings};
 use crate::warehouse::{Snapshot, Table, Warehouse};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{cast, concat_batches, take};
@@ -133,7 +133,7 @@ pub(super) fn entities(identity: &str, types: &[&str], rows: &[RecordBatch]) -> 
     for (provisional, code) in entity_of_provisional {
         entity[nodes.dense(provisional) as usize] = code;
     }
-    Ok(Entities::new(nodes, entity, ids))
+    Ok(Entities::new(nodes, Spellings::default(), entity, ids))
 }
 
 /// The wide table of a committed profile: its own columns, in entity order.

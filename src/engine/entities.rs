@@ -1,9 +1,11 @@
 //! Which entity a row belongs to: the stitched identifiers as a SQL function.
 //!
 //! Plans are bound before anything is stitched, so the function holds a slot that the identity stage fills.
-//! Arguments are normalised identifiers in owner order; the first that is neither null nor a hub decides.
+//! Arguments are raw identifiers in owner order; the first that is neither null nor a hub once it is normalised
+//! decides. Texts that stitching has seen are not normalised again.
 
-use crate::identity::{EntityId, HUB, Nodes};
+use super::functions::Normalizer;
+use crate::identity::{EntityId, HUB, Nodes, Scratch, Spelled, Spellings};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, UInt32Array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
@@ -21,6 +23,8 @@ use std::sync::{Arc, OnceLock};
 pub(super) struct Entities {
     /// Identifiers by code.
     pub nodes: Nodes,
+    /// Raw texts that stand for them.
+    pub spellings: Spellings,
     /// Entity of each identifier, [`HUB`] for hubs.
     pub entity: Vec<u32>,
     /// Id of each entity.
@@ -30,9 +34,9 @@ pub(super) struct Entities {
 
 impl Entities {
     /// Joins identifiers, their entities and the entities' ids.
-    pub(super) fn new(nodes: Nodes, entity: Vec<u32>, ids: Vec<EntityId>) -> Self {
+    pub(super) fn new(nodes: Nodes, spellings: Spellings, entity: Vec<u32>, ids: Vec<EntityId>) -> Self {
         debug_assert_eq!(nodes.len(), entity.len(), "one entity per identifier");
-        Self { nodes, entity, ids, by_id: OnceLock::new() }
+        Self { nodes, spellings, entity, ids, by_id: OnceLock::new() }
     }
 
     /// Number of entities.
@@ -42,7 +46,10 @@ impl Entities {
 
     /// The entity of an identifier; hubs have none.
     pub(super) fn of_identifier(&self, type_code: u8, text: &str) -> Option<u32> {
-        let node = self.nodes.lookup(type_code, text)?;
+        self.of_node(self.nodes.lookup(type_code, text)?)
+    }
+
+    fn of_node(&self, node: u32) -> Option<u32> {
         let entity = self.entity[node as usize];
         (entity != HUB).then_some(entity)
     }
@@ -69,13 +76,15 @@ impl Entities {
 #[derive(Debug, Clone)]
 pub(super) struct EntitySlot {
     identity: String,
+    /// By type code.
+    normalizers: Arc<[Arc<Normalizer>]>,
     entities: Arc<OnceLock<Arc<Entities>>>,
 }
 
 impl EntitySlot {
     /// An empty slot for an identity.
-    pub(super) fn new(identity: &str) -> Self {
-        Self { identity: identity.to_owned(), entities: Arc::new(OnceLock::new()) }
+    pub(super) fn new(identity: &str, normalizers: Vec<Arc<Normalizer>>) -> Self {
+        Self { identity: identity.to_owned(), normalizers: normalizers.into(), entities: Arc::new(OnceLock::new()) }
     }
 
     /// Fills it; a second call is ignored.
@@ -88,7 +97,12 @@ impl EntitySlot {
         self.entities.get().cloned()
     }
 
-    /// The entity of normalised identifiers of these types, in owner order.
+    /// The normaliser of a type.
+    pub(super) fn normalizer(&self, type_code: u8) -> &Arc<Normalizer> {
+        &self.normalizers[usize::from(type_code)]
+    }
+
+    /// The entity of raw identifiers of these types, in owner order.
     pub(super) fn of_identifiers(&self, types: Vec<u8>, identifiers: Vec<Expr>) -> Expr {
         self.call(Lookup::Identifiers(types), identifiers)
     }
@@ -157,40 +171,61 @@ impl ScalarUDFImpl for EntityOf {
             return exec_err!("identity `{}` has not been built yet", self.slot.identity);
         };
         let mut found: Vec<Option<u32>> = vec![None; args.number_rows];
+        let mut scratch = Scratch::default();
         for (index, argument) in args.args.iter().enumerate() {
-            let values = argument.to_array(args.number_rows)?;
+            let values = texts(argument.to_array(args.number_rows)?)?;
             match &self.lookup {
                 Lookup::Identifiers(types) => {
-                    let kind = types[index];
-                    resolve(&values, &mut found, |text| entities.of_identifier(kind, text))?;
+                    let kind = (types[index], self.slot.normalizer(types[index]).as_ref());
+                    match values.data_type() {
+                        DataType::Utf8View => {
+                            resolve(&entities, &mut scratch, kind, values.as_string_view().iter(), &mut found)?;
+                        }
+                        _ => resolve(&entities, &mut scratch, kind, values.as_string::<i32>().iter(), &mut found)?,
+                    }
                 }
-                Lookup::Id => resolve(&values, &mut found, |text| entities.of_id(text))?,
+                Lookup::Id => {
+                    let ids = cast(&values, &DataType::Utf8)?;
+                    for (slot, id) in found.iter_mut().zip(ids.as_string::<i32>()) {
+                        *slot = slot.or_else(|| entities.of_id(id?));
+                    }
+                }
             }
         }
         Ok(ColumnarValue::Array(Arc::new(UInt32Array::from(found))))
     }
 }
 
-/// Looks up every row that has no entity yet.
-fn resolve(values: &ArrayRef, found: &mut [Option<u32>], of: impl Fn(&str) -> Option<u32>) -> Result<()> {
+/// A column of texts as it is, or as plain text.
+pub(super) fn texts(values: ArrayRef) -> Result<ArrayRef> {
     match values.data_type() {
-        DataType::Utf8 => {
-            let texts = values.as_string::<i32>();
-            for (row, slot) in found.iter_mut().enumerate() {
-                if slot.is_none() && texts.is_valid(row) {
-                    *slot = of(texts.value(row));
-                }
-            }
+        DataType::Utf8 | DataType::Utf8View => Ok(values),
+        _ => Ok(cast(&values, &DataType::Utf8)?),
+    }
+}
+
+/// Looks up every row that has no entity yet.
+fn resolve<'v>(
+    entities: &Entities,
+    scratch: &mut Scratch,
+    (type_code, normalizer): (u8, &Normalizer),
+    values: impl Iterator<Item = Option<&'v str>> + Clone,
+    found: &mut [Option<u32>],
+) -> Result<()> {
+    let wanted = values.clone().zip(found.iter()).map(|(value, known)| value.filter(|_| known.is_none()));
+    let spelled = entities.spellings.resolve_batch(&entities.nodes, scratch, type_code, wanted);
+    let mut unknown: Vec<(usize, &str)> = Vec::new();
+    for (row, (value, spelled)) in values.zip(spelled).enumerate() {
+        match (spelled, value) {
+            (Spelled::Node(node), _) => found[row] = entities.of_node(node),
+            (Spelled::Unknown, Some(text)) => unknown.push((row, text)),
+            _ => {}
         }
-        DataType::Utf8View => {
-            let texts = values.as_string_view();
-            for (row, slot) in found.iter_mut().enumerate() {
-                if slot.is_none() && texts.is_valid(row) {
-                    *slot = of(texts.value(row));
-                }
-            }
-        }
-        _ => return resolve(&cast(values, &DataType::Utf8)?, found, of),
+    }
+    // what no link row has, such as a row that the identity's `where` leaves out, may be spelled another way
+    let texts: Vec<&str> = unknown.iter().map(|(_, text)| *text).collect();
+    for ((row, _), identifier) in unknown.iter().zip(normalizer.apply(&texts)?) {
+        found[*row] = identifier.and_then(|text| entities.of_identifier(type_code, &text));
     }
     Ok(())
 }

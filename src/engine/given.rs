@@ -22,7 +22,7 @@ use super::sources::{self, OpenTable, parse_type};
 use super::{BoundModel, Engine, EngineParts, committed, identity_tables, internal, time_type};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::identity::{EntityId, Interner};
+use crate::identity::{EntityId, Interner, Spellings};
 use crate::model::{Cell, GivenTable, ModelKind, Source, SourceTable, TestRow};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_empty_array};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
@@ -118,7 +118,12 @@ impl Engine {
                 let entities = if rows.is_some() {
                     committed::entities(name, &bound.type_names(), std::slice::from_ref(&batch))?
                 } else {
-                    Entities::new(Interner::new(bound.type_names().len()).freeze(), Vec::new(), self.labels(name))
+                    Entities::new(
+                        Interner::new(bound.type_names().len()).freeze(),
+                        Spellings::default(),
+                        Vec::new(),
+                        self.labels(name),
+                    )
                 };
                 bound.slot.fill(Arc::new(entities));
             }

@@ -1,33 +1,30 @@
 //! The identity stage: binds an identity model, streams its link tables into the stitching core and shapes
 //! the result as tables.
 //!
-//! What is decided here: how a row's raw columns become identifiers (normalise, then block), and which
-//! expressions own a row. What is decided in [`crate::identity`]: everything about links and entities.
+//! What is decided here: which expressions of a row are raw identifiers, and which of them own it. Rows are read
+//! in `link_rows`, where raw texts become identifiers (normalise, then block). What is decided in
+//! [`crate::identity`]: everything about links and entities.
 
 use super::entities::{Entities, EntitySlot};
 use super::functions::Normalizer;
+use super::link_rows::{self, Collected};
 use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{
-    Evidence, HUB, IdInput, Interner, LinkSet, Links, MaxLinks, NO_NODE, NO_TIME, Nodes, Registered, Scratch,
-    StitchInput, Stitched, TypePolicy, assign_ids, stitch,
+    HUB, IdInput, Links, MaxLinks, NO_NODE, Nodes, Registered, StitchInput, Stitched, TypePolicy, assign_ids, stitch,
 };
 use crate::model::{self, IdentityModel, Normalize, Verdict};
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident, lit};
-use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream_partitioned};
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident, lit};
 use datafusion::prelude::SessionContext;
-use futures::StreamExt;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
-/// How a table's rows find their entity: identifier types and normalised expressions in owner order.
+/// How a table's rows find their entity: identifier types and raw expressions in owner order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ownership {
     pub types: Vec<u8>,
@@ -37,10 +34,10 @@ pub(super) struct Ownership {
 /// A bound link table.
 #[derive(Debug, Clone)]
 pub(super) struct BoundLinks {
-    table: String,
+    pub table: String,
+    /// Raw identifiers, the time, and the row id if there is one.
     pub plan: LogicalPlan,
     pub types: Vec<u8>,
-    has_row_id: bool,
 }
 
 /// A bound identity model.
@@ -53,7 +50,6 @@ pub(super) struct BoundIdentity {
     pub columns: BTreeMap<(String, String), Expr>,
     pub links: Vec<BoundLinks>,
     policies: Vec<TypePolicy>,
-    normalizers: Vec<Arc<Normalizer>>,
 }
 
 /// What one run of the stage made.
@@ -78,14 +74,9 @@ pub(super) fn bind(
     let before = findings.len();
     let mut normalizers = Vec::new();
     for kind in &model.identifiers {
-        match Normalizer::new(name, kind) {
+        match normalizer(parts, name, kind) {
             Ok(n) => normalizers.push(Arc::new(n)),
-            Err(e) => {
-                let message = super::bind::plain(&e);
-                findings.push(
-                    Diagnostic::error(Code::BadNormalize, kind.name.span, message).with_label("cannot be normalised"),
-                );
-            }
+            Err(finding) => findings.push(*finding),
         }
     }
     if findings.len() > before {
@@ -93,18 +84,34 @@ pub(super) fn bind(
     }
     let mut bound = BoundIdentity {
         name: name.to_owned(),
-        slot: EntitySlot::new(name),
+        slot: EntitySlot::new(name, normalizers),
         owners: BTreeMap::new(),
         columns: BTreeMap::new(),
         links: Vec::new(),
         policies: policies(model),
-        normalizers,
     };
     for link in &model.links {
         let Some(relation) = relations.get(&link.from.value) else { continue };
         bind_link(parts, model, link, relation, &mut bound, findings);
     }
     (findings.len() == before).then_some(bound)
+}
+
+/// Compiles the normaliser of an identifier type.
+fn normalizer(parts: &EngineParts<'_>, identity: &str, kind: &model::IdentifierType) -> super::bind::Bound<Normalizer> {
+    let sql = match &kind.normalize {
+        Normalize::Sql(sql) => {
+            let failed = |e| Box::new(parts.binder().finding(&e, sql, &kind.name.value));
+            let schema = DFSchema::try_from(Normalizer::raw_schema()).map_err(failed)?;
+            let expr = parts.binder().expression(sql, &schema, &kind.name.value)?;
+            Some(super::wide::physical(parts.state, expr, &schema).map_err(failed)?)
+        }
+        _ => None,
+    };
+    Normalizer::new(identity, kind, sql).map_err(|e| {
+        let finding = Diagnostic::error(Code::BadNormalize, kind.name.span, super::bind::plain(&e));
+        Box::new(finding.with_label("cannot be normalised"))
+    })
 }
 
 fn type_code(model: &IdentityModel, name: &str) -> Option<u8> {
@@ -148,16 +155,14 @@ fn bind_link(
                     continue;
                 }
             };
-            let kind = &model.identifiers[usize::from(code)];
-            match normalized(parts, kind, &bound.normalizers[usize::from(code)], raw.clone()) {
-                Ok(expr) => {
-                    if let Expr::Column(column) = &raw {
-                        bound.columns.insert((link.from.value.clone(), column.name.clone()), expr.clone());
-                    }
-                    identifiers.push((code, expr));
-                }
-                Err(finding) => findings.push(*finding),
+            let column = (link.from.value.clone(), raw_column(&raw));
+            let raw = as_text(raw, schema);
+            if let (table, Some(column)) = column {
+                let normalizer = Arc::clone(bound.slot.normalizer(code));
+                let identifier = ScalarUDF::new_from_shared_impl(normalizer as _).call(vec![raw.clone()]);
+                bound.columns.insert((table, column), identifier);
             }
+            identifiers.push((code, raw));
         }
     }
     let filter = link.filter.as_ref().map(|f| parts.binder().predicate(f, schema, &link.from.value));
@@ -178,7 +183,6 @@ fn bind_link(
             table: link.from.value.clone(),
             plan,
             types: identifiers.iter().map(|i| i.0).collect(),
-            has_row_id: relation.row_id.is_some(),
         }),
         Err(e) => findings.push(parts.binder().finding(&e, &link.from, &link.from.value)),
     }
@@ -201,33 +205,16 @@ fn ownership(model: &IdentityModel, link: &model::LinkTable, identifiers: &[(u8,
     owner
 }
 
-/// `normalize`, then `block`, as an expression over the raw column.
-fn normalized(
-    parts: &EngineParts<'_>,
-    kind: &model::IdentifierType,
-    normalizer: &Arc<Normalizer>,
-    raw: Expr,
-) -> super::bind::Bound<Expr> {
-    let text = cast(raw, DataType::Utf8);
-    let value = match &kind.normalize {
-        Normalize::Sql(sql) => {
-            let schema = Schema::new(vec![Field::new("value", DataType::Utf8, true)]);
-            let schema =
-                DFSchema::try_from(schema).map_err(|e| Box::new(parts.binder().finding(&e, sql, &kind.name.value)))?;
-            let over_value = parts.binder().expression(sql, &schema, &kind.name.value)?;
-            substitute(over_value, &text).map_err(|e| Box::new(parts.binder().finding(&e, sql, &kind.name.value)))?
-        }
-        _ => text,
-    };
-    Ok(ScalarUDF::new_from_shared_impl(Arc::clone(normalizer) as _).call(vec![value]))
+fn raw_column(expr: &Expr) -> Option<String> {
+    if let Expr::Column(column) = expr { Some(column.name.clone()) } else { None }
 }
 
-fn substitute(expr: Expr, value: &Expr) -> datafusion::error::Result<Expr> {
-    let replaced = expr.transform(|e| match &e {
-        Expr::Column(Column { name, .. }) if name == "value" => Ok(Transformed::yes(value.clone())),
-        _ => Ok(Transformed::no(e)),
-    })?;
-    Ok(replaced.data)
+/// An expression as text, without work where it is text already.
+fn as_text(expr: Expr, schema: &DFSchema) -> Expr {
+    match expr.get_type(schema) {
+        Ok(DataType::Utf8 | DataType::Utf8View) => expr,
+        _ => cast(expr, DataType::Utf8),
+    }
 }
 
 /// Projects a link table to its identifiers, the time and the row id.
@@ -247,17 +234,9 @@ fn link_plan(
         None => lit(datafusion::common::ScalarValue::Int64(None)).alias("__time"),
     });
     if let Some(row_id) = &relation.row_id {
-        columns.push(cast(ident(row_id), DataType::Utf8).alias("__row"));
+        columns.push(as_text(ident(row_id), relation.plan.schema()).alias("__row"));
     }
     builder.project(columns)?.build()
-}
-
-/// What one stream collected.
-#[derive(Default)]
-struct Collected {
-    links: LinkSet,
-    rows: HashMap<(u16, u64), String>,
-    count: u64,
 }
 
 impl BoundIdentity {
@@ -270,8 +249,9 @@ impl BoundIdentity {
     pub(super) fn entity_of(&self, entities: &Entities, text: &str) -> Option<u32> {
         let Some((kind, value)) = text.split_once(':') else { return entities.of_id(text) };
         let code = self.policies.iter().position(|p| p.name == kind)?;
-        let spelled = self.normalizers[code].apply(value)?;
-        entities.of_identifier(u8::try_from(code).ok()?, &spelled)
+        let code = u8::try_from(code).ok()?;
+        let spelled = self.slot.normalizer(code).apply(&[value]).ok()?.pop().flatten()?;
+        entities.of_identifier(code, &spelled)
     }
 
     /// Streams all link tables, stitches, and names the entities.
@@ -286,22 +266,8 @@ impl BoundIdentity {
         key: &[u8],
         threads: usize,
     ) -> Result<StitchedRun> {
-        let interner = Arc::new(Interner::new(self.policies.len()));
-        let mut sets = Vec::new();
-        let mut evidence_rows = HashMap::new();
-        let mut rows_read = 0;
-        for (number, table) in self.links.iter().enumerate() {
-            let number = u16::try_from(number).unwrap_or(u16::MAX);
-            for collected in scan(context, table, number, &interner).await? {
-                rows_read += collected.count;
-                evidence_rows.extend(collected.rows);
-                sets.push(collected.links);
-            }
-        }
-        let interner =
-            Arc::into_inner(interner).ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
-        let nodes = interner.freeze();
-        let links = LinkSet::into_links(sets, &nodes, threads);
+        let Collected { nodes, spellings, links, evidence_rows, rows_read } =
+            link_rows::collect(context, &self.links, &self.slot, self.policies.len(), threads).await?;
         let (always, never) = rule_pairs(model, &nodes, &self.policies);
         let stitched = stitch(&StitchInput {
             types: &self.policies,
@@ -320,7 +286,7 @@ impl BoundIdentity {
             key,
             threads,
         });
-        let entities = Arc::new(Entities::new(nodes, stitched.entity.clone(), assigned.ids.clone()));
+        let entities = Arc::new(Entities::new(nodes, spellings, stitched.entity.clone(), assigned.ids.clone()));
         self.slot.fill(Arc::clone(&entities));
         let tables = self.links.iter().map(|l| l.table.clone()).collect();
         Ok(StitchedRun { entities, links, stitched, assigned, tables, evidence_rows, rows_read })
@@ -366,74 +332,6 @@ fn rule_pairs(model: &IdentityModel, nodes: &Nodes, types: &[TypePolicy]) -> (Ve
         }
     }
     (always, never)
-}
-
-/// Streams one link table, one task per partition.
-async fn scan(
-    context: &SessionContext,
-    table: &BoundLinks,
-    number: u16,
-    interner: &Arc<Interner>,
-) -> Result<Vec<Collected>> {
-    let doing = || format!("cannot read the links of `{}`", table.table);
-    let frame = context.execute_logical_plan(table.plan.clone()).await.or_fail(ErrorKind::Data, doing)?;
-    let task = Arc::new(frame.task_ctx());
-    let physical = frame.create_physical_plan().await.or_fail(ErrorKind::Data, doing)?;
-    let streams = execute_stream_partitioned(physical, task).or_fail(ErrorKind::Data, doing)?;
-    let mut running = tokio::task::JoinSet::new();
-    for stream in streams {
-        let interner = Arc::clone(interner);
-        let types = table.types.clone();
-        let has_row_id = table.has_row_id;
-        running.spawn(async move { collect(stream, &types, has_row_id, number, &interner).await });
-    }
-    let mut all = Vec::new();
-    while let Some(done) = running.join_next().await {
-        let collected = done.or_fail(ErrorKind::Failed, doing)?;
-        all.push(collected.or_fail(ErrorKind::Data, doing)?);
-    }
-    Ok(all)
-}
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-async fn collect(
-    mut stream: SendableRecordBatchStream,
-    types: &[u8],
-    has_row_id: bool,
-    table: u16,
-    interner: &Interner,
-) -> std::result::Result<Collected, Failure> {
-    let mut out = Collected::default();
-    let mut scratch = Scratch::default();
-    let mut codes: Vec<Vec<u32>> = vec![Vec::new(); types.len()];
-    // a fixed hasher: the reference of a row must not depend on the run
-    let hasher = BuildHasherDefault::<DefaultHasher>::default();
-    while let Some(batch) = stream.next().await {
-        let batch = batch?;
-        out.count += batch.num_rows() as u64;
-        let times = batch.column(types.len()).as_primitive::<Int64Type>();
-        let times: Vec<i64> = times.iter().map(|t| t.unwrap_or(NO_TIME)).collect();
-        for (index, kind) in types.iter().enumerate() {
-            let values = batch.column(index).as_string::<i32>();
-            interner.intern_batch(&mut scratch, *kind, values.iter(), Some(&times), &mut codes[index])?;
-        }
-        let rows = has_row_id.then(|| batch.column(types.len() + 1).as_string::<i32>());
-        for left in 0..types.len() {
-            for right in left + 1..types.len() {
-                for row in 0..batch.num_rows() {
-                    let text = rows.filter(|r| r.is_valid(row)).map(|r| r.value(row));
-                    let reference = text.map_or(0, |t| hasher.hash_one(t));
-                    let evidence = Evidence { first_seen: times[row], table, row: reference };
-                    let taken = out.links.add(codes[left][row], codes[right][row], evidence);
-                    if let (true, Some(text)) = (taken, text) {
-                        out.rows.insert((table, reference), text.to_owned());
-                    }
-                }
-            }
-        }
-    }
-    Ok(out)
 }
 
 /// Whether an identifier belongs to an entity.

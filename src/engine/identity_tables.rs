@@ -8,10 +8,12 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 /// Rows per batch: keeps 32-bit text offsets far from their limit.
-const CHUNK: usize = 262_144;
+const CHUNK: usize = 65_536;
 
 fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
@@ -82,6 +84,31 @@ pub(super) fn schemas(identity: &str) -> Vec<(String, SchemaRef)> {
     ]
 }
 
+/// Makes the batches of `rows` rows in chunks, with all threads; they are in order.
+fn in_chunks(
+    rows: usize,
+    threads: usize,
+    make: impl Fn(Range<usize>) -> Result<RecordBatch> + Sync,
+) -> Result<Vec<RecordBatch>> {
+    let chunks = rows.div_ceil(CHUNK);
+    let made: Vec<OnceLock<Result<RecordBatch>>> = (0..chunks).map(|_| OnceLock::new()).collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, chunks.max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let chunk = next.fetch_add(1, Relaxed);
+                    let Some(slot) = made.get(chunk) else { break };
+                    let start = chunk * CHUNK;
+                    let _ = slot.set(make(start..rows.min(start + CHUNK)));
+                }
+            });
+        }
+    });
+    // each was set, or its thread has panicked and so has the scope
+    made.into_iter().filter_map(OnceLock::into_inner).collect()
+}
+
 fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
@@ -96,39 +123,49 @@ fn append_time(builder: &mut TimestampMicrosecondBuilder, micros: i64) {
 }
 
 /// One row per identifier that belongs to an entity.
-pub(super) fn identity(bound: &BoundIdentity, run: &StitchedRun, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+pub(super) fn identity(
+    bound: &BoundIdentity,
+    run: &StitchedRun,
+    schema: &SchemaRef,
+    threads: usize,
+) -> Result<Vec<RecordBatch>> {
+    in_chunks(run.entities.nodes.len(), threads, |range| identity_batch(bound, run, schema, range))
+}
+
+fn identity_batch(
+    bound: &BoundIdentity,
+    run: &StitchedRun,
+    schema: &SchemaRef,
+    range: Range<usize>,
+) -> Result<RecordBatch> {
     let nodes = &run.entities.nodes;
     let types = bound.type_names();
-    let mut out = Vec::new();
-    for start in (0..nodes.len()).step_by(CHUNK) {
-        let mut kinds = StringBuilder::new();
-        let mut texts = StringBuilder::new();
-        let mut ids = StringBuilder::new();
-        let (mut first, mut last) = (times(), times());
-        for node in start..nodes.len().min(start + CHUNK) {
-            let entity = run.entities.entity[node];
-            if is_hub(entity) {
-                continue;
-            }
-            let code = node as u32;
-            kinds.append_value(types[usize::from(nodes.type_of(code))]);
-            texts.append_value(nodes.text(code));
-            append_id(&mut ids, run.entities.ids[entity as usize]);
-            append_time(&mut first, nodes.first_seen(code));
-            append_time(&mut last, nodes.last_seen(code));
+    let mut kinds = StringBuilder::new();
+    let mut texts = StringBuilder::new();
+    let mut ids = StringBuilder::new();
+    let (mut first, mut last) = (times(), times());
+    for node in range {
+        let entity = run.entities.entity[node];
+        if is_hub(entity) {
+            continue;
         }
-        out.push(batch(
-            schema,
-            vec![
-                Arc::new(kinds.finish()),
-                Arc::new(texts.finish()),
-                Arc::new(ids.finish()),
-                Arc::new(first.finish()),
-                Arc::new(last.finish()),
-            ],
-        )?);
+        let code = node as u32;
+        kinds.append_value(types[usize::from(nodes.type_of(code))]);
+        texts.append_value(nodes.text(code));
+        append_id(&mut ids, run.entities.ids[entity as usize]);
+        append_time(&mut first, nodes.first_seen(code));
+        append_time(&mut last, nodes.last_seen(code));
     }
-    Ok(out)
+    batch(
+        schema,
+        vec![
+            Arc::new(kinds.finish()),
+            Arc::new(texts.finish()),
+            Arc::new(ids.finish()),
+            Arc::new(first.finish()),
+            Arc::new(last.finish()),
+        ],
+    )
 }
 
 fn append_id(builder: &mut StringBuilder, id: crate::identity::EntityId) {
@@ -141,6 +178,7 @@ pub(super) fn links(
     model: &IdentityModel,
     run: &StitchedRun,
     schema: &SchemaRef,
+    threads: usize,
 ) -> Result<Vec<RecordBatch>> {
     let mut refused: hashbrown::HashMap<u32, String> = hashbrown::HashMap::new();
     for refusal in &run.stitched.refused {
@@ -148,12 +186,7 @@ pub(super) fn links(
             refused.insert(index, reason(bound, model, run, refusal.reason));
         }
     }
-    let mut out = Vec::new();
-    for start in (0..run.links.links.len()).step_by(CHUNK) {
-        let range = start..run.links.links.len().min(start + CHUNK);
-        out.push(link_batch(bound, run, schema, &refused, range)?);
-    }
-    Ok(out)
+    in_chunks(run.links.links.len(), threads, |range| link_batch(bound, run, schema, &refused, range))
 }
 
 fn link_batch(
@@ -161,7 +194,7 @@ fn link_batch(
     run: &StitchedRun,
     schema: &SchemaRef,
     refused: &hashbrown::HashMap<u32, String>,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
 ) -> Result<RecordBatch> {
     let nodes = &run.entities.nodes;
     let types = bound.type_names();
@@ -286,23 +319,23 @@ pub(super) fn registry(
     run: &StitchedRun,
     number: u64,
     schema: &SchemaRef,
+    threads: usize,
 ) -> Result<Vec<RecordBatch>> {
     let nodes = &run.entities.nodes;
     let types = bound.type_names();
-    let mut out = Vec::new();
-    for chunk in run.assigned.newly_registered.chunks(CHUNK) {
+    let registered = &run.assigned.newly_registered;
+    in_chunks(registered.len(), threads, |range| {
         let (mut kinds, mut texts, mut ids) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
         let mut runs = Int64Builder::new();
-        for (node, entity) in chunk {
+        for (node, entity) in &registered[range] {
             kinds.append_value(types[usize::from(nodes.type_of(*node))]);
             texts.append_value(nodes.text(*node));
             append_id(&mut ids, run.entities.ids[*entity as usize]);
             runs.append_value(number.cast_signed());
         }
-        out.push(batch(
+        batch(
             schema,
             vec![Arc::new(kinds.finish()), Arc::new(texts.finish()), Arc::new(ids.finish()), Arc::new(runs.finish())],
-        )?);
-    }
-    Ok(out)
+        )
+    })
 }

@@ -22,6 +22,7 @@ mod identity;
 mod identity_tables;
 mod late;
 mod lineage;
+mod link_rows;
 mod measures;
 mod mentions;
 mod mistakes;

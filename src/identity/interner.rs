@@ -56,8 +56,8 @@ impl std::error::Error for InternerFull {}
 #[derive(Debug, Default)]
 pub struct Scratch {
     recent: Vec<u32>,
-    order: Vec<u32>,
-    codes: Vec<u32>,
+    pub(super) order: Vec<u32>,
+    pub(super) codes: Vec<u32>,
     guesses: Vec<Option<u32>>,
 }
 
@@ -93,28 +93,39 @@ impl Interner {
         let starts = route(&pending, &mut scratch.order);
         scratch.codes.clear();
         scratch.codes.resize(pending.len(), NO_NODE);
-        // Each thread begins elsewhere and comes back later to shards that another one holds.
-        let first = pending.first().map_or(0, |value| usize::from(value.shard));
-        let mut held = Vec::new();
-        for shard in (first..SHARDS).chain(0..first).filter(|shard| starts[*shard] < starts[*shard + 1]) {
-            let members = starts[shard]..starts[shard + 1];
-            match self.shards[shard].try_lock() {
-                Ok(mut locked) => locked.intern_all(shard, &pending, members, scratch)?,
-                Err(_) => held.push(shard),
-            }
-        }
-        for shard in held {
-            lock(&self.shards[shard]).intern_all(shard, &pending, starts[shard]..starts[shard + 1], scratch)?;
-        }
+        self.visit_shards(&pending, &starts, |shard, number, members| {
+            shard.intern_all(number, &pending, members, scratch)
+        })?;
         for code in codes.iter_mut().filter(|code| **code != NO_NODE) {
             *code = scratch.codes[*code as usize];
         }
         Ok(())
     }
 
-    /// The distinct values of a batch, up to repeats that lie far apart; `positions` becomes one index into
-    /// them per value.
-    fn join_repeats<'v>(
+    /// Calls `visit` with each shard that has members of a batch, its number and which they are.
+    pub(super) fn visit_shards<E>(
+        &self,
+        pending: &[Pending<'_>],
+        starts: &[usize; SHARDS + 1],
+        mut visit: impl FnMut(&mut Shard, usize, Range<usize>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // Each thread begins elsewhere and comes back later to shards that another one holds.
+        let first = pending.first().map_or(0, |value| usize::from(value.shard));
+        let mut held = Vec::new();
+        for shard in (first..SHARDS).chain(0..first).filter(|shard| starts[*shard] < starts[*shard + 1]) {
+            match self.shards[shard].try_lock() {
+                Ok(mut locked) => visit(&mut locked, shard, starts[shard]..starts[shard + 1])?,
+                Err(_) => held.push(shard),
+            }
+        }
+        for shard in held {
+            visit(&mut lock(&self.shards[shard]), shard, starts[shard]..starts[shard + 1])?;
+        }
+        Ok(())
+    }
+
+    /// As the function [`join_repeats`].
+    pub(super) fn join_repeats<'v>(
         &self,
         scratch: &mut Scratch,
         type_code: u8,
@@ -122,32 +133,15 @@ impl Interner {
         times: Option<&[i64]>,
         positions: &mut Vec<u32>,
     ) -> Vec<Pending<'v>> {
-        scratch.recent.clear();
-        scratch.recent.resize(1 << RECENT_BITS, NOT_RECENT);
-        let mut pending: Vec<Pending<'v>> = Vec::new();
-        for (row, value) in values.into_iter().enumerate() {
-            let Some(text) = value else {
-                positions.push(NO_NODE);
-                continue;
-            };
-            let first_seen = times.map_or(NO_TIME, |times| times[row]);
-            let last_seen = if first_seen == NO_TIME { NO_LAST_TIME } else { first_seen };
-            let hash = hash_identifier(&self.hasher, type_code, text);
-            let key = Key::new(hash >> SHARD_BITS, type_code);
-            let recent = &mut scratch.recent[(hash >> SHARD_BITS) as usize & ((1 << RECENT_BITS) - 1)];
-            match pending.get_mut(*recent as usize) {
-                Some(known) if known.text == text => {
-                    known.first_seen = known.first_seen.min(first_seen);
-                    known.last_seen = known.last_seen.max(last_seen);
-                }
-                _ => {
-                    *recent = pending.len() as u32;
-                    pending.push(Pending { text, shard: shard_of(hash), key, first_seen, last_seen });
-                }
-            }
-            positions.push(*recent);
-        }
-        pending
+        join_repeats(&self.hasher, scratch, type_code, values, times, positions)
+    }
+
+    pub(super) fn shard(&self, number: u8) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[usize::from(number)])
+    }
+
+    pub(super) fn hash(&self, type_code: u8, text: &str) -> u64 {
+        hash_identifier(&self.hasher, type_code, text)
     }
 
     /// Memory held, in bytes, for a memory pool to account for.
@@ -181,10 +175,66 @@ impl Shard {
         }
         Ok(())
     }
+
+    /// Gives those members of a batch their codes that are known as identifiers spelled like themselves.
+    pub(super) fn recognise_all(
+        &mut self,
+        shard: usize,
+        pending: &[Pending<'_>],
+        members: Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        let Scratch { order, codes, guesses, .. } = scratch;
+        let members = &order[members];
+        self.look_ahead(members.iter().map(|member| pending[*member as usize].key), guesses);
+        for (&member, guess) in members.iter().zip(guesses) {
+            if let Some(local) = self.recognise_plain(&pending[member as usize], *guess) {
+                codes[member as usize] = (local << SHARD_BITS) | shard as u32;
+            }
+        }
+    }
+}
+
+/// The distinct values of a batch, up to repeats that lie far apart; `positions` becomes one index into
+/// them per value, [`NO_NODE`] for a null.
+pub(super) fn join_repeats<'v>(
+    hasher: &DefaultHashBuilder,
+    scratch: &mut Scratch,
+    type_code: u8,
+    values: impl IntoIterator<Item = Option<&'v str>>,
+    times: Option<&[i64]>,
+    positions: &mut Vec<u32>,
+) -> Vec<Pending<'v>> {
+    scratch.recent.clear();
+    scratch.recent.resize(1 << RECENT_BITS, NOT_RECENT);
+    let mut pending: Vec<Pending<'v>> = Vec::new();
+    for (row, value) in values.into_iter().enumerate() {
+        let Some(text) = value else {
+            positions.push(NO_NODE);
+            continue;
+        };
+        let first_seen = times.map_or(NO_TIME, |times| times[row]);
+        let last_seen = if first_seen == NO_TIME { NO_LAST_TIME } else { first_seen };
+        let hash = hash_identifier(hasher, type_code, text);
+        let key = Key::new(hash >> SHARD_BITS, type_code);
+        let recent = &mut scratch.recent[(hash >> SHARD_BITS) as usize & ((1 << RECENT_BITS) - 1)];
+        match pending.get_mut(*recent as usize) {
+            Some(known) if known.text == text => {
+                known.first_seen = known.first_seen.min(first_seen);
+                known.last_seen = known.last_seen.max(last_seen);
+            }
+            _ => {
+                *recent = pending.len() as u32;
+                pending.push(Pending { text, shard: shard_of(hash), key, first_seen, last_seen });
+            }
+        }
+        positions.push(*recent);
+    }
+    pending
 }
 
 /// Groups the members of a batch by shard: `order` lists them, and the result says where each shard begins.
-fn route(pending: &[Pending<'_>], order: &mut Vec<u32>) -> [usize; SHARDS + 1] {
+pub(super) fn route(pending: &[Pending<'_>], order: &mut Vec<u32>) -> [usize; SHARDS + 1] {
     let mut starts = [0_usize; SHARDS + 1];
     for value in pending {
         starts[usize::from(value.shard) + 1] += 1;
@@ -204,7 +254,7 @@ fn route(pending: &[Pending<'_>], order: &mut Vec<u32>) -> [usize; SHARDS + 1] {
 }
 
 /// A lock is poisoned only by a panic, which ends the run by itself.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+pub(super) fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

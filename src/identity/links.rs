@@ -73,14 +73,18 @@ impl LinkSet {
     }
 
     /// Adds the link of two provisional codes, unless one is null or both are the same. Whether the row became the
-    /// link's evidence.
-    pub fn add(&mut self, a: u32, b: u32, evidence: Evidence) -> bool {
+    /// link's evidence. `row` gives the reference of the row, if it is needed.
+    pub fn add(&mut self, (a, b): (u32, u32), first_seen: i64, table: u16, row: impl FnOnce() -> u64) -> bool {
         if a == b || a == NO_NODE || b == NO_NODE {
             return false;
         }
         let (low, high) = (a.min(b), a.max(b));
         let pair = u64::from(low) << 32 | u64::from(high);
         let recent = &mut self.recent[(pair.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - RECENT_BITS)) as usize];
+        if recent.0 == pair && (recent.1.first_seen, recent.1.table) < (first_seen, table) {
+            return false;
+        }
+        let evidence = Evidence { first_seen, table, row: row() };
         if recent.0 == pair && recent.1 <= evidence {
             return false;
         }
@@ -98,7 +102,7 @@ impl LinkSet {
             for right in &columns[index + 1..] {
                 for (row, (&a, &b)) in left.iter().zip(right.iter()).enumerate() {
                     let first_seen = times.map_or(NO_TIME, |times| times[row]);
-                    self.add(a, b, Evidence { first_seen, table, row: row_of(row) });
+                    self.add((a, b), first_seen, table, || row_of(row));
                 }
             }
         }
@@ -210,7 +214,7 @@ mod tests {
             for index in 0..rows.len() {
                 let (time, table, row) = rows[(first + index) % rows.len()];
                 let (a, b) = if index % 2 == 0 { (codes[0], codes[1]) } else { (codes[1], codes[0]) };
-                set.add(a, b, evidence(time, table, row));
+                set.add((a, b), time, table, || row);
             }
             assert_eq!(set.len(), 1);
             assert_eq!(found(vec![set], &nodes, 1), [("a".to_owned(), "b".to_owned(), evidence(3, 0, 7))]);
@@ -221,9 +225,9 @@ mod tests {
     fn nulls_and_an_identifier_with_itself_are_no_links() {
         let (codes, _) = interned(&["a"]);
         let mut set = LinkSet::new();
-        set.add(codes[0], codes[0], evidence(1, 0, 0));
-        set.add(codes[0], NO_NODE, evidence(1, 0, 0));
-        set.add(NO_NODE, NO_NODE, evidence(1, 0, 0));
+        set.add((codes[0], codes[0]), 1, 0, || 0);
+        set.add((codes[0], NO_NODE), 1, 0, || 0);
+        set.add((NO_NODE, NO_NODE), 1, 0, || 0);
         assert!(set.is_empty());
     }
 
@@ -250,7 +254,7 @@ mod tests {
             let mut link_sets: Vec<LinkSet> = (0..sets).map(|_| LinkSet::new()).collect();
             for row in 0..20_000_usize {
                 let (a, b) = (codes[row * row % 300], codes[row * 7 % 299]);
-                link_sets[row % sets].add(a, b, evidence((row * 31 % 977) as i64, 0, row as u64));
+                link_sets[row % sets].add((a, b), (row * 31 % 977) as i64, 0, || row as u64);
             }
             found(link_sets, &nodes, threads)
         };

@@ -2,7 +2,8 @@
 //!
 //! The way through, each step a file:
 //!
-//! 1. `interner`: identifier texts become codes, exactly, from several threads ([`Interner`], [`Nodes`]).
+//! 1. `interner`: identifier texts become codes, exactly, from several threads ([`Interner`], [`Nodes`]);
+//!    `spellings`: so do raw texts, each of which is normalised once ([`Speller`], [`Spellings`]).
 //! 2. `links`: every pair of identifiers seen in one row, once, with its earliest evidence ([`LinkSet`]).
 //! 3. `hubs`: identifiers with more neighbours than their type allows ([`Hub`]).
 //! 4. `stitch`: components of the links that are left ([`stitch`]); `guarded`: those components in which a guard
@@ -29,6 +30,7 @@ mod order;
 mod parallel;
 mod refused;
 mod shard;
+mod spellings;
 mod stitch;
 #[cfg(test)]
 mod tests;
@@ -40,4 +42,5 @@ pub use interner::{Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, Scrat
 pub use links::{Evidence, Link, LinkSet, Links};
 pub use nodes::Nodes;
 pub use refused::{Candidate, RefusalReason, Refused};
+pub use spellings::{Spelled, Speller, Spellings};
 pub use stitch::{HUB, MaxLinks, StitchInput, Stitched, TypePolicy, stitch};

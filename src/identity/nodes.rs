@@ -7,8 +7,8 @@ use std::cmp::Ordering;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::interner::{NO_NODE, SHARD_BITS, SHARDS, hash_identifier, shard_of};
-use super::shard::{Key, Shard};
+use super::interner::{NO_NODE, SHARD_BITS, SHARDS, Scratch, hash_identifier, join_repeats, shard_of};
+use super::shard::{Key, Pending, Shard};
 
 /// All identifiers with type, text and times, by dense code.
 #[derive(Debug)]
@@ -80,6 +80,35 @@ impl Nodes {
     /// The latest time seen, in microseconds, or [`super::NO_LAST_TIME`].
     pub fn last_seen(&self, node: u32) -> i64 {
         self.times[node as usize].1
+    }
+
+    /// Widens the times of an identifier, by its provisional code, to those of another spelling of it.
+    pub(super) fn widen(&mut self, provisional: u32, first_seen: i64, last_seen: i64) {
+        let node = self.dense(provisional) as usize;
+        let (first, last) = &mut self.times[node];
+        *first = (*first).min(first_seen);
+        *last = (*last).max(last_seen);
+    }
+
+    pub(super) fn hasher(&self) -> &DefaultHashBuilder {
+        &self.hasher
+    }
+
+    /// As [`join_repeats`], without times.
+    pub(super) fn join_repeats<'v>(
+        &self,
+        scratch: &mut Scratch,
+        type_code: u8,
+        values: impl IntoIterator<Item = Option<&'v str>>,
+        positions: &mut Vec<u32>,
+    ) -> Vec<Pending<'v>> {
+        join_repeats(&self.hasher, scratch, type_code, values, None, positions)
+    }
+
+    /// The code of an identifier that is known to be spelled like this raw text.
+    pub(super) fn find_plain(&self, value: &Pending<'_>) -> Option<u32> {
+        let shard = usize::from(value.shard);
+        self.shards[shard].find_plain(value).map(|local| self.bases[shard] + local)
     }
 
     /// The code of an identifier, if it occurs.

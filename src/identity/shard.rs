@@ -11,6 +11,8 @@ use std::hint::black_box;
 use super::interner::{InternerFull, NO_NODE, SHARD_BITS};
 
 const MAX_LOCAL: u32 = u32::MAX >> SHARD_BITS;
+/// In the length of a slot: the raw text that is spelled like the identifier is this identifier.
+const PLAIN: u32 = 1 << 31;
 
 /// What a slot keeps of an identifier's hash: 24 bits, then the type code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +52,21 @@ struct Slot {
     /// The identifier's number in the shard, or [`NO_NODE`] if the slot is free.
     local: u32,
     start: u32,
+    /// Bytes of the text, and [`PLAIN`].
     len: u32,
     first_seen: i64,
     last_seen: i64,
+}
+
+impl Slot {
+    fn len(&self) -> usize {
+        (self.len & !PLAIN) as usize
+    }
+
+    fn widen(&mut self, value: &Pending<'_>) {
+        self.first_seen = self.first_seen.min(value.first_seen);
+        self.last_seen = self.last_seen.max(value.last_seen);
+    }
 }
 
 const FREE: Slot = Slot { key: Key(0), local: NO_NODE, start: 0, len: 0, first_seen: 0, last_seen: 0 };
@@ -64,11 +78,13 @@ pub(super) struct Shard {
     texts: String,
     /// `ends[local]..ends[local + 1]` is a text.
     ends: Vec<u32>,
+    /// By local number, the identifier that a text stands for; empty where texts are identifiers.
+    targets: Vec<u32>,
 }
 
 impl Shard {
     pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), texts: String::new(), ends: vec![0] }
+        Self { slots: Vec::new(), texts: String::new(), ends: vec![0], targets: Vec::new() }
     }
 
     /// How many identifiers there are.
@@ -102,8 +118,8 @@ impl Shard {
         let texts = self.texts.as_bytes();
         for place in guesses.iter().flatten() {
             let slot = &self.slots[*place as usize];
-            for end in [slot.start, slot.start + slot.len.saturating_sub(1)] {
-                touched ^= texts.get(end as usize).map_or(0, |byte| u32::from(*byte));
+            for end in [slot.start as usize, slot.start as usize + slot.len().saturating_sub(1)] {
+                touched ^= texts.get(end).map_or(0, |byte| u32::from(*byte));
             }
         }
         black_box(touched);
@@ -112,14 +128,69 @@ impl Shard {
     /// The local number of an identifier, new or known, with its times widened. `guess` is its slot, or any other:
     /// it may be wrong or of an earlier table.
     pub(super) fn intern(&mut self, value: &Pending<'_>, guess: Option<u32>) -> Result<u32, InternerFull> {
+        let Some(found) = self.place_of(value, guess) else { return self.insert(value) };
+        let slot = &mut self.slots[found];
+        slot.widen(value);
+        Ok(slot.local)
+    }
+
+    fn place_of(&self, value: &Pending<'_>, guess: Option<u32>) -> Option<usize> {
         let holds = |slot: &Slot| self.holds(slot, value.key, value.text);
         let guess = guess.map(|place| place as usize).filter(|place| self.slots.get(*place).is_some_and(holds));
-        let found = guess.or_else(|| self.probe(value.key, |slot| holds(slot)));
-        let Some(found) = found else { return self.insert(value) };
-        let slot = &mut self.slots[found];
-        slot.first_seen = slot.first_seen.min(value.first_seen);
-        slot.last_seen = slot.last_seen.max(value.last_seen);
-        Ok(slot.local)
+        guess.or_else(|| self.probe(value.key, |slot| holds(slot)))
+    }
+
+    /// As [`Self::intern`], of a raw text that is an identifier spelled like itself.
+    pub(super) fn intern_plain(&mut self, value: &Pending<'_>) -> Result<u32, InternerFull> {
+        let local = self.intern(value, None)?;
+        if let Some(place) = self.place_of(value, None) {
+            self.slots[place].len |= PLAIN;
+        }
+        Ok(local)
+    }
+
+    /// The local number of a raw text that is known to be an identifier spelled like itself, with its times widened.
+    pub(super) fn recognise_plain(&mut self, value: &Pending<'_>, guess: Option<u32>) -> Option<u32> {
+        let place = self.place_of(value, guess)?;
+        let slot = &mut self.slots[place];
+        (slot.len & PLAIN != 0).then(|| {
+            slot.widen(value);
+            slot.local
+        })
+    }
+
+    /// As [`Self::recognise_plain`], once nothing changes any more.
+    pub(super) fn find_plain(&self, value: &Pending<'_>) -> Option<u32> {
+        let slot = &self.slots[self.place_of(value, None)?];
+        (slot.len & PLAIN != 0).then_some(slot.local)
+    }
+
+    /// Adds a raw text that stands for the identifier `target`, or widens its times.
+    pub(super) fn intern_other(&mut self, value: &Pending<'_>, target: u32) -> Result<(), InternerFull> {
+        let local = self.intern(value, None)?;
+        if local as usize == self.targets.len() {
+            self.targets.push(target);
+        }
+        Ok(())
+    }
+
+    /// What a raw text stands for, if it is known, with its times widened.
+    pub(super) fn recognise_other(&mut self, value: &Pending<'_>) -> Option<u32> {
+        let place = self.place_of(value, None)?;
+        self.slots[place].widen(value);
+        self.targets.get(self.slots[place].local as usize).copied()
+    }
+
+    /// As [`Self::recognise_other`], once nothing changes any more.
+    pub(super) fn find_other(&self, value: &Pending<'_>) -> Option<u32> {
+        self.place_of(value, None).and_then(|place| self.targets.get(self.slots[place].local as usize).copied())
+    }
+
+    /// Identifiers that raw texts stand for, with the times of the texts.
+    pub(super) fn others(&self) -> impl Iterator<Item = (u32, i64, i64)> + '_ {
+        let occupied = self.slots.iter().filter(|slot| slot.local != NO_NODE);
+        let with_target = occupied.map(|slot| (self.targets[slot.local as usize], slot.first_seen, slot.last_seen));
+        with_target.filter(|(target, ..)| *target != NO_NODE)
     }
 
     /// The first slot that `is` right among the occupied ones from where a key belongs.
@@ -144,7 +215,7 @@ impl Shard {
     fn holds(&self, slot: &Slot, key: Key, text: &str) -> bool {
         let start = slot.start as usize;
         slot.key == key
-            && slot.len as usize == text.len()
+            && slot.len() == text.len()
             && slot.local != NO_NODE
             && &self.texts.as_bytes()[start..start + text.len()] == text.as_bytes()
     }
@@ -154,7 +225,7 @@ impl Shard {
         let local = self.len() as u32;
         let start = self.texts.len() as u32;
         let end = u32::try_from(self.texts.len() + value.text.len()).map_err(|_| InternerFull)?;
-        if local >= MAX_LOCAL {
+        if local >= MAX_LOCAL || end - start >= PLAIN {
             return Err(InternerFull);
         }
         // At most two thirds are occupied.
@@ -188,7 +259,8 @@ impl Shard {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot>() + self.texts.capacity() + self.ends.capacity() * size_of::<u32>()
+        let numbers = self.ends.capacity() + self.targets.capacity();
+        self.slots.capacity() * size_of::<Slot>() + self.texts.capacity() + numbers * size_of::<u32>()
     }
 }
 

@@ -1,12 +1,13 @@
-//! Normalisers and blocks of identifier types, as one SQL function per type: raw text in, identifier or
-//! null out. A SQL normaliser runs before this function, which then only blocks.
+//! Normalisers and blocks of identifier types: raw texts in, identifiers or nothing out. As one function per type,
+//! and as one SQL function per type for attributes over identifier columns.
 
 use crate::model::{BlockRule, IdentifierType, Normalize};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::physical_plan::PhysicalExpr;
 use regex::RegexSet;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 pub(crate) struct Normalizer {
     name: String,
     normalize: Normalize,
+    /// A SQL normaliser over [`Normalizer::raw_schema`].
+    sql: Option<Arc<dyn PhysicalExpr>>,
     region: Option<phonenumber::country::Id>,
     exact: BTreeSet<String>,
     patterns: RegexSet,
@@ -25,11 +28,16 @@ pub(crate) struct Normalizer {
 }
 
 impl Normalizer {
-    /// Compiles the normaliser and the blocks of an identifier type.
+    /// What a SQL normaliser reads: one column, `value`.
+    pub(crate) fn raw_schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("value", DataType::Utf8, true)]))
+    }
+
+    /// Compiles the normaliser and the blocks of an identifier type; `sql` is its expression, if it has one.
     ///
     /// # Errors
     /// When a block pattern is not a regular expression or the phone region is unknown.
-    pub(crate) fn new(identity: &str, kind: &IdentifierType) -> Result<Self> {
+    pub(crate) fn new(identity: &str, kind: &IdentifierType, sql: Option<Arc<dyn PhysicalExpr>>) -> Result<Self> {
         let failed = |e: String| DataFusionError::Plan(e);
         let mut exact = BTreeSet::new();
         let mut patterns = Vec::new();
@@ -50,6 +58,7 @@ impl Normalizer {
         Ok(Self {
             name: format!("kinfold_normalize_{identity}_{}", kind.name.value),
             normalize: kind.normalize.clone(),
+            sql,
             region,
             exact,
             patterns: RegexSet::new(patterns).map_err(|e| failed(e.to_string()))?,
@@ -57,18 +66,38 @@ impl Normalizer {
         })
     }
 
-    /// The identifier of a raw text, or nothing.
-    pub(crate) fn apply<'a>(&self, raw: &'a str) -> Option<Cow<'a, str>> {
-        let value: Cow<'a, str> = match &self.normalize {
+    /// The identifier of each raw text, or nothing.
+    ///
+    /// # Errors
+    /// When a SQL normaliser fails on a text.
+    pub(crate) fn apply<'a>(&self, raws: &[&'a str]) -> Result<Vec<Option<Cow<'a, str>>>> {
+        let Some(sql) = &self.sql else {
+            return Ok(raws.iter().map(|raw| self.spelled(raw).filter(|value| !self.blocked(value))).collect());
+        };
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values(raws));
+        let made = sql.evaluate(&RecordBatch::try_new(Self::raw_schema(), vec![column])?)?.into_array(raws.len())?;
+        let made = cast(&made, &DataType::Utf8)?;
+        let texts = raws.iter().zip(made.as_string::<i32>()).map(|(raw, text)| match text {
+            Some(text) if self.blocked(text) => None,
+            Some(text) if text == *raw => Some(Cow::Borrowed(*raw)),
+            other => other.map(|text| Cow::Owned(text.to_owned())),
+        });
+        Ok(texts.collect())
+    }
+
+    fn spelled<'a>(&self, raw: &'a str) -> Option<Cow<'a, str>> {
+        Some(match &self.normalize {
             Normalize::None | Normalize::Sql(_) => Cow::Borrowed(raw),
             Normalize::Trim => Cow::Borrowed(raw.trim()),
             Normalize::Lower => lower(raw.trim()),
             Normalize::Digits => Cow::Owned(raw.chars().filter(char::is_ascii_digit).collect()),
             Normalize::Email => email(raw)?,
             Normalize::Phone(_) => Cow::Owned(phone(raw, self.region)?),
-        };
-        let blocked = value.is_empty() || self.exact.contains(value.as_ref()) || self.patterns.is_match(&value);
-        (!blocked).then_some(value)
+        })
+    }
+
+    fn blocked(&self, value: &str) -> bool {
+        value.is_empty() || self.exact.contains(value) || self.patterns.is_match(value)
     }
 }
 
@@ -124,7 +153,9 @@ impl ScalarUDFImpl for Normalizer {
         let values = args.args[0].to_array(args.number_rows)?;
         let text = cast(&values, &DataType::Utf8)?;
         let text = text.as_string::<i32>();
-        let out: StringArray = text.iter().map(|v| v.and_then(|v| self.apply(v))).collect();
+        let raws: Vec<&str> = text.iter().flatten().collect();
+        let mut identifiers = self.apply(&raws)?.into_iter();
+        let out: StringArray = text.iter().map(|v| v.and_then(|_| identifiers.next().flatten())).collect();
         debug_assert_eq!(out.len(), values.len(), "one identifier or null per value");
         Ok(ColumnarValue::Array(Arc::new(out) as ArrayRef))
     }

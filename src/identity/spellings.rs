@@ -1,0 +1,284 @@
+//! Raw texts to identifiers: each distinct text is normalised once.
+//!
+//! Most raw texts are identifiers already (normalising gives the same text), so a [`Speller`] keeps them in one
+//! place, the interner of the identifiers itself, with a mark that says so. Only the others, which normalise to
+//! another text or to nothing, are kept beside it, with the identifier that each stands for. So a row costs one
+//! look-up for most texts, and the memory is that of the identifiers.
+//!
+//! Normalising is the engine's: it is given the texts that are not known yet, a batch at a time, and must be a
+//! function of the text alone. Two threads may ask for one text at once; they get the same answer.
+
+use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
+
+use super::interner::{
+    Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, SHARD_BITS, SHARDS, Scratch, hash_identifier, lock, route,
+    shard_of,
+};
+use super::nodes::Nodes;
+use super::shard::{Key, Pending, Shard};
+
+/// In place of a code: the text is not known.
+const UNKNOWN: u32 = u32::MAX - 1;
+
+/// What a raw text stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelled {
+    /// An identifier, by its dense code.
+    Node(u32),
+    /// No identifier: it is blocked, empty or not well formed.
+    Nothing,
+    /// Unknown: the text was not in any row.
+    Unknown,
+}
+
+/// Collects raw texts from several threads; see the module.
+#[derive(Debug)]
+pub struct Speller {
+    nodes: Interner,
+    others: Vec<Mutex<Shard>>,
+}
+
+impl Speller {
+    /// An empty one for type codes `0..types`.
+    pub fn new(types: usize) -> Self {
+        let others = (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect();
+        Self { nodes: Interner::new(types), others }
+    }
+
+    /// Interns one column of a batch of raw texts: `codes` becomes one provisional code per value, [`NO_NODE`] where
+    /// there is no identifier. Times are as in [`Interner::intern_batch`].
+    ///
+    /// `normalise` gets distinct texts that are not known yet and gives the identifier of each, or nothing.
+    ///
+    /// # Errors
+    /// What `normalise` says, or that there is no room.
+    pub fn intern_batch<'v, E: From<InternerFull>>(
+        &self,
+        scratch: &mut Scratch,
+        type_code: u8,
+        values: impl IntoIterator<Item = Option<&'v str>>,
+        times: Option<&[i64]>,
+        codes: &mut Vec<u32>,
+        normalise: impl FnOnce(&[&'v str]) -> Result<Vec<Option<Cow<'v, str>>>, E>,
+    ) -> Result<(), E> {
+        codes.clear();
+        let pending = self.nodes.join_repeats(scratch, type_code, values, times, codes);
+        let starts = route(&pending, &mut scratch.order);
+        scratch.codes.clear();
+        scratch.codes.resize(pending.len(), UNKNOWN);
+        self.nodes.visit_shards(&pending, &starts, |shard, number, members| {
+            shard.recognise_all(number, &pending, members, scratch);
+            Ok::<(), InternerFull>(())
+        })?;
+        let mut fresh = Vec::new();
+        for (member, (value, code)) in pending.iter().zip(&mut scratch.codes).enumerate() {
+            if *code == UNKNOWN {
+                match lock(&self.others[usize::from(value.shard)]).recognise_other(value) {
+                    Some(known) => *code = known,
+                    None => fresh.push(member),
+                }
+            }
+        }
+        if !fresh.is_empty() {
+            let texts: Vec<&'v str> = fresh.iter().map(|member| pending[*member].text).collect();
+            for (&member, normal) in fresh.iter().zip(normalise(&texts)?) {
+                scratch.codes[member] = self.learn(type_code, &pending[member], normal)?;
+            }
+        }
+        for code in codes.iter_mut().filter(|code| **code != NO_NODE) {
+            *code = scratch.codes[*code as usize];
+        }
+        Ok(())
+    }
+
+    /// Remembers what a text stands for.
+    fn learn(&self, type_code: u8, raw: &Pending<'_>, normal: Option<Cow<'_, str>>) -> Result<u32, InternerFull> {
+        let code = match &normal {
+            Some(text) if text == raw.text => {
+                let local = self.nodes.shard(raw.shard).intern_plain(raw)?;
+                return Ok(provisional(local, raw.shard));
+            }
+            Some(text) => {
+                let hash = self.nodes.hash(type_code, text);
+                let shard = shard_of(hash);
+                let key = Key::new(hash >> SHARD_BITS, type_code);
+                let value = Pending { text, shard, key, first_seen: NO_TIME, last_seen: NO_LAST_TIME };
+                provisional(self.nodes.shard(shard).intern(&value, None)?, shard)
+            }
+            None => NO_NODE,
+        };
+        lock(&self.others[usize::from(raw.shard)]).intern_other(raw, code)?;
+        Ok(code)
+    }
+
+    /// Memory held, in bytes, for a memory pool to account for.
+    pub fn memory_bytes(&self) -> usize {
+        self.nodes.memory_bytes() + self.others.iter().map(|shard| lock(shard).memory_bytes()).sum::<usize>()
+    }
+
+    /// Ends it: the identifiers with dense codes and the times of all their spellings, and the spellings.
+    pub fn freeze(self) -> (Nodes, Spellings) {
+        let mut nodes = self.nodes.freeze();
+        let others: Vec<Shard> =
+            self.others.into_iter().map(|shard| shard.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
+        for (code, first_seen, last_seen) in others.iter().flat_map(Shard::others) {
+            nodes.widen(code, first_seen, last_seen);
+        }
+        (nodes, Spellings { others })
+    }
+}
+
+fn provisional(local: u32, shard: u8) -> u32 {
+    (local << SHARD_BITS) | u32::from(shard)
+}
+
+/// Raw texts that are not identifiers themselves, frozen; belongs to the [`Nodes`] that it was made with.
+#[derive(Debug, Default)]
+pub struct Spellings {
+    others: Vec<Shard>,
+}
+
+impl Spellings {
+    /// What each raw text of a column stands for, one per value; a null is [`Spelled::Nothing`].
+    pub fn resolve_batch<'v>(
+        &self,
+        nodes: &Nodes,
+        scratch: &mut Scratch,
+        type_code: u8,
+        values: impl IntoIterator<Item = Option<&'v str>>,
+    ) -> Vec<Spelled> {
+        let mut positions = Vec::new();
+        let pending = nodes.join_repeats(scratch, type_code, values, &mut positions);
+        let found: Vec<Spelled> = pending.iter().map(|value| self.find(nodes, value)).collect();
+        positions.into_iter().map(|p| found.get(p as usize).copied().unwrap_or(Spelled::Nothing)).collect()
+    }
+
+    /// What one raw text stands for.
+    pub fn resolve(&self, nodes: &Nodes, type_code: u8, text: &str) -> Spelled {
+        let hash = hash_identifier(nodes.hasher(), type_code, text);
+        let key = Key::new(hash >> SHARD_BITS, type_code);
+        let (first_seen, last_seen) = (NO_TIME, NO_LAST_TIME);
+        self.find(nodes, &Pending { text, shard: shard_of(hash), key, first_seen, last_seen })
+    }
+
+    fn find(&self, nodes: &Nodes, value: &Pending<'_>) -> Spelled {
+        if let Some(node) = nodes.find_plain(value) {
+            return Spelled::Node(node);
+        }
+        match self.others.get(usize::from(value.shard)).and_then(|shard| shard.find_other(value)) {
+            Some(NO_NODE) => Spelled::Nothing,
+            Some(code) => Spelled::Node(nodes.dense(code)),
+            None => Spelled::Unknown,
+        }
+    }
+
+    /// Memory held, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.others.iter().map(Shard::memory_bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::thread;
+
+    /// Trimmed and lower case; what is in brackets is blocked.
+    fn normal(raw: &str) -> Option<Cow<'_, str>> {
+        let text = raw.trim().to_lowercase();
+        (!text.is_empty() && !text.starts_with('(')).then_some(Cow::Owned(text))
+    }
+
+    fn intern(speller: &Speller, values: &[Option<&str>], times: Option<&[i64]>) -> (Vec<u32>, usize) {
+        let mut codes = vec![9];
+        let asked = Cell::new(0);
+        let normalise = |texts: &[&str]| {
+            asked.set(asked.get() + texts.len());
+            Ok::<_, InternerFull>(texts.iter().map(|text| normal(text).map(|t| Cow::Owned(t.into_owned()))).collect())
+        };
+        let done =
+            speller.intern_batch(&mut Scratch::default(), 0, values.iter().copied(), times, &mut codes, normalise);
+        assert_eq!(done, Ok(()));
+        (codes, asked.get())
+    }
+
+    #[test]
+    fn spellings_of_one_identifier_share_its_code_and_each_is_normalised_once() {
+        let speller = Speller::new(1);
+        let (first, asked) = intern(&speller, &[Some("a"), Some(" A"), None, Some("(x)"), Some("a"), Some("")], None);
+        assert_eq!((first[0], first[2], first[3], first[5]), (first[1], NO_NODE, NO_NODE, NO_NODE));
+        assert_eq!(asked, 4);
+        let (second, asked) = intern(&speller, &[Some(" A"), Some("(x)"), Some("a"), Some("A "), Some("")], None);
+        assert_eq!(second, [first[0], NO_NODE, first[0], first[0], NO_NODE]);
+        assert_eq!(asked, 1, "only the new one");
+        let (nodes, spellings) = speller.freeze();
+        assert_eq!((nodes.len(), nodes.text(0)), (1, "a"));
+        let texts = ["a", " A", "(x)", "", " a", "b"];
+        let resolved = texts.map(|text| spellings.resolve(&nodes, 0, text));
+        use Spelled::{Node, Nothing, Unknown};
+        assert_eq!(resolved, [Node(0), Node(0), Nothing, Nothing, Unknown, Unknown]);
+        let values = texts.iter().map(|text| Some(*text)).chain([None, Some("a")]);
+        let batch = spellings.resolve_batch(&nodes, &mut Scratch::default(), 0, values);
+        assert_eq!(batch, [Node(0), Node(0), Nothing, Nothing, Unknown, Unknown, Nothing, Node(0)]);
+    }
+
+    #[test]
+    fn an_identifier_that_is_not_spelled_like_itself_is_not_taken_for_a_raw_text() {
+        // `A` is the identifier `a`; nobody has asked what the raw text `a` is.
+        let speller = Speller::new(1);
+        let (_, asked) = intern(&speller, &[Some("A")], None);
+        let (nodes, spellings) = speller.freeze();
+        assert_eq!((asked, spellings.resolve(&nodes, 0, "a")), (1, Spelled::Unknown));
+    }
+
+    #[test]
+    fn times_are_the_widest_over_all_spellings() {
+        let speller = Speller::new(1);
+        intern(&speller, &[Some("A"), Some("a"), Some("b"), Some("(x)")], Some(&[2, 5, NO_TIME, 1]));
+        intern(&speller, &[Some("A"), Some("B")], Some(&[9, NO_TIME]));
+        let (nodes, _) = speller.freeze();
+        let times = |text| nodes.lookup(0, text).map(|node| (nodes.first_seen(node), nodes.last_seen(node)));
+        assert_eq!(times("a"), Some((2, 9)));
+        assert_eq!(times("b"), Some((NO_TIME, NO_LAST_TIME)));
+    }
+
+    #[test]
+    fn threads_agree() {
+        let values: Vec<String> = (0..30_000_u32)
+            .map(|number| match number % 3 {
+                0 => format!("v{}", number % 977),
+                1 => format!(" V{}", number % 977),
+                _ => format!("(v{}", number % 31),
+            })
+            .collect();
+        let speller = Speller::new(1);
+        let codes: Vec<Vec<u32>> = thread::scope(|scope| {
+            let run = |part: usize| {
+                let (speller, values) = (&speller, &values);
+                scope.spawn(move || {
+                    let turned: Vec<Option<&str>> = (0..values.len())
+                        .map(|row| Some(values[(row + part * 7_000) % values.len()].as_str()))
+                        .collect();
+                    let mut codes: Vec<u32> =
+                        turned.chunks(999).flat_map(|batch| intern(speller, batch, None).0).collect();
+                    codes.rotate_right(part * 7_000 % values.len());
+                    codes
+                })
+            };
+            let running: Vec<_> = (0..4).map(run).collect();
+            running.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
+        });
+        assert!(codes.windows(2).all(|pair| pair[0] == pair[1]));
+        let (nodes, spellings) = speller.freeze();
+        for (raw, code) in values.iter().zip(&codes[0]) {
+            let expected = match normal(raw) {
+                Some(text) => Spelled::Node(nodes.lookup(0, &text).unwrap_or(NO_NODE)),
+                None => Spelled::Nothing,
+            };
+            assert_eq!(spellings.resolve(&nodes, 0, raw), expected, "{raw}");
+            assert_eq!(nodes.dense(*code), if let Spelled::Node(node) = expected { node } else { NO_NODE });
+        }
+    }
+}
