@@ -23,6 +23,7 @@ trap finish EXIT
 debian_packages() {
     local missing=()
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    command -v c++ >/dev/null || missing+=(g++)
     command -v python3 >/dev/null || missing+=(python3)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     [ ${#missing[@]} -gt 0 ] || return 0
@@ -90,3 +91,9 @@ cargo test --locked --doc
 
 say "tests"
 KINFOLD_TEST_PYTHON="$venv/bin/python" cargo test --locked --lib --bins --test it -- --include-ignored
+
+# The targets are built and run on their first inputs, every broken project of the tests; `scripts/fuzz.sh` goes on from there.
+say "fuzz targets"
+for target in loader sql; do
+    scripts/fuzz.sh "$target" -runs=0 -verbosity=0
+done

@@ -182,7 +182,7 @@ impl Engine {
             let (batches, mode) = match index {
                 0 => (tables::identity(bound, &stitched, &schema, threads), WriteMode::Overwrite),
                 1 => (tables::links(bound, model, &stitched, &schema, threads), WriteMode::Overwrite),
-                2 => (tables::changes(&stitched, run.number, self.as_of, &schema).map(|b| vec![b]), WriteMode::Append),
+                2 => (tables::changes(&stitched, run.number, self.as_of, &schema, threads), WriteMode::Append),
                 3 => (tables::hubs(bound, &stitched, &schema).map(|b| vec![b]), WriteMode::Overwrite),
                 _ => (tables::registry(bound, &stitched, run.number, &schema, threads), WriteMode::Append),
             };

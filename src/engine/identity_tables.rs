@@ -277,10 +277,26 @@ pub(super) fn hubs(bound: &BoundIdentity, run: &StitchedRun, schema: &SchemaRef)
 }
 
 /// What happened to entities in this run.
-pub(super) fn changes(run: &StitchedRun, number: u64, as_of: i64, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(super) fn changes(
+    run: &StitchedRun,
+    number: u64,
+    as_of: i64,
+    schema: &SchemaRef,
+    threads: usize,
+) -> Result<Vec<RecordBatch>> {
+    let changes = &run.assigned.changes;
+    in_chunks(changes.len(), threads, |range| change_batch(run, &changes[range], (number, as_of), schema))
+}
+
+fn change_batch(
+    run: &StitchedRun,
+    changes: &[Change],
+    (number, as_of): (u64, i64),
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
     let (mut runs, mut at) = (Int64Builder::new(), times());
     let (mut words, mut ids, mut others) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
-    for change in &run.assigned.changes {
+    for change in changes {
         runs.append_value(number.cast_signed());
         at.append_value(as_of);
         match change {

@@ -14,6 +14,7 @@ use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream_partit
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use hashbrown::HashMap;
+use std::borrow::Cow;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
@@ -70,7 +71,10 @@ fn doing(table: &BoundLinks) -> String {
 async fn open(context: &SessionContext, table: &BoundLinks) -> Result<Vec<SendableRecordBatchStream>> {
     let doing = || doing(table);
     let frame = context.execute_logical_plan(table.plan.clone()).await.or_fail(ErrorKind::Data, doing)?;
-    let task = Arc::new(frame.task_ctx());
+    let task = frame.task_ctx();
+    let rows = std::env::var("KF_BATCH").ok().and_then(|v| v.parse().ok()).unwrap_or(8192);
+    let larger = task.session_config().clone().with_batch_size(rows);
+    let task = Arc::new(task.with_session_config(larger));
     let physical = frame.create_physical_plan().await.or_fail(ErrorKind::Data, doing)?;
     execute_stream_partitioned(physical, task).or_fail(ErrorKind::Data, doing)
 }
@@ -113,7 +117,10 @@ impl Reader {
     fn take(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
         self.seen.count += batch.num_rows() as u64;
         let times = batch.column(self.types.len()).as_primitive::<Int64Type>();
-        let times: Vec<i64> = times.iter().map(|t| t.unwrap_or(NO_TIME)).collect();
+        let times: Cow<'_, [i64]> = match times.null_count() {
+            0 => times.values().as_ref().into(),
+            _ => times.iter().map(|t| t.unwrap_or(NO_TIME)).collect(),
+        };
         for index in 0..self.types.len() {
             self.intern(index, &texts(Arc::clone(batch.column(index)))?, &times)?;
         }
@@ -162,7 +169,7 @@ impl Reader {
             for right in &self.codes[index + 1..] {
                 for (row, (&a, &b)) in left.iter().zip(right).enumerate() {
                     let taken = links.add((a, b), times[row], self.table, || reference(row));
-                    if let Some(text) = row_id(row).filter(|_| taken) {
+                    if taken && let Some(text) = row_id(row) {
                         rows.insert((self.table, reference(row)), text.to_owned());
                     }
                 }

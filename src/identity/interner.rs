@@ -35,6 +35,8 @@ pub const NO_TIME: i64 = i64::MAX;
 /// The `last_seen` of an identifier none of whose rows has a time.
 pub const NO_LAST_TIME: i64 = i64::MIN;
 
+/// In place of a code: a raw text is not known.
+pub(super) const UNKNOWN: u32 = u32::MAX - 1;
 pub(super) const SHARD_BITS: u32 = 6;
 pub(super) const SHARDS: usize = 1 << SHARD_BITS;
 const RECENT_BITS: u32 = 13;
@@ -59,6 +61,7 @@ pub struct Scratch {
     pub(super) order: Vec<u32>,
     pub(super) codes: Vec<u32>,
     guesses: Vec<Option<u32>>,
+    left: Vec<u32>,
 }
 
 /// Collects identifiers from several threads; see the module.
@@ -190,6 +193,20 @@ impl Shard {
         for (&member, guess) in members.iter().zip(guesses) {
             if let Some(local) = self.recognise_plain(&pending[member as usize], *guess) {
                 codes[member as usize] = (local << SHARD_BITS) | shard as u32;
+            }
+        }
+    }
+
+    /// Gives those members of a batch their codes that have none yet and are known to stand for an identifier, or for
+    /// nothing.
+    pub(super) fn recognise_others(&mut self, pending: &[Pending<'_>], members: Range<usize>, scratch: &mut Scratch) {
+        let Scratch { order, codes, guesses, left, .. } = scratch;
+        left.clear();
+        left.extend(order[members].iter().filter(|member| codes[**member as usize] == UNKNOWN));
+        self.look_ahead(left.iter().map(|member| pending[*member as usize].key), guesses);
+        for (&member, guess) in left.iter().zip(guesses) {
+            if let Some(code) = self.recognise_other(&pending[member as usize], *guess) {
+                codes[member as usize] = code;
             }
         }
     }

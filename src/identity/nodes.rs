@@ -68,8 +68,20 @@ impl Nodes {
 
     /// The normalised text of an identifier.
     pub fn text(&self, node: u32) -> &str {
-        let shard = self.bases[1..].partition_point(|&end| end <= node);
+        let shard = self.shard_of(node);
         self.shards[shard].text((node - self.bases[shard]) as usize)
+    }
+
+    /// Shards are about equally large, so the first guess is right or next to it.
+    fn shard_of(&self, node: u32) -> usize {
+        let mut shard = (u64::from(node) * SHARDS as u64 / self.types.len() as u64) as usize;
+        while self.bases[shard] > node {
+            shard -= 1;
+        }
+        while self.bases[shard + 1] <= node {
+            shard += 1;
+        }
+        shard
     }
 
     /// The earliest time seen, in microseconds, or [`super::NO_TIME`].

@@ -175,8 +175,8 @@ impl Shard {
     }
 
     /// What a raw text stands for, if it is known, with its times widened.
-    pub(super) fn recognise_other(&mut self, value: &Pending<'_>) -> Option<u32> {
-        let place = self.place_of(value, None)?;
+    pub(super) fn recognise_other(&mut self, value: &Pending<'_>, guess: Option<u32>) -> Option<u32> {
+        let place = self.place_of(value, guess)?;
         self.slots[place].widen(value);
         self.targets.get(self.slots[place].local as usize).copied()
     }

@@ -12,14 +12,11 @@ use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use super::interner::{
-    Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, SHARD_BITS, SHARDS, Scratch, hash_identifier, lock, route,
-    shard_of,
+    Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, SHARD_BITS, SHARDS, Scratch, UNKNOWN, hash_identifier,
+    lock, route, shard_of,
 };
 use super::nodes::Nodes;
 use super::shard::{Key, Pending, Shard};
-
-/// In place of a code: the text is not known.
-const UNKNOWN: u32 = u32::MAX - 1;
 
 /// What a raw text stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,15 +68,10 @@ impl Speller {
             shard.recognise_all(number, &pending, members, scratch);
             Ok::<(), InternerFull>(())
         })?;
-        let mut fresh = Vec::new();
-        for (member, (value, code)) in pending.iter().zip(&mut scratch.codes).enumerate() {
-            if *code == UNKNOWN {
-                match lock(&self.others[usize::from(value.shard)]).recognise_other(value) {
-                    Some(known) => *code = known,
-                    None => fresh.push(member),
-                }
-            }
+        for shard in (0..SHARDS).filter(|shard| starts[*shard] < starts[*shard + 1]) {
+            lock(&self.others[shard]).recognise_others(&pending, starts[shard]..starts[shard + 1], scratch);
         }
+        let fresh: Vec<usize> = (0..pending.len()).filter(|member| scratch.codes[*member] == UNKNOWN).collect();
         if !fresh.is_empty() {
             let texts: Vec<&'v str> = fresh.iter().map(|member| pending[*member].text).collect();
             for (&member, normal) in fresh.iter().zip(normalise(&texts)?) {
