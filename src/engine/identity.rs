@@ -7,7 +7,7 @@
 
 use super::entities::{Entities, EntitySlot};
 use super::functions::Normalizer;
-use super::link_rows::{self, Collected};
+use super::link_rows::{self, Collected, EvidenceRows};
 use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,7 +20,6 @@ use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident, lit};
 use datafusion::prelude::SessionContext;
-use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -59,7 +58,7 @@ pub(super) struct StitchedRun {
     pub stitched: Stitched,
     pub assigned: crate::identity::Assigned,
     pub tables: Vec<String>,
-    pub evidence_rows: HashMap<(u16, u64), String>,
+    pub evidence_rows: EvidenceRows,
     pub rows_read: u64,
 }
 

@@ -216,7 +216,7 @@ fn link_batch(
         accepted.append_value(why.is_none() && !hub);
         reasons.append_option(why.map(String::as_str).or(hub.then_some("hub")));
         tables.append_value(&run.tables[usize::from(evidence.table)]);
-        rows.append_option(run.evidence_rows.get(&(evidence.table, evidence.row)));
+        rows.append_option(run.evidence_rows.get(&evidence));
         append_time(&mut first, link.first_seen);
     }
     let [mut a, mut b, mut c, mut d] = sides;

@@ -1,12 +1,13 @@
 //! The rows of an identity's link tables, streamed into the stitching core: raw texts become identifiers, each
 //! distinct text once, and every two identifiers of a row a link with its earliest row as evidence.
 //!
-//! All tables are read at once, so that a small one does not keep a thread waiting.
+//! All tables are read at once, so that a small one does not keep a thread waiting. What the rows say is kept in as
+//! many places as there are threads, not streams, so that a link that many files repeat is kept few times.
 
 use super::entities::{EntitySlot, texts};
 use super::identity::BoundLinks;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::identity::{InternerFull, LinkSet, Links, NO_TIME, Nodes, Scratch, Speller, Spellings};
+use crate::identity::{Evidence, InternerFull, LinkSet, Links, NO_TIME, Nodes, Scratch, Speller, Spellings};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::DataFusionError;
@@ -16,16 +17,63 @@ use futures::StreamExt;
 use hashbrown::HashMap;
 use std::borrow::Cow;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// More than elsewhere: a text is looked up once a batch, and rows are narrow.
+const BATCH_ROWS: usize = 16_384;
 
 /// What the rows say.
 pub(super) struct Collected {
     pub nodes: Nodes,
     pub spellings: Spellings,
     pub links: Links,
-    /// Row ids that are evidence, by table and reference.
-    pub evidence_rows: HashMap<(u16, u64), String>,
+    pub evidence_rows: EvidenceRows,
     pub rows_read: u64,
+}
+
+/// Ids of the rows that are evidence.
+#[derive(Default)]
+pub(super) struct EvidenceRows(Vec<RowIds>);
+
+impl EvidenceRows {
+    /// The id of a row.
+    pub(super) fn get(&self, evidence: &Evidence) -> Option<&str> {
+        self.0.iter().find_map(|ids| ids.get((evidence.table, evidence.row)))
+    }
+}
+
+/// Row ids by table and reference, in one text.
+#[derive(Default)]
+struct RowIds {
+    places: HashMap<(u16, u64), (usize, u32)>,
+    text: String,
+}
+
+impl RowIds {
+    fn insert(&mut self, row: (u16, u64), id: &str) {
+        let start = self.text.len();
+        self.places.entry(row).or_insert_with(|| {
+            self.text.push_str(id);
+            (start, id.len() as u32)
+        });
+    }
+
+    fn get(&self, row: (u16, u64)) -> Option<&str> {
+        self.places.get(&row).map(|(start, len)| &self.text[*start..*start + *len as usize])
+    }
+}
+
+/// What one thread at a time adds to.
+#[derive(Default)]
+struct Share {
+    links: LinkSet,
+    rows: RowIds,
+}
+
+/// A share that nobody is using. There are as many as threads, so waiting is rare.
+fn free(shares: &[Mutex<Share>]) -> MutexGuard<'_, Share> {
+    let unused = shares.iter().find_map(|share| share.try_lock().ok());
+    unused.unwrap_or_else(|| shares[0].lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Reads all link tables, a task for each partition of each.
@@ -40,28 +88,28 @@ pub(super) async fn collect(
     threads: usize,
 ) -> Result<Collected> {
     let speller = Arc::new(Speller::new(types));
+    let shares: Arc<[Mutex<Share>]> = (0..threads.max(1)).map(|_| Mutex::default()).collect();
     let mut running = tokio::task::JoinSet::new();
     for (number, table) in tables.iter().enumerate() {
         let number = u16::try_from(number).or_fail(ErrorKind::Failed, || "too many link tables".to_owned())?;
         for stream in open(context, table).await? {
-            let mut reader = Reader::new(number, table, slot, Arc::clone(&speller));
-            running.spawn(async move { reader.read(stream).await.map(|()| reader.seen).map_err(|e| (number, e)) });
+            let mut reader = Reader::new(number, table, slot, &speller, &shares);
+            running.spawn(async move { reader.read(stream).await.map_err(|e| (number, e)) });
         }
     }
-    let (mut sets, mut evidence_rows, mut rows_read) = (Vec::new(), HashMap::new(), 0);
+    let mut rows_read = 0;
     while let Some(done) = running.join_next().await {
         let done = done.or_fail(ErrorKind::Failed, || "reading links failed".to_owned())?;
-        let seen =
+        rows_read +=
             done.map_err(|(number, e)| Error::new(ErrorKind::Data, doing(&tables[usize::from(number)])).caused_by(e))?;
-        rows_read += seen.count;
-        evidence_rows.extend(seen.rows);
-        sets.push(seen.links);
     }
     let speller =
         Arc::into_inner(speller).ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
     let (nodes, spellings) = speller.freeze();
+    let taken = shares.iter().map(|share| std::mem::take(&mut *share.lock().unwrap_or_else(PoisonError::into_inner)));
+    let (sets, rows): (Vec<LinkSet>, Vec<RowIds>) = taken.map(|share| (share.links, share.rows)).unzip();
     let links = LinkSet::into_links(sets, &nodes, threads);
-    Ok(Collected { nodes, spellings, links, evidence_rows, rows_read })
+    Ok(Collected { nodes, spellings, links, evidence_rows: EvidenceRows(rows), rows_read })
 }
 
 fn doing(table: &BoundLinks) -> String {
@@ -72,19 +120,10 @@ async fn open(context: &SessionContext, table: &BoundLinks) -> Result<Vec<Sendab
     let doing = || doing(table);
     let frame = context.execute_logical_plan(table.plan.clone()).await.or_fail(ErrorKind::Data, doing)?;
     let task = frame.task_ctx();
-    let rows = std::env::var("KF_BATCH").ok().and_then(|v| v.parse().ok()).unwrap_or(8192);
-    let larger = task.session_config().clone().with_batch_size(rows);
+    let larger = task.session_config().clone().with_batch_size(BATCH_ROWS);
     let task = Arc::new(task.with_session_config(larger));
     let physical = frame.create_physical_plan().await.or_fail(ErrorKind::Data, doing)?;
     execute_stream_partitioned(physical, task).or_fail(ErrorKind::Data, doing)
-}
-
-/// What one stream saw.
-#[derive(Default)]
-struct Seen {
-    links: LinkSet,
-    rows: HashMap<(u16, u64), String>,
-    count: u64,
 }
 
 /// Reads one stream of a table.
@@ -93,29 +132,38 @@ struct Reader {
     types: Vec<u8>,
     slot: EntitySlot,
     speller: Arc<Speller>,
+    shares: Arc<[Mutex<Share>]>,
     scratch: Scratch,
     codes: Vec<Vec<u32>>,
-    seen: Seen,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Reader {
-    fn new(table: u16, links: &BoundLinks, slot: &EntitySlot, speller: Arc<Speller>) -> Self {
-        let types = links.types.clone();
-        let codes = vec![Vec::new(); types.len()];
-        Self { table, types, slot: slot.clone(), speller, scratch: Scratch::default(), codes, seen: Seen::default() }
+    fn new(
+        table: u16,
+        links: &BoundLinks,
+        slot: &EntitySlot,
+        speller: &Arc<Speller>,
+        shares: &Arc<[Mutex<Share>]>,
+    ) -> Self {
+        let (types, codes) = (links.types.clone(), vec![Vec::new(); links.types.len()]);
+        let (slot, speller, shares) = (slot.clone(), Arc::clone(speller), Arc::clone(shares));
+        Self { table, types, slot, speller, shares, scratch: Scratch::default(), codes }
     }
 
-    async fn read(&mut self, mut stream: SendableRecordBatchStream) -> Result<(), Failure> {
+    /// Reads the stream to its end and says how many rows it had.
+    async fn read(&mut self, mut stream: SendableRecordBatchStream) -> Result<u64, Failure> {
+        let mut rows = 0;
         while let Some(batch) = stream.next().await {
-            self.take(&batch?)?;
+            let batch = batch?;
+            rows += batch.num_rows() as u64;
+            self.take(&batch)?;
         }
-        Ok(())
+        Ok(rows)
     }
 
     fn take(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
-        self.seen.count += batch.num_rows() as u64;
         let times = batch.column(self.types.len()).as_primitive::<Int64Type>();
         let times: Cow<'_, [i64]> = match times.null_count() {
             0 => times.values().as_ref().into(),
@@ -160,17 +208,18 @@ impl Reader {
     }
 
     /// Links the identifiers of each row; `row_id` names a row.
-    fn link<'r>(&mut self, times: &[i64], row_id: impl Fn(usize) -> Option<&'r str>) {
+    fn link<'r>(&self, times: &[i64], row_id: impl Fn(usize) -> Option<&'r str>) {
         // a fixed hasher: the reference of a row must not depend on the run
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
         let reference = |row: usize| row_id(row).map_or(0, |text| hasher.hash_one(text));
-        let Seen { links, rows, .. } = &mut self.seen;
+        let mut share = free(&self.shares);
+        let Share { links, rows } = &mut *share;
         for (index, left) in self.codes.iter().enumerate() {
             for right in &self.codes[index + 1..] {
                 for (row, (&a, &b)) in left.iter().zip(right).enumerate() {
                     let taken = links.add((a, b), times[row], self.table, || reference(row));
                     if taken && let Some(text) = row_id(row) {
-                        rows.insert((self.table, reference(row)), text.to_owned());
+                        rows.insert((self.table, reference(row)), text);
                     }
                 }
             }

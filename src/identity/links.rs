@@ -46,7 +46,7 @@ pub struct Links {
     pub evidence: Vec<Evidence>,
 }
 
-const RECENT_BITS: u32 = 11;
+const RECENT_BITS: u32 = 14;
 const NO_PAIR: u64 = u64::MAX;
 const NO_EVIDENCE: Evidence = Evidence { first_seen: NO_TIME, table: u16::MAX, row: u64::MAX };
 

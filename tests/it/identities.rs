@@ -1,0 +1,86 @@
+//! What an identity makes of rows, seen from outside: spellings, several identities, links through another one.
+
+use crate::support::Project;
+
+const SOURCES: &str = "\
+sources:
+  - name: shop
+    location: data
+    tables:
+      - {name: visits, path: visits.csv, format: csv, row_id: id, time: at, columns: {at: {type: TIMESTAMP}}}
+";
+
+fn shop(visits: &str, models: &[(&str, &str)]) -> Project {
+    let files = [("kinfold.yaml", "name: shop\nas_of: \"2026-03-31T00:00:00Z\"\n"), ("sources.yaml", SOURCES)];
+    let data = [("data/visits.csv", visits)];
+    Project::of(&[&files[..], &data[..], models].concat())
+}
+
+/// Sorted, without the header.
+fn rows(project: &Project, sql: &str) -> Vec<String> {
+    project.lines(sql).split_off(1)
+}
+
+/// A person's spellings are one identifier; `2` and `4` are no link rows, and `4` is spelled as in no link row.
+const SPELLINGS: &str = "\
+id,at,email,kind
+1,2026-03-01T00:00:00Z,ann@x.com,link
+2,2026-03-02T00:00:00Z,Ann@X.com,other
+3,2026-03-03T00:00:00Z, ANN@x.com,link
+4,2026-03-04T00:00:00Z,\"  aNN@x.com \",other
+5,2026-03-05T00:00:00Z,none,link
+6,2026-03-06T00:00:00Z,NONE,other
+7,2026-03-07T00:00:00Z,bob@x.com,other
+";
+
+#[test]
+fn rows_find_their_entity_however_it_is_spelled() {
+    for normalize in ["email", "lower(trim(value))"] {
+        let identity = format!(
+            "kind: identity\nname: person\nidentifiers:\n  email: {{normalize: \"{normalize}\", block: [none]}}\nlinks:\n  - \
+             {{from: shop.visits, where: \"kind = 'link'\", ids: {{email: email}}}}\n"
+        );
+        let profile = "kind: profile\nname: person_profile\nidentity: person\nattributes:\n  email: {from: shop.visits.email, \
+                       pick: earliest}\ntraits:\n  visits: {from: shop.visits, select: count(*)}\n";
+        let project = shop(SPELLINGS, &[("models/person.yaml", &identity), ("models/person_profile.yaml", profile)]);
+        project.kinfold(&["run"]).exits(0);
+        assert_eq!(rows(&project, "SELECT email, visits FROM person_profile"), ["ann@x.com,4"], "{normalize}");
+        let seen =
+            "SELECT identifier, first_seen = '2026-03-01T00:00:00Z', last_seen = '2026-03-03T00:00:00Z' FROM person";
+        assert_eq!(rows(&project, seen), ["ann@x.com,true,true"], "{normalize}");
+    }
+}
+
+/// Ann has two cookies at one address, Ben lives there too; Cem has another address.
+const HOMES: &str = "\
+id,at,email,cookie,home
+1,2026-03-01T00:00:00Z,ann@x.com,c1,1 Elm St
+2,2026-03-02T00:00:00Z,ann@x.com,c2,
+3,2026-03-03T00:00:00Z,ben@x.com,,1 elm st
+4,2026-03-04T00:00:00Z,,c2,9 Oak Rd
+5,2026-03-05T00:00:00Z,cem@x.com,,5 Ash Way
+";
+
+#[test]
+fn an_identity_links_through_the_ids_of_another_one() {
+    let person = "kind: identity\nname: person\nidentifiers: {email: {normalize: email}, cookie: {}}\nlinks:\n  - {from: shop.visits, \
+                  ids: {email: email, cookie: cookie}}\n";
+    // a row has the person through its cookie or e-mail address, and the home
+    let homes = "SELECT p.person_id, v.home, v.at FROM shop.visits v JOIN person p\n  ON (p.identifier_type = 'email' AND p.identifier = \
+                 v.email)\n  OR (v.email IS NULL AND p.identifier_type = 'cookie' AND p.identifier = v.cookie)\nWHERE v.home IS NOT NULL\n";
+    let household = "kind: identity\nname: household\nidentifiers: {person: {}, home: {normalize: lower}}\nlinks:\n  - {from: homes, \
+                     ids: {person: person_id, home: home}}\n  - {from: person, ids: {person: person_id}}\n";
+    let project = shop(
+        HOMES,
+        &[("models/person.yaml", person), ("models/homes.sql", homes), ("models/household.yaml", household)],
+    );
+    project.kinfold(&["run"]).exits(0);
+    let people = "SELECT count(DISTINCT person_id) FROM person";
+    assert_eq!(project.number(people), 3);
+    // Ann's two homes and Ben are one household
+    let households = "SELECT min(e.identifier), count(DISTINCT h.identifier) FROM household h JOIN person e ON h.identifier = \
+                      e.person_id AND e.identifier_type = 'email' WHERE h.identifier_type = 'person' GROUP BY h.household_id ORDER BY 1";
+    assert_eq!(rows(&project, households), ["ann@x.com,2", "cem@x.com,1"]);
+    let homes = "SELECT count(DISTINCT household_id), count(*) FROM household WHERE identifier_type = 'home'";
+    assert_eq!(rows(&project, homes), ["2,3"]);
+}
