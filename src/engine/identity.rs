@@ -129,7 +129,8 @@ fn policies(model: &IdentityModel) -> Vec<TypePolicy> {
     let policy = |i: &model::IdentifierType| TypePolicy {
         name: i.name.value.clone(),
         max_links: limits(&i.max_links),
-        max_per_entity: i.max_per_entity.as_ref().map(|m| m.value),
+        max_per_entity: i.max_per_entity.as_ref().map(|m| m.count.value),
+        within: i.max_per_entity.as_ref().and_then(|m| m.within.as_ref()).map(|d| d.value.micros),
     };
     model.identifiers.iter().map(policy).collect()
 }

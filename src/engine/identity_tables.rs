@@ -239,10 +239,13 @@ fn link_batch(
 fn reason(bound: &BoundIdentity, model: &IdentityModel, run: &StitchedRun, reason: RefusalReason) -> String {
     let types = bound.type_names();
     match reason {
-        RefusalReason::MaxPerEntity { type_code, stronger_side, weaker_side, limit } => format!(
-            "max_per_entity: {} would be {stronger_side} + {weaker_side}, the limit is {limit}",
-            types[usize::from(type_code)]
-        ),
+        RefusalReason::MaxPerEntity { type_code, stronger_side, weaker_side, limit } => {
+            let kind = types[usize::from(type_code)];
+            let within =
+                model.identifiers[usize::from(type_code)].max_per_entity.as_ref().and_then(|m| m.within.as_ref());
+            let within = within.map(|within| format!(" within {}", within.value)).unwrap_or_default();
+            format!("max_per_entity: {kind} would be {stronger_side} + {weaker_side}{within}, the limit is {limit}")
+        }
         RefusalReason::Never { rule } => {
             let text = model.rules.iter().filter(|r| r.verdict == crate::model::Verdict::Never).nth(rule as usize);
             text.map_or_else(|| "never rule".to_owned(), |r| format!("never rule by {}: {}", r.by, r.reason))

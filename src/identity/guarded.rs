@@ -16,9 +16,10 @@ use std::thread;
 use hashbrown::HashMap;
 
 use super::forest::Forest;
-use super::limits::{Limits, members};
+use super::limits::{Limit, Limits, members};
 use super::order::{canonical, compare_pairs, compare_rules};
 use super::parallel;
+use super::periods::Times;
 use super::stitch::{HUB, StitchInput};
 
 const NOT_BROKEN: u32 = u32::MAX;
@@ -33,8 +34,16 @@ pub(super) fn broken_entities(input: &StitchInput<'_>, entity: &[u32], entities:
     let mut broken = vec![false; entities as usize];
     if !limits.all.is_empty() {
         let counts = limits.count(input.nodes, entities as usize, members(entity));
-        for (broken, counts) in broken.iter_mut().zip(counts.chunks_exact(limits.all.len())) {
-            *broken = counts.iter().zip(&limits.all).any(|(count, (_, most))| count > most);
+        let width = limits.all.len();
+        for (broken, counts) in broken.iter_mut().zip(counts.chunks_exact(width)) {
+            let mut held = counts.iter().zip(&limits.all);
+            *broken = held.any(|(count, limit)| limit.within.is_none() && *count > limit.most);
+        }
+        // only what is too many in all can be too many of one period
+        let too_many = |entity: u32, place: usize| counts[entity as usize * width + place] > limits.all[place].most;
+        for ((entity, place), times) in limits.times(input.nodes, members(entity), too_many) {
+            let limit = limits.all[place];
+            broken[entity as usize] |= limit.within.is_some_and(|within| times.exceed(limit.most, within));
         }
     }
     for &(a, b) in input.never {
@@ -282,10 +291,12 @@ enum Strength {
 
 /// One component while its candidates are taken: union-find with what each tree holds.
 struct Trees<'a> {
-    limits: &'a [(u8, u32)],
+    limits: &'a [Limit],
     parents: Vec<u32>,
     /// By root and limit, how many identifiers the tree holds.
     counts: Vec<u32>,
+    /// By root and limit with a period, when the identifiers were first seen.
+    times: HashMap<(u32, usize), Times>,
     /// By root, the other sides of never rules with one side in the tree.
     apart: HashMap<u32, Vec<u32>>,
 }
@@ -294,8 +305,9 @@ impl<'a> Trees<'a> {
     /// Every identifier alone.
     fn new(input: &StitchInput<'_>, limits: &'a Limits, numbered: &[u32]) -> Self {
         let counts = limits.count(input.nodes, numbered.len(), numbered.iter().copied().zip(0..));
+        let times = limits.times(input.nodes, numbered.iter().copied().zip(0..), |_, _| true);
         let parents = (0..numbered.len() as u32).collect();
-        Self { limits: &limits.all, parents, counts, apart: HashMap::new() }
+        Self { limits: &limits.all, parents, counts, times, apart: HashMap::new() }
     }
 
     fn keep_apart(&mut self, (a, b): (u32, u32)) {
@@ -338,11 +350,17 @@ impl<'a> Trees<'a> {
     /// Whether two trees together would hold too many of a type that both hold.
     fn would_exceed(&self, a: u32, b: u32) -> bool {
         let width = self.limits.len();
-        self.limits.iter().enumerate().any(|(limit, (_, most))| {
-            let of_a = self.counts[a as usize * width + limit];
-            let of_b = self.counts[b as usize * width + limit];
-            of_a > 0 && of_b > 0 && of_a + of_b > *most
+        self.limits.iter().enumerate().any(|(place, limit)| {
+            let of_a = self.counts[a as usize * width + place];
+            let of_b = self.counts[b as usize * width + place];
+            let too_many = of_a > 0 && of_b > 0 && of_a + of_b > limit.most;
+            too_many && limit.within.is_none_or(|within| self.of_one_period((a, b), place, limit.most, within))
         })
+    }
+
+    fn of_one_period(&self, (a, b): (u32, u32), place: usize, most: u32, within: i64) -> bool {
+        let (Some(of_a), Some(of_b)) = (self.times.get(&(a, place)), self.times.get(&(b, place))) else { return false };
+        of_a.together(of_b, most, within).is_some()
     }
 
     /// Whether a never rule has one side in each tree.
@@ -363,8 +381,11 @@ impl<'a> Trees<'a> {
         let (low, high) = (a.min(b), a.max(b));
         self.parents[high as usize] = low;
         let width = self.limits.len();
-        for limit in 0..width {
-            self.counts[low as usize * width + limit] += self.counts[high as usize * width + limit];
+        for place in 0..width {
+            self.counts[low as usize * width + place] += self.counts[high as usize * width + place];
+            if let Some(times) = self.times.remove(&(high, place)) {
+                self.times.entry((low, place)).or_default().take_in(times);
+            }
         }
         if let Some(mut sides) = self.apart.remove(&high) {
             let own = self.apart.entry(low).or_default();

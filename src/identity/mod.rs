@@ -28,6 +28,7 @@ mod links;
 mod nodes;
 mod order;
 mod parallel;
+mod periods;
 mod refused;
 mod shard;
 mod spellings;

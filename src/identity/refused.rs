@@ -6,9 +6,10 @@
 
 use hashbrown::HashMap;
 
-use super::limits::{Limits, members};
+use super::limits::{Limit, Limits, members};
 use super::links::Link;
 use super::order::{canonical, compare_rules};
+use super::periods::Times;
 use super::stitch::{HUB, StitchInput};
 
 /// What asks for two identifiers to be joined.
@@ -36,7 +37,7 @@ pub enum RefusalReason {
     MaxPerEntity {
         /// The type.
         type_code: u8,
-        /// How many the entity of the stronger endpoint holds.
+        /// How many the entity of the stronger endpoint holds; of a limit with a period, in the fullest one.
         stronger_side: u32,
         /// How many the entity of the weaker endpoint holds.
         weaker_side: u32,
@@ -72,15 +73,14 @@ pub(super) fn find_refused(input: &StitchInput<'_>, entity: &[u32], entities: u3
     if links.is_empty() {
         return refused;
     }
-    let limits = Limits::new(input);
-    let counts = limits.count(input.nodes, entities as usize, members(entity));
+    let held = Held::new(input, entity, entities);
     for (index, link) in links.iter().enumerate() {
         let sides = sides(entity, (link.a, link.b));
         if sides.0 == sides.1 || sides.1 == HUB {
             continue;
         }
         let rule = never.get(&sides).map(|rule| RefusalReason::Never { rule: *rule });
-        let reason = rule.or_else(|| limit_between(input, entity, &limits, &counts, (link.a, link.b)));
+        let reason = rule.or_else(|| held.limit_between((link.a, link.b)));
         refused.extend(reason.map(|reason| Refused { candidate: Candidate::Link(index as u32), reason }));
     }
     refused
@@ -109,24 +109,45 @@ fn never_by_entities(input: &StitchInput<'_>, entity: &[u32]) -> HashMap<(u32, u
     first
 }
 
-/// The strongest type of which the entities of a pair together hold too many.
-fn limit_between(
-    input: &StitchInput<'_>,
-    entity: &[u32],
-    limits: &Limits,
-    counts: &[u32],
-    ends: (u32, u32),
-) -> Option<RefusalReason> {
-    let width = limits.all.len();
-    let (stronger, weaker) = (entity[ends.0 as usize] as usize, entity[ends.1 as usize] as usize);
-    limits.all.iter().enumerate().find_map(|(place, &(type_code, limit))| {
-        let mut held = (counts[stronger * width + place], counts[weaker * width + place]);
-        if held.0 == 0 || held.1 == 0 || held.0 + held.1 <= limit {
+/// What the entities hold of the types with a limit.
+struct Held<'a> {
+    input: &'a StitchInput<'a>,
+    entity: &'a [u32],
+    limits: Limits,
+    counts: Vec<u32>,
+    times: HashMap<(u32, usize), Times>,
+}
+
+impl<'a> Held<'a> {
+    fn new(input: &'a StitchInput<'a>, entity: &'a [u32], entities: u32) -> Self {
+        let limits = Limits::new(input);
+        let counts = limits.count(input.nodes, entities as usize, members(entity));
+        let times = limits.times(input.nodes, members(entity), |_, _| true);
+        Self { input, entity, limits, counts, times }
+    }
+
+    /// The strongest type of which the entities of a pair together hold too many.
+    fn limit_between(&self, ends: (u32, u32)) -> Option<RefusalReason> {
+        let sides = (self.entity[ends.0 as usize], self.entity[ends.1 as usize]);
+        self.limits.all.iter().enumerate().find_map(|(place, limit)| {
+            let mut held = self.too_many(sides, place, limit)?;
+            if held.0 != held.1 && canonical(self.input.nodes, ends) != ends {
+                held = (held.1, held.0);
+            }
+            let (stronger_side, weaker_side) = held;
+            let (type_code, limit) = (limit.type_code, limit.most);
+            Some(RefusalReason::MaxPerEntity { type_code, stronger_side, weaker_side, limit })
+        })
+    }
+
+    /// How many each of two entities holds, if that is too many together.
+    fn too_many(&self, (a, b): (u32, u32), place: usize, limit: &Limit) -> Option<(u32, u32)> {
+        let count = |entity: u32| self.counts[entity as usize * self.limits.all.len() + place];
+        let held = (count(a), count(b));
+        if held.0 == 0 || held.1 == 0 || held.0 + held.1 <= limit.most {
             return None;
         }
-        if held.0 != held.1 && canonical(input.nodes, ends) != ends {
-            held = (held.1, held.0);
-        }
-        Some(RefusalReason::MaxPerEntity { type_code, stronger_side: held.0, weaker_side: held.1, limit })
-    })
+        let Some(within) = limit.within else { return Some(held) };
+        self.times.get(&(a, place))?.together(self.times.get(&(b, place))?, limit.most, within)
+    }
 }

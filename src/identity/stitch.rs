@@ -11,6 +11,7 @@
 //! 5. A link (not an always rule) is refused if the two sides together would hold more than `max_per_entity`
 //!    identifiers of some type **that both sides hold**. The last words matter only after an always rule has
 //!    brought more together than the limit: that entity keeps its other links, but may not grow in that type.
+//!    With `within`, those of one period count together (`periods`).
 //! 6. So never beats always, always beats `max_per_entity`, and a hub beats always: an always rule with a hub is
 //!    refused for that reason. A rule of an identifier with itself says nothing.
 //!
@@ -56,6 +57,8 @@ pub struct TypePolicy {
     pub max_links: MaxLinks,
     /// How many identifiers of this type links may bring into one entity.
     pub max_per_entity: Option<u32>,
+    /// Only those count together that were first seen within so many microseconds.
+    pub within: Option<i64>,
 }
 
 /// All that stitching depends on.

@@ -1,6 +1,6 @@
 //! `kind: identity`: how rows say that two identifiers are one entity.
 
-use super::Secret;
+use super::{Duration, Secret};
 use crate::diagnostic::Spanned;
 
 /// A model that turns links into entities.
@@ -28,7 +28,16 @@ pub struct IdentifierType {
     /// How many distinct neighbours make it a hub.
     pub max_links: Option<MaxLinks>,
     /// How many values of this type one entity may hold.
-    pub max_per_entity: Option<Spanned<u32>>,
+    pub max_per_entity: Option<MaxPerEntity>,
+}
+
+/// `max_per_entity`: how many values of a type links may bring into one entity.
+#[derive(Debug, Clone)]
+pub struct MaxPerEntity {
+    /// So many.
+    pub count: Spanned<u32>,
+    /// Only those count together that were first seen within this time; `None` is all.
+    pub within: Option<Spanned<Duration>>,
 }
 
 /// Normalisers.

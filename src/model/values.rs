@@ -2,6 +2,7 @@
 
 use crate::diagnostic::Spanned;
 use chrono::{DateTime, Utc};
+use std::fmt;
 
 /// A fixed length of time. Months and years are not fixed and are refused by the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +28,21 @@ impl Duration {
             _ => return None,
         };
         number.checked_mul(unit).map(|micros| Self { micros })
+    }
+}
+
+/// In its largest whole unit: `30 days`.
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(i64, &str); 5] = [
+            (86_400_000_000, "days"),
+            (3_600_000_000, "hours"),
+            (60_000_000, "minutes"),
+            (1_000_000, "seconds"),
+            (1, "microseconds"),
+        ];
+        let (unit, name) = UNITS.iter().find(|(unit, _)| self.micros % unit == 0).unwrap_or(&UNITS[4]);
+        write!(f, "{} {name}", self.micros / unit)
     }
 }
 

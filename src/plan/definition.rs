@@ -13,8 +13,8 @@
 use crate::diagnostic::{SourceMap, Spanned};
 use crate::model::{
     Attribute, AttributeSource, AudienceCondition, AudienceModel, BlockRule, Column, Condition, Dedupe, Destination,
-    DestinationKind, Duration, EventCondition, EventMatch, FileFormat, Format, IdentifierType, IdentityModel,
-    IdentityRule, LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, Measure, Model, ModelKind, Normalize,
+    DestinationKind, EventCondition, EventMatch, FileFormat, Format, IdentifierType, IdentityModel, IdentityRule,
+    LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, MaxPerEntity, Measure, Model, ModelKind, Normalize,
     Persona, Pick, ProfileModel, Source, SourceTable, SqlModel, Step, StepOrigin, StepPick, SyncModel, TableSelect,
     Trait, Verdict, Window,
 };
@@ -158,7 +158,7 @@ impl Writer<'_> {
 
     fn dedupe(&self, dedupe: &Dedupe) -> Doc {
         let Dedupe { by, within } = dedupe;
-        Doc::default().set("by", self.text(by)).maybe("within", within.as_ref().map(|w| length(w.value)))
+        Doc::default().set("by", self.text(by)).maybe("within", within.as_ref().map(|w| w.value.to_string()))
     }
 
     fn columns(&self, columns: &[Column]) -> Option<Doc> {
@@ -215,7 +215,7 @@ impl Writer<'_> {
             .maybe("normalize", normalize)
             .list("block", sorted(block))
             .maybe("max_links", max_links)
-            .maybe("max_per_entity", max_per_entity.as_ref().map(|m| m.value))
+            .maybe("max_per_entity", max_per_entity.as_ref().map(per_entity))
     }
 
     fn link(&self, link: &LinkTable) -> Value {
@@ -280,9 +280,9 @@ impl Writer<'_> {
 
     fn window(&self, window: &Window) -> Doc {
         let Window { within, between, before, after, inclusive } = window;
-        let between = between.as_ref().map(|b| vec![length(b.value.0), length(b.value.1)]);
+        let between = between.as_ref().map(|b| vec![b.value.0.to_string(), b.value.1.to_string()]);
         Doc::default()
-            .maybe("within", within.as_ref().map(|w| length(w.value)))
+            .maybe("within", within.as_ref().map(|w| w.value.to_string()))
             .maybe("between", between)
             .maybe("before", before.as_ref().map(|t| t.value.to_rfc3339()))
             .maybe("after", after.as_ref().map(|t| t.value.to_rfc3339()))
@@ -355,7 +355,7 @@ impl Writer<'_> {
         });
         let step = self
             .matching(matching)
-            .maybe("within", within.as_ref().map(|w| length(w.value)))
+            .maybe("within", within.as_ref().map(|w| w.value.to_string()))
             .maybe("of", (*of == StepOrigin::First).then_some("first"))
             .flag("inclusive", *inclusive)
             .flag("open", *open)
@@ -394,6 +394,14 @@ impl Writer<'_> {
 }
 
 /// A decision of people.
+fn per_entity(limit: &MaxPerEntity) -> Value {
+    let MaxPerEntity { count, within } = limit;
+    match within {
+        None => json!(count.value),
+        Some(within) => Doc::default().set("count", count.value).set("within", within.value.to_string()).into(),
+    }
+}
+
 fn rule(rule: &IdentityRule) -> String {
     let IdentityRule { verdict, left, right, reason: _, by: _, at: _ } = rule;
     let verdict = match verdict {
@@ -416,17 +424,4 @@ fn sorted(items: impl IntoIterator<Item = impl Into<Value>>) -> Vec<Value> {
     let mut items: Vec<Value> = items.into_iter().map(Into::into).collect();
     items.sort_by_cached_key(ToString::to_string);
     items
-}
-
-/// A length of time in its largest whole unit.
-fn length(duration: Duration) -> String {
-    const UNITS: [(i64, &str); 5] = [
-        (86_400_000_000, "days"),
-        (3_600_000_000, "hours"),
-        (60_000_000, "minutes"),
-        (1_000_000, "seconds"),
-        (1, "microseconds"),
-    ];
-    let fits = UNITS.iter().find(|(unit, _)| duration.micros % unit == 0).unwrap_or(&UNITS[4]);
-    format!("{} {}", duration.micros / fits.0, fits.1)
 }

@@ -5,7 +5,9 @@ use super::reader::{Fields, Reader, alternatives, is_name};
 use super::suggest::nearest;
 use super::yaml::{Entry, Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Severity, Spanned};
-use crate::model::{BlockRule, IdentifierType, IdentityModel, LinkIdentifier, LinkTable, MaxLinks, Normalize, Secret};
+use crate::model::{
+    BlockRule, IdentifierType, IdentityModel, LinkIdentifier, LinkTable, MaxLinks, MaxPerEntity, Normalize, Secret,
+};
 
 /// Keys besides those of every model.
 pub(super) const KEYS: [&str; 4] = ["identifiers", "links", "rules", "id_key"];
@@ -94,14 +96,14 @@ fn identifier(reader: &mut Reader<'_>, entry: &Entry, names: &[&str]) -> Option<
     Some(identifier)
 }
 
-fn max_per_entity(reader: &mut Reader<'_>, node: &Node) -> Option<Spanned<u32>> {
-    if let NodeKind::Map(entries) = &node.kind
-        && let Some(within) = entries.iter().find(|e| e.key.value == "within")
-    {
-        reader.unavailable(within.key.span, "`max_per_entity` with `within`");
-        return None;
+fn max_per_entity(reader: &mut Reader<'_>, node: &Node) -> Option<MaxPerEntity> {
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        return reader.count("max_per_entity", node).map(|count| MaxPerEntity { count, within: None });
     }
-    reader.count("max_per_entity", node)
+    let fields = reader.fields(node, "max_per_entity", &["count", "within"])?;
+    let count = fields.require(reader, "count").and_then(|n| reader.count("count", n));
+    let within = fields.get("within").and_then(|n| reader.duration("within", n));
+    Some(MaxPerEntity { count: count?, within })
 }
 
 fn max_links(reader: &mut Reader<'_>, node: &Node, names: &[&str]) -> Option<MaxLinks> {

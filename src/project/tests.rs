@@ -188,7 +188,7 @@ fn an_identity_arrives() {
     let (project, files) = sound(&LoadOptions::default());
     let ModelKind::Identity(identity) = &project.models["patient"].kind else { panic!("an identity") };
     let [mrn, email, phone, fax] = identity.identifiers.as_slice() else { panic!("four types") };
-    assert_eq!(mrn.max_per_entity.as_ref().map(|n| n.value), Some(1));
+    assert_eq!(mrn.max_per_entity.as_ref().map(|n| n.count.value), Some(1));
     let blocked: Vec<String> = mrn
         .block
         .iter()

@@ -84,3 +84,25 @@ fn an_identity_links_through_the_ids_of_another_one() {
     let homes = "SELECT count(DISTINCT household_id), count(*) FROM household WHERE identifier_type = 'home'";
     assert_eq!(rows(&project, homes), ["2,3"]);
 }
+
+/// One account, three addresses: the second follows the first after four days, the third after nineteen.
+const ADDRESSES: &str = "\
+id,at,email,account
+1,2026-03-01T00:00:00Z,first@x.com,u1
+2,2026-03-05T00:00:00Z,second@x.com,u1
+3,2026-03-20T00:00:00Z,third@x.com,u1
+";
+
+#[test]
+fn a_limit_within_a_time_counts_what_was_first_seen_in_one_period() {
+    let person = "kind: identity\nname: person\nidentifiers:\n  account: {}\n  email: {normalize: email, max_per_entity: {count: 1, \
+                  within: 10 days}}\nlinks:\n  - {from: shop.visits, ids: {account: account, email: email}}\n";
+    let project = shop(ADDRESSES, &[("models/person.yaml", person)]);
+    project.kinfold(&["run"]).exits(0);
+    let of_account =
+        "SELECT identifier FROM person WHERE person_id = (SELECT person_id FROM person WHERE identifier = 'u1')";
+    assert_eq!(rows(&project, of_account), ["first@x.com", "third@x.com", "u1"]);
+    let refused = "SELECT right_identifier, row_id, reason FROM person_links WHERE NOT accepted";
+    let reason = "max_per_entity: email would be 1 + 1 within 10 days, the limit is 1";
+    assert_eq!(rows(&project, refused), [format!("second@x.com,2,\"{reason}\"")]);
+}

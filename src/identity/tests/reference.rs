@@ -99,9 +99,41 @@ fn count(entity: &BTreeSet<Id>, type_code: usize) -> u32 {
 fn exceeded(world: &World, a: &BTreeSet<Id>, b: &BTreeSet<Id>) -> Option<Reason> {
     (0..world.types.len()).find_map(|code| {
         let limit = world.types[code].max_per_entity?;
+        if let Some(within) = world.types[code].within {
+            return of_one_period(world, (a, b), code as u8, limit, within);
+        }
         let (of_a, of_b) = (count(a, code), count(b, code));
         (of_a > 0 && of_b > 0 && of_a + of_b > limit).then_some(Reason::MaxPerEntity(code as u8, of_a, of_b, limit))
     })
+}
+
+/// As [`exceeded`], by the fullest and then earliest period that begins when some identifier was first seen.
+fn of_one_period(
+    world: &World,
+    (a, b): (&BTreeSet<Id>, &BTreeSet<Id>),
+    type_code: u8,
+    limit: u32,
+    within: i64,
+) -> Option<Reason> {
+    let seen = |id: &Id| {
+        let rows = world.rows.iter().filter(|row| row.ids.contains(id));
+        rows.map(|row| row.time).min().unwrap_or(NO_TIME)
+    };
+    let times = |side: &BTreeSet<Id>| side.iter().filter(|id| id.0 == type_code).map(seen).collect::<Vec<_>>();
+    let (of_a, of_b) = (times(a), times(b));
+    let begins: BTreeSet<i64> = of_a.iter().chain(&of_b).copied().collect();
+    let mut best: Option<(u32, u32)> = None;
+    for begin in begins {
+        // nothing begins where there is no time, and what has none is in every period
+        let inside =
+            |time: &&i64| **time == NO_TIME || (begin != NO_TIME && begin <= **time && **time - begin < within);
+        let held = (of_a.iter().filter(inside).count() as u32, of_b.iter().filter(inside).count() as u32);
+        let too_many = held.0 > 0 && held.1 > 0 && held.0 + held.1 > limit;
+        if too_many && best.is_none_or(|best| held.0 + held.1 > best.0 + best.1) {
+            best = Some(held);
+        }
+    }
+    best.map(|(of_a, of_b)| Reason::MaxPerEntity(type_code, of_a, of_b, limit))
 }
 
 fn kept_apart(a: &BTreeSet<Id>, b: &BTreeSet<Id>, never: &BTreeSet<(u8, Pair)>) -> Option<Reason> {

@@ -170,10 +170,12 @@ fn any_policy(code: u8, types: u8) -> impl Strategy<Value = TypePolicy> {
         1 => (1..6_u32).prop_map(MaxLinks::Any),
         1 => prop::collection::vec(prop::option::of(1..4_u32), 0..=usize::from(types)).prop_map(MaxLinks::ByNeighbour),
     ];
-    (max_links, prop::option::of(1..4_u32)).prop_map(move |(max_links, max_per_entity)| TypePolicy {
+    let within = prop::option::of(1..4_i64);
+    (max_links, prop::option::of(1..4_u32), within).prop_map(move |(max_links, max_per_entity, within)| TypePolicy {
         name: format!("type_{code}"),
         max_links,
         max_per_entity,
+        within,
     })
 }
 

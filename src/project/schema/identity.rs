@@ -2,8 +2,8 @@
 
 use super::models::{About, Tested};
 use super::values::{
-    Anything, ByKey, ByName, Count, Filled, MaxLinks, Name, NonEmpty, Normalizer, OneOrMany, OrNothing, Scalar, Sql,
-    Text,
+    Anything, ByKey, ByName, Count, Duration, Filled, MaxLinks, Name, NonEmpty, Normalizer, OneOrMany, OrNothing,
+    Scalar, Sql, Text,
 };
 use schemars::JsonSchema;
 
@@ -57,7 +57,25 @@ pub(super) struct Identifier {
     /// neighbour type.
     max_links: Option<MaxLinks>,
     /// How many values of this type links may bring into one entity.
-    max_per_entity: Option<Count>,
+    max_per_entity: Option<MaxPerEntity>,
+}
+
+/// How many values links may bring into one entity: a number, or one within a time.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum MaxPerEntity {
+    Ever(Count),
+    Within(MaxWithin),
+}
+
+/// How many values that were first seen within a time links may bring into one entity.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct MaxWithin {
+    /// So many.
+    count: Count,
+    /// Only those count together that were first seen within this time.
+    within: Option<Duration>,
 }
 
 /// A table whose rows carry identifiers.
