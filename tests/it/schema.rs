@@ -221,7 +221,8 @@ fn the_command_prints_and_writes_the_schemas() {
 fn valid_projects_of_the_repository_are_accepted() {
     let started = Project::of(&[]);
     started.kinfold(&["init", "."]).exits(0);
-    let projects = [repository().to_owned(), repository().join("bench/clinic"), started.path(""), every_key()];
+    let bench = ["bench/clinic", "bench/clinic-guarded"].map(|folder| repository().join(folder));
+    let projects = [repository().to_owned(), started.path(""), every_key()].into_iter().chain(bench);
     let mut seen = 0;
     for folder in projects {
         for (path, kind, documents) in project(&folder) {

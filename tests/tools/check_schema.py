@@ -79,7 +79,8 @@ def valid_projects(validators, kinfold):
         started = pathlib.Path(temporary) / "shop"
         kinfold("init", str(started))
         seen = 0
-        for project in [ROOT, ROOT / "bench/clinic", ROOT / "tests/schema/every_key", started]:
+        bench = [ROOT / "bench/clinic", ROOT / "bench/clinic-guarded"]
+        for project in [ROOT, *bench, ROOT / "tests/schema/every_key", started]:
             for relative, kind, path in files(project):
                 equal(refused(validators[kind], path), None, f"{project}/{relative}")
                 seen += 1
