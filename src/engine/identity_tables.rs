@@ -1,7 +1,7 @@
 //! The tables of an identity: who is who, which links were accepted and refused, hubs, changes, registry.
 
 use super::identity::{BoundIdentity, StitchedRun, is_hub};
-use crate::identity::{Candidate, Change, NO_LAST_TIME, NO_TIME, RefusalReason};
+use crate::identity::{Candidate, Change, Link, NO_LAST_TIME, NO_TIME, Nodes, RefusalReason};
 use crate::model::IdentityModel;
 use datafusion::arrow::array::{
     ArrayRef, BooleanBuilder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
@@ -189,6 +189,21 @@ pub(super) fn links(
     in_chunks(run.links.links.len(), threads, |range| link_batch(bound, run, schema, &refused, range))
 }
 
+type Side<'n> = (u32, &'n str);
+
+/// The identifiers of links with their texts, the stronger first. Looks texts up for many links at once, so that the
+/// processor waits for the memory of several.
+fn stronger_first<'n>(nodes: &'n Nodes, links: &[Link]) -> impl Iterator<Item = (Side<'n>, Side<'n>)> {
+    const AT_ONCE: usize = 64;
+    links.chunks(AT_ONCE).flat_map(|links| {
+        let sides = links.iter().map(|link| [link.a, link.b].map(|node| (node, nodes.text(node))));
+        sides.collect::<Vec<_>>().into_iter().map(|[a, b]| {
+            let strength = |side: Side<'n>| (nodes.type_of(side.0), side.1);
+            if strength(a) <= strength(b) { (a, b) } else { (b, a) }
+        })
+    })
+}
+
 fn link_batch(
     bound: &BoundIdentity,
     run: &StitchedRun,
@@ -204,13 +219,13 @@ fn link_batch(
     let mut tables = StringBuilder::new();
     let mut rows = StringBuilder::new();
     let mut first = times();
-    for index in range {
+    for ((left, right), index) in stronger_first(nodes, &run.links.links[range.clone()]).zip(range) {
         let (link, evidence) = (run.links.links[index], run.links.evidence[index]);
-        let (left, right) = if nodes.compare(link.a, link.b).is_le() { (link.a, link.b) } else { (link.b, link.a) };
-        for (side, node) in [left, right].into_iter().enumerate() {
+        for (side, (node, text)) in [left, right].into_iter().enumerate() {
             sides[side * 2].append_value(types[usize::from(nodes.type_of(node))]);
-            sides[side * 2 + 1].append_value(nodes.text(node));
+            sides[side * 2 + 1].append_value(text);
         }
+        let [left, right] = [left.0, right.0];
         let hub = [left, right].into_iter().any(|n| is_hub(run.entities.entity[n as usize]));
         let why = refused.get(&(index as u32));
         accepted.append_value(why.is_none() && !hub);
