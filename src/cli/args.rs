@@ -101,9 +101,12 @@ pub(super) enum Command {
     /// Make a new project that runs at once.
     #[command(after_help = "Example: kinfold init shop && cd shop && kinfold run")]
     Init(InitArguments),
-    /// Explain a finding's code, such as K0102.
-    #[command(after_help = "Example: kinfold explain K0102")]
-    Explain(ExplainArguments),
+    /// Explain a finding's code, such as K0102, or why two identifiers are one entity.
+    #[command(after_help = "Examples:
+  kinfold explain K0102
+  kinfold explain identity email:ann@x.com phone:+12125550160
+  kinfold explain identity email:ann@x.com --output mermaid")]
+    Explain(super::explain::ExplainArguments),
     /// Print the JSON Schema of the project's files, for editors.
     #[command(after_help = "Examples:
   kinfold schema models
@@ -216,15 +219,6 @@ pub(super) struct InitArguments {
     #[arg(value_hint = ValueHint::DirPath)]
     pub(super) directory: PathBuf,
     /// Format of what is said to be made.
-    #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
-    pub(super) output: OutputFormat,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ExplainArguments {
-    /// The code, such as K0102.
-    pub(super) code: String,
-    /// Format of the explanation.
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
     pub(super) output: OutputFormat,
 }

@@ -1,26 +1,71 @@
-//! `kinfold explain K0102`
+//! `kinfold explain K0102`, and the topics of `kinfold explain`
 
-use super::args::{ExplainArguments, OutputFormat};
+use super::args::OutputFormat;
 use super::exit::Exit;
+use super::explain_identity::{IdentityArguments, identity};
 use super::printer::Printer;
 use crate::diagnostic::{Code, CodeText};
 use crate::error::{Error, ErrorKind};
+use crate::runner::Options;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
-pub(super) fn explain(arguments: &ExplainArguments, printer: &Printer) -> Exit {
-    let code = arguments.code.trim();
+#[derive(Debug, Args)]
+#[command(subcommand_negates_reqs = true)]
+pub(super) struct ExplainArguments {
+    #[command(subcommand)]
+    topic: Option<Topic>,
+    /// The code, such as K0102.
+    #[arg(required = true)]
+    code: Option<String>,
+    /// Format of the explanation; text by default.
+    #[arg(long, short, value_enum)]
+    output: Option<OutputFormat>,
+}
+
+/// What is explained beside codes.
+#[derive(Debug, Subcommand)]
+enum Topic {
+    /// Say why two identifiers are one entity or are not, or what an entity is made of.
+    #[command(after_help = "Examples:
+  kinfold explain identity email:ann@x.com phone:+12125550160
+  kinfold explain identity patient:8b2ccd1f --output mermaid")]
+    Identity(IdentityArguments),
+}
+
+impl ExplainArguments {
+    /// Whether the answer is in a project.
+    pub(super) fn needs_project(&self) -> bool {
+        self.topic.is_some()
+    }
+}
+
+/// Explains something in a project.
+pub(super) async fn topic(arguments: &ExplainArguments, options: &Options, printer: &Printer) -> Exit {
+    if arguments.code.is_some() || arguments.output.is_some() {
+        let error = Error::new(ErrorKind::Usage, "a code and `--output` before the topic have no meaning here");
+        return printer.error(&error.with_help("write `kinfold explain identity TYPE:VALUE --output json`"));
+    }
+    match &arguments.topic {
+        Some(Topic::Identity(arguments)) => identity(arguments, options, printer).await,
+        None => code(arguments, printer),
+    }
+}
+
+/// Explains a code.
+pub(super) fn code(arguments: &ExplainArguments, printer: &Printer) -> Exit {
+    let code = arguments.code.as_deref().unwrap_or_default().trim();
     match Code::parse(code).and_then(Code::text) {
         Some(text) => {
             printer.data(&match arguments.output {
-                OutputFormat::Text => as_text(text),
-                OutputFormat::Json => as_json(text),
+                None | Some(OutputFormat::Text) => as_text(text),
+                Some(OutputFormat::Json) => as_json(text),
             });
             Exit::Ok
         }
-        None => printer.error(
-            &Error::new(ErrorKind::Usage, format!("no code `{code}`"))
-                .with_help("codes look like K0102 and stand in brackets after `error`"),
-        ),
+        None => printer.error(&Error::new(ErrorKind::Usage, format!("no code `{code}`")).with_help(
+            "codes look like K0102 and stand in brackets after `error`; `kinfold explain identity` is about people",
+        )),
     }
 }
 

@@ -9,6 +9,7 @@ mod docs;
 mod early;
 mod exit;
 mod explain;
+mod explain_identity;
 mod init;
 mod lineage;
 mod log;
@@ -94,7 +95,7 @@ fn not_understood(error: &clap::Error, words: &[OsString]) -> Exit {
 async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
     match &cli.command {
         Command::Init(arguments) => return init::init(arguments, printer),
-        Command::Explain(arguments) => return explain::explain(arguments, printer),
+        Command::Explain(arguments) if !arguments.needs_project() => return explain::code(arguments, printer),
         Command::Schema(arguments) => return schema::schema(arguments, printer),
         Command::Completions(arguments) => return completions::completions(arguments, printer),
         Command::Man(arguments) => return man::man(arguments, printer),
@@ -117,8 +118,7 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Command::Status(arguments) => status::status(arguments, options, printer).await,
         Command::Ls(arguments) => ls::ls(arguments, options, printer),
         Command::Lineage(arguments) => lineage::lineage(arguments, options, printer).await,
-        Command::Init(_) | Command::Explain(_) | Command::Schema(_) | Command::Completions(_) | Command::Man(_) => {
-            Exit::Ok
-        }
+        Command::Explain(arguments) => explain::topic(arguments, &options, printer).await,
+        Command::Init(_) | Command::Schema(_) | Command::Completions(_) | Command::Man(_) => Exit::Ok,
     }
 }

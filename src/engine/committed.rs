@@ -5,9 +5,9 @@ use super::entities::Entities;
 use super::internal;
 use super::wide::Wide;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::identity::{EntityId, HUB, Interner, NO_TIME, Scratch, Spellings};
+use crate::identity::{EntityId, HUB, Interner, InternerFull, NO_NODE, NO_TIME, Nodes, Scratch, Spellings};
 use crate::warehouse::{Snapshot, Table, Warehouse};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use datafusion::arrow::compute::{cast, concat_batches, take};
 use datafusion::arrow::datatypes::{Field, SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
@@ -95,37 +95,67 @@ fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
         .ok_or_else(|| Error::new(ErrorKind::Data, format!("a committed table has no column `{name}`")))
 }
 
+/// Interns identifiers whose types stand in a column beside them.
+pub(super) struct TypedInterner<'t> {
+    types: &'t [&'t str],
+    interner: Interner,
+    scratch: Scratch,
+    of_type: Vec<u32>,
+}
+
+impl<'t> TypedInterner<'t> {
+    /// An interner for these types, by code.
+    pub(super) fn new(types: &'t [&'t str]) -> Self {
+        let interner = Interner::new(types.len());
+        Self { types, interner, scratch: Scratch::default(), of_type: Vec::new() }
+    }
+
+    /// The provisional code of every row, [`NO_NODE`] for an unknown type.
+    pub(super) fn codes(
+        &mut self,
+        kinds: &StringArray,
+        texts: &StringArray,
+        times: Option<&[i64]>,
+    ) -> Result<Vec<u32>, InternerFull> {
+        let mut codes = vec![NO_NODE; texts.len()];
+        for (code, kind) in (0..=u8::MAX).zip(self.types) {
+            let of_kind = kinds.iter().zip(texts).map(|(k, text)| text.filter(|_| k == Some(*kind)));
+            self.interner.intern_batch(&mut self.scratch, code, of_kind, times, &mut self.of_type)?;
+            for (slot, found) in codes.iter_mut().zip(&self.of_type).filter(|(_, found)| **found != NO_NODE) {
+                *slot = *found;
+            }
+        }
+        Ok(codes)
+    }
+
+    /// Ends interning and makes the codes dense.
+    pub(super) fn freeze(self) -> Nodes {
+        self.interner.freeze()
+    }
+}
+
 /// The entities of a committed identity table.
 pub(super) fn entities(identity: &str, types: &[&str], rows: &[RecordBatch]) -> Result<Entities> {
-    let interner = Interner::new(types.len());
-    let mut scratch = Scratch::default();
+    let mut interner = TypedInterner::new(types);
     let (mut ids, mut codes): (Vec<EntityId>, HashMap<EntityId, u32>) = (Vec::new(), HashMap::new());
     let mut entity_of_provisional: Vec<(u32, u32)> = Vec::new();
-    let mut interned = Vec::new();
     for batch in rows {
         let kinds = column(batch, "identifier_type")?.as_string::<i32>();
         let texts = column(batch, "identifier")?.as_string::<i32>();
         let id_column = column(batch, &format!("{identity}_id"))?.as_string::<i32>();
         let first = column(batch, "first_seen")?.as_primitive::<TimestampMicrosecondType>();
-        for (code, kind) in types.iter().enumerate() {
-            let code = u8::try_from(code).or_fail(ErrorKind::Failed, || "too many identifier types".to_owned())?;
-            let of_kind = (0..batch.num_rows()).map(|r| (kinds.value(r) == *kind).then(|| texts.value(r)));
-            let times: Vec<i64> = first.iter().map(|t| t.unwrap_or(NO_TIME)).collect();
-            interner
-                .intern_batch(&mut scratch, code, of_kind, Some(&times), &mut interned)
-                .or_fail(ErrorKind::Data, || format!("cannot load identity `{identity}`"))?;
-            for (row, provisional) in interned.iter().enumerate() {
-                if kinds.value(row) != *kind {
-                    continue;
-                }
-                let Ok(id) = id_column.value(row).parse::<EntityId>() else { continue };
-                let next = u32::try_from(ids.len()).unwrap_or(HUB);
-                let entity = *codes.entry(id).or_insert_with(|| {
-                    ids.push(id);
-                    next
-                });
-                entity_of_provisional.push((*provisional, entity));
-            }
+        let times: Vec<i64> = first.iter().map(|t| t.unwrap_or(NO_TIME)).collect();
+        let interned = interner
+            .codes(kinds, texts, Some(&times))
+            .or_fail(ErrorKind::Data, || format!("cannot load identity `{identity}`"))?;
+        for (row, provisional) in interned.into_iter().enumerate().filter(|(_, code)| *code != NO_NODE) {
+            let Ok(id) = id_column.value(row).parse::<EntityId>() else { continue };
+            let next = u32::try_from(ids.len()).unwrap_or(HUB);
+            let entity = *codes.entry(id).or_insert_with(|| {
+                ids.push(id);
+                next
+            });
+            entity_of_provisional.push((provisional, entity));
         }
     }
     let nodes = interner.freeze();

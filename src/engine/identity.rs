@@ -97,7 +97,11 @@ pub(super) fn bind(
 }
 
 /// Compiles the normaliser of an identifier type.
-fn normalizer(parts: &EngineParts<'_>, identity: &str, kind: &model::IdentifierType) -> super::bind::Bound<Normalizer> {
+pub(super) fn normalizer(
+    parts: &EngineParts<'_>,
+    identity: &str,
+    kind: &model::IdentifierType,
+) -> super::bind::Bound<Normalizer> {
     let sql = match &kind.normalize {
         Normalize::Sql(sql) => {
             let failed = |e| Box::new(parts.binder().finding(&e, sql, &kind.name.value));

@@ -5,6 +5,7 @@ use super::sources;
 use super::{Engine, fold, session};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::Project;
 use crate::warehouse::{Snapshot, Warehouse};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -22,7 +23,7 @@ pub struct Answer {
 
 /// Answers queries over one snapshot of the warehouse.
 pub struct Reader {
-    engine: Engine,
+    pub(super) engine: Engine,
     warehouse: Arc<Warehouse>,
     snapshot: Snapshot,
 }
@@ -36,6 +37,11 @@ impl Reader {
     /// The author's files, for rendering findings.
     pub fn source_map(&self) -> &crate::diagnostic::SourceMap {
         self.engine.source_map()
+    }
+
+    /// The project that is read.
+    pub fn project(&self) -> &Arc<Project> {
+        &self.engine.project
     }
 
     /// Names of all tables that can be read.
@@ -94,7 +100,7 @@ impl Reader {
         Ok(Answer { schema, batches })
     }
 
-    async fn open(&self, name: &str, findings: &mut Vec<Diagnostic>) -> Result<()> {
+    pub(super) async fn open(&self, name: &str, findings: &mut Vec<Diagnostic>) -> Result<()> {
         if let Some(at) = self.snapshot.tables.get(name) {
             let table = self.warehouse.table(at).await?;
             let provider = committed::over_files(&self.engine.context, &self.warehouse, &table, &table.schema)?;

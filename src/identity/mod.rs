@@ -10,6 +10,9 @@
 //!    would be broken, taken apart link by link; `refused`: which links were not taken, and why ([`Refused`]).
 //! 5. `assign`: ids from the registry and from anchors, and what changed ([`assign_ids`], [`EntityId`]).
 //!
+//! Afterwards, over what was kept: `chain` finds the links that join two identifiers or come nearest to it
+//! ([`shortest_chain`]); `explained` is what is told of them.
+//!
 //! The result depends on the set of rows, the rules, the registry and the key, and on nothing else: not on the
 //! order of rows or links, nor on how codes were numbered, nor on threads, nor on rows that share no identifier.
 //! Codes are therefore names and never ranks; whatever needs an order takes it from (type, text).
@@ -18,7 +21,9 @@
 //! and blocking values, reading rows and writing tables are the engine's.
 
 mod assign;
+mod chain;
 mod entity_id;
+mod explained;
 mod forest;
 mod guarded;
 mod hubs;
@@ -37,7 +42,12 @@ mod stitch;
 mod tests;
 
 pub use assign::{Assigned, Change, IdInput, Registered, assign_ids};
+pub use chain::{Chain, ChainLink, ChainStep, links_around, shortest_chain};
 pub use entity_id::{EntityId, NotAnEntityId};
+pub use explained::{
+    Asked, Drawing, DrawnEdge, DrawnNode, EntityExplanation, ExplainedLink, Grounds, HubNote, Identifier, Member,
+    PairExplanation, Role, Standing, Whose,
+};
 pub use hubs::Hub;
 pub use interner::{Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, Scratch};
 pub use links::{Evidence, Link, LinkSet, Links};

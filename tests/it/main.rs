@@ -19,6 +19,7 @@ mod data_tests;
 mod diagnostics;
 mod external;
 mod identities;
+mod identity_explain;
 mod lineage;
 mod mutations;
 mod planning;

@@ -69,6 +69,7 @@ fn every_command_that_works_exits_0() {
         &["status"],
         &["init", "another"],
         &["explain", "K0102"],
+        &["explain", "identity", "email:ann@example.com"],
         &["schema", "sources"],
         &["schema", "--write", "schemas"],
         &["completions", "bash"],
@@ -101,6 +102,8 @@ fn wrong_usage_of_every_command_exits_2() {
         &["init"],
         &["explain"],
         &["explain", "K9999"],
+        &["explain", "identity"],
+        &["explain", "identity", "nobody"],
         &["schema"],
         &["schema", "everything"],
         &["schema", "models", "--write", "x"],
@@ -125,6 +128,7 @@ fn wrong_definitions_exit_2_and_name_the_command_that_needed_them() {
         (&["show", "person"][..], "`kinfold show`"),
         (&["query", "SELECT 1"], "`kinfold query`"),
         (&["status"], "`kinfold status`"),
+        (&["explain", "identity", "email:ann@example.com"], "`kinfold explain identity`"),
     ] {
         let outcome = broken.kinfold(arguments).exits(2).without_data();
         outcome.says(&["error[K0102]", needed, "needs a project that loads"]);

@@ -12,6 +12,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use normalize::Judged;
 pub(super) use normalize::Normalizer;
 pub(super) use pick::{PickFirst, Returns};
 pub(super) use scalar::{as_of_literal, as_of_literal_null, scalar_functions};

@@ -14,6 +14,22 @@ use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+/// What becomes of one raw text.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// It is this identifier.
+    Identifier(String),
+    /// It never identifies anyone.
+    Blocked {
+        /// Its normalised spelling.
+        value: String,
+        /// The blocked value, or the `/pattern/` that matches.
+        by: String,
+    },
+    /// Normalising leaves nothing.
+    Nothing,
+}
+
 /// The function of one identifier type.
 #[derive(Debug)]
 pub(crate) struct Normalizer {
@@ -71,14 +87,37 @@ impl Normalizer {
     /// # Errors
     /// When a SQL normaliser fails on a text.
     pub(crate) fn apply<'a>(&self, raws: &[&'a str]) -> Result<Vec<Option<Cow<'a, str>>>> {
+        let spelled = self.spell(raws)?.into_iter();
+        Ok(spelled.map(|value| value.filter(|value| !self.blocked(value))).collect())
+    }
+
+    /// As [`Self::apply`] for one text, with what stands against it.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub(crate) fn judge(&self, raw: &str) -> Result<Judged> {
+        let Some(value) = self.spell(&[raw])?.pop().flatten().filter(|value| !value.is_empty()) else {
+            return Ok(Judged::Nothing);
+        };
+        let value = value.into_owned();
+        let pattern =
+            || self.patterns.matches(&value).iter().next().map(|p| format!("/{}/", self.patterns.patterns()[p]));
+        let by = if self.exact.contains(&value) { Some(value.clone()) } else { pattern() };
+        Ok(match by {
+            Some(by) => Judged::Blocked { value, by },
+            None => Judged::Identifier(value),
+        })
+    }
+
+    /// The normalised spelling of each raw text, blocked or not.
+    fn spell<'a>(&self, raws: &[&'a str]) -> Result<Vec<Option<Cow<'a, str>>>> {
         let Some(sql) = &self.sql else {
-            return Ok(raws.iter().map(|raw| self.spelled(raw).filter(|value| !self.blocked(value))).collect());
+            return Ok(raws.iter().map(|raw| self.spelled(raw)).collect());
         };
         let column: ArrayRef = Arc::new(StringArray::from_iter_values(raws));
         let made = sql.evaluate(&RecordBatch::try_new(Self::raw_schema(), vec![column])?)?.into_array(raws.len())?;
         let made = cast(&made, &DataType::Utf8)?;
         let texts = raws.iter().zip(made.as_string::<i32>()).map(|(raw, text)| match text {
-            Some(text) if self.blocked(text) => None,
             Some(text) if text == *raw => Some(Cow::Borrowed(*raw)),
             other => other.map(|text| Cow::Owned(text.to_owned())),
         });
@@ -164,6 +203,7 @@ impl ScalarUDFImpl for Normalizer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::{FileId, Span, Spanned};
 
     #[test]
     fn emails_are_trimmed_lowered_and_shaped() {
@@ -171,6 +211,28 @@ mod tests {
         for bad in ["n/a", "@x.com", "ann@", "ann@x", "a nn@x.com", "ann@.com", ""] {
             assert_eq!(email(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_no_identifier_says_why() {
+        let nowhere = Span { file: FileId(0), start: 0, end: 0 };
+        let kind = IdentifierType {
+            name: Spanned::new("email".to_owned(), nowhere),
+            normalize: Normalize::Email,
+            block: vec![
+                BlockRule::Exact("unknown@x.com".to_owned()),
+                BlockRule::Pattern(Spanned::new("^test@".to_owned(), nowhere)),
+            ],
+            max_links: None,
+            max_per_entity: None,
+        };
+        let normalizer = Normalizer::new("patient", &kind, None).expect("a normaliser");
+        let judged = |raw: &str| normalizer.judge(raw).expect("no SQL");
+        let blocked = |value: &str, by: &str| Judged::Blocked { value: value.to_owned(), by: by.to_owned() };
+        assert_eq!(judged(" Ann@X.com"), Judged::Identifier("ann@x.com".to_owned()));
+        assert_eq!(judged("UNKNOWN@x.com"), blocked("unknown@x.com", "unknown@x.com"));
+        assert_eq!(judged("test@x.com"), blocked("test@x.com", "/^test@/"));
+        assert_eq!(judged("nobody"), Judged::Nothing);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The whole of identity against slow and obvious implementations of its rules, over small random worlds.
 
+mod chains;
 mod naming;
 mod reference;
 mod stitching;
