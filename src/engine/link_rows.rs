@@ -71,10 +71,7 @@ fn doing(table: &BoundLinks) -> String {
 async fn open(context: &SessionContext, table: &BoundLinks) -> Result<Vec<SendableRecordBatchStream>> {
     let doing = || doing(table);
     let frame = context.execute_logical_plan(table.plan.clone()).await.or_fail(ErrorKind::Data, doing)?;
-    let task = frame.task_ctx();
-    let rows = std::env::var("KF_BATCH").ok().and_then(|v| v.parse().ok()).unwrap_or(8192);
-    let larger = task.session_config().clone().with_batch_size(rows);
-    let task = Arc::new(task.with_session_config(larger));
+    let task = Arc::new(frame.task_ctx());
     let physical = frame.create_physical_plan().await.or_fail(ErrorKind::Data, doing)?;
     execute_stream_partitioned(physical, task).or_fail(ErrorKind::Data, doing)
 }
