@@ -16,6 +16,7 @@ use std::thread;
 use hashbrown::HashMap;
 
 use super::forest::Forest;
+use super::groups::{Groups, starts};
 use super::limits::{Limit, Limits, members};
 use super::order::{canonical, compare_pairs, compare_rules};
 use super::parallel;
@@ -89,44 +90,6 @@ impl Ranked {
     fn key(&self) -> (u8, i64, u8) {
         (self.weaker, self.first_seen, self.stronger)
     }
-}
-
-/// Members by group, in ascending order within a group.
-#[derive(Debug)]
-struct Groups {
-    starts: Vec<usize>,
-    members: Vec<u32>,
-}
-
-impl Groups {
-    /// Groups `0..len` by `group_of`, leaving out those without a group.
-    fn new(groups: usize, len: usize, group_of: impl Fn(usize) -> Option<u32>) -> Self {
-        let starts = starts(groups, (0..len).filter_map(&group_of));
-        let mut next = starts.clone();
-        let mut members = vec![0_u32; starts[groups]];
-        for member in 0..len {
-            if let Some(group) = group_of(member) {
-                let place = &mut next[group as usize];
-                members[*place] = member as u32;
-                *place += 1;
-            }
-        }
-        Self { starts, members }
-    }
-
-    fn of(&self, group: usize) -> &[u32] {
-        &self.members[self.starts[group]..self.starts[group + 1]]
-    }
-}
-
-/// Where each of `groups` begins, and the end of all, when members of these groups are put in order.
-fn starts(groups: usize, members: impl Iterator<Item = u32>) -> Vec<usize> {
-    let mut starts = vec![0_usize; groups + 1];
-    members.for_each(|group| starts[group as usize + 1] += 1);
-    for group in 0..groups {
-        starts[group + 1] += starts[group];
-    }
-    starts
 }
 
 /// The broken entities with all that belongs to them.

@@ -8,7 +8,11 @@
 //! 3. `hubs`: identifiers with more neighbours than their type allows ([`Hub`]).
 //! 4. `stitch`: components of the links that are left ([`stitch`]); `guarded`: those components in which a guard
 //!    would be broken, taken apart link by link; `refused`: which links were not taken, and why ([`Refused`]).
-//! 5. `assign`: ids from the registry and from anchors, and what changed ([`assign_ids`], [`EntityId`]).
+//! 5. `assign`: ids from the registry and from anchors, and what changed ([`assign_ids`], [`EntityId`]);
+//!    `causes`: what tore apart those that were split ([`find_causes`]).
+//! 6. What is told about the result: `strength`, which identifiers say who somebody is ([`Holdings`]); `bridges`,
+//!    entities that hang on a single weak link ([`find_suspects`]); `owners`, rows that belong to nobody
+//!    ([`RowOwners`]).
 //!
 //! Afterwards, over what was kept: `chain` finds the links that join two identifiers or come nearest to it
 //! ([`shortest_chain`]); `explained` is what is told of them.
@@ -21,10 +25,13 @@
 //! and blocking values, reading rows and writing tables are the engine's.
 
 mod assign;
+mod bridges;
+mod causes;
 mod chain;
 mod entity_id;
 mod explained;
 mod forest;
+mod groups;
 mod guarded;
 mod hubs;
 mod interner;
@@ -32,16 +39,20 @@ mod limits;
 mod links;
 mod nodes;
 mod order;
+mod owners;
 mod parallel;
 mod periods;
 mod refused;
 mod shard;
 mod spellings;
 mod stitch;
+mod strength;
 #[cfg(test)]
 mod tests;
 
 pub use assign::{Assigned, Change, IdInput, Registered, assign_ids};
+pub use bridges::{BridgeInput, Side, Suspect, Suspects, find_suspects};
+pub use causes::{Cause, CauseInput, find_causes};
 pub use chain::{Chain, ChainLink, ChainStep, links_around, shortest_chain};
 pub use entity_id::{EntityId, NotAnEntityId};
 pub use explained::{
@@ -52,6 +63,8 @@ pub use hubs::Hub;
 pub use interner::{Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, Scratch};
 pub use links::{Evidence, Link, LinkSet, Links};
 pub use nodes::Nodes;
+pub use owners::RowOwners;
 pub use refused::{Candidate, RefusalReason, Refused};
 pub use spellings::{Spelled, Speller, Spellings};
 pub use stitch::{HUB, MaxLinks, StitchInput, Stitched, TypePolicy, stitch};
+pub use strength::Holdings;

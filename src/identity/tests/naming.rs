@@ -12,21 +12,21 @@ const KEY: &[u8] = b"a secret";
 
 /// A registry that is carried from run to run, as a warehouse would.
 #[derive(Debug, Default, Clone)]
-struct Registry {
-    rows: Vec<Known>,
+pub(super) struct Registry {
+    pub(super) rows: Vec<Known>,
     run: u64,
 }
 
 /// What a run says, in texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Named {
-    ids: BTreeMap<Id, EntityId>,
-    changes: Vec<Changed>,
+pub(super) struct Named {
+    pub(super) ids: BTreeMap<Id, EntityId>,
+    pub(super) changes: Vec<Changed>,
     newly_registered: BTreeSet<(Id, EntityId)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Changed {
+pub(super) enum Changed {
     Created(EntityId),
     Merged(EntityId, EntityId),
     Split(EntityId, EntityId),
@@ -35,15 +35,7 @@ enum Changed {
 impl Registry {
     fn assign(&self, world: &World, sets: usize, threads: usize) -> (Run, Assigned) {
         let run = run(world, sets, threads);
-        let registered: Vec<Registered> = self
-            .rows
-            .iter()
-            .map(|((code, text), id, run_number)| Registered {
-                node: run.nodes.lookup(*code, text).unwrap_or(NO_NODE),
-                id: *id,
-                run: *run_number,
-            })
-            .collect();
+        let registered = self.registered(&run);
         let input = IdInput {
             types: &world.types,
             nodes: &run.nodes,
@@ -54,6 +46,41 @@ impl Registry {
         };
         let assigned = assign_ids(&input);
         (run, assigned)
+    }
+
+    fn registered(&self, run: &Run) -> Vec<Registered> {
+        self.rows
+            .iter()
+            .map(|((code, text), id, run_number)| Registered {
+                node: run.nodes.lookup(*code, text).unwrap_or(NO_NODE),
+                id: *id,
+                run: *run_number,
+            })
+            .collect()
+    }
+
+    /// By split, the id that was left, the new one, and why.
+    pub(super) fn causes(&self, world: &World) -> Vec<(EntityId, EntityId, Cause)> {
+        let (run, assigned) = self.assign(world, 1, 1);
+        let stitch = StitchInput {
+            types: &world.types,
+            nodes: &run.nodes,
+            links: &run.links.links,
+            always: &run.always,
+            never: &run.never,
+            threads: 1,
+        };
+        let registered = self.registered(&run);
+        let input =
+            CauseInput { stitch: &stitch, stitched: &run.stitched, assigned: &assigned, registered: &registered };
+        let causes = find_causes(&input);
+        assert_eq!(causes.len(), assigned.changes.len());
+        let split = |(change, cause): (&Change, Option<Cause>)| match (*change, cause) {
+            (Change::Split { from, new, .. }, Some(cause)) => Some((from, new, cause)),
+            (Change::Split { .. }, None) | (_, Some(_)) => panic!("splits have a cause, and only they"),
+            (_, None) => None,
+        };
+        assigned.changes.iter().zip(causes).filter_map(split).collect()
     }
 
     /// Names a world's entities and checks what must hold in any case.
@@ -91,7 +118,7 @@ impl Registry {
         named
     }
 
-    fn current(&self, id: &Id) -> Option<EntityId> {
+    pub(super) fn current(&self, id: &Id) -> Option<EntityId> {
         self.rows.iter().filter(|row| row.0 == *id).max_by_key(|row| row.2).map(|row| row.1)
     }
 
@@ -119,7 +146,7 @@ impl Registry {
     }
 
     /// Names and remembers. Checks that doing so again changes nothing.
-    fn next(&mut self, world: &World) -> Named {
+    pub(super) fn next(&mut self, world: &World) -> Named {
         let named = self.name(world, 1, 1);
         self.run += 1;
         self.rows.extend(named.newly_registered.iter().map(|(of, id)| (of.clone(), *id, self.run)));

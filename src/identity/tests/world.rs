@@ -67,8 +67,8 @@ pub(super) struct Run {
     pub(super) nodes: Nodes,
     pub(super) links: Links,
     pub(super) stitched: Stitched,
-    always: Vec<(u32, u32)>,
-    never: Vec<(u32, u32)>,
+    pub(super) always: Vec<(u32, u32)>,
+    pub(super) never: Vec<(u32, u32)>,
 }
 
 /// Interns and stitches a world with rows dealt out to `sets` link sets.
