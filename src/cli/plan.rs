@@ -4,7 +4,7 @@ use super::args::SelectArguments;
 use super::exit::Exit;
 use super::printer::Printer;
 use super::summary::{bytes, counted, grouped, test_lines, withheld_lines};
-use crate::engine::{Facts, RowChanges};
+use crate::engine::{Facts, IdentityFacts, RowChanges};
 use crate::plan::{Difference, FileChange, Reason};
 use crate::runner::{ColumnChange, Effect, Effects, NodeReport, Options, Preview, Purpose, Silent, Step, SyncSummary};
 use crate::runner::{prepare, preview};
@@ -259,7 +259,7 @@ fn sent(counts: &SyncSummary) -> Option<String> {
 fn built(node: &NodeReport, rows: Option<&RowChanges>) -> Option<String> {
     let name = &node.model;
     match &node.facts {
-        Facts::Identity { entities, created, merged, split, .. } => {
+        Facts::Identity(IdentityFacts { entities, created, merged, split, .. }) => {
             let parts = numbers(&[(*created, "created"), (*merged, "merged away"), (*split, "split off")])?;
             Some(format!("{name}: {parts}, of {} entities", grouped(*entities)))
         }

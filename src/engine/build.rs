@@ -1,10 +1,11 @@
 //! Executing one bound model: what it makes, and the facts that the summary tells.
 
 use super::audience::{Rule, membership};
-use super::committed;
+use super::committed::{self, Columns};
 use super::fold;
 use super::identity::BoundIdentity;
-use super::identity_tables as tables;
+use super::identity_report::{self, IdentityFacts};
+use super::identity_tables::{self as tables, IdentityTable};
 use super::profile::BoundProfile;
 use super::segment::{self, Members};
 use super::wide::{Wide, holds};
@@ -62,28 +63,7 @@ pub enum Facts {
         rows: u64,
     },
     /// An identity.
-    Identity {
-        /// Rows of the link tables.
-        rows_read: u64,
-        /// Distinct identifiers, hubs included.
-        identifiers: u64,
-        /// Entities.
-        entities: u64,
-        /// Distinct pairs of identifiers seen in one row.
-        links: u64,
-        /// Links and always rules that guards and rules refused.
-        refused: u64,
-        /// Identifiers with more neighbours than they may have.
-        hubs: u64,
-        /// Identifiers of the largest entity.
-        largest: u64,
-        /// Entities whose id is new.
-        created: u64,
-        /// Ids that were lost to another.
-        merged: u64,
-        /// Ids that were split off another.
-        split: u64,
-    },
+    Identity(IdentityFacts),
     /// A profile.
     Profile {
         /// Entities.
@@ -176,20 +156,29 @@ impl Engine {
         };
         let threads = self.resources.threads;
         let stitched = bound.run(&self.context, model, &registry, &key, threads).await?;
+        let facts = IdentityFacts::of(&stitched);
         let doing = || format!("cannot write the tables of `{}`", bound.name);
         let mut outputs = Vec::new();
-        for (index, (table, schema)) in tables::schemas(&bound.name).into_iter().enumerate() {
-            let (batches, mode) = match index {
-                0 => (tables::identity(bound, &stitched, &schema, threads), WriteMode::Overwrite),
-                1 => (tables::links(bound, model, &stitched, &schema, threads), WriteMode::Overwrite),
-                2 => (tables::changes(&stitched, run.number, self.as_of, &schema, threads), WriteMode::Append),
-                3 => (tables::hubs(bound, &stitched, &schema).map(|b| vec![b]), WriteMode::Overwrite),
-                _ => (tables::registry(bound, &stitched, run.number, &schema, threads), WriteMode::Append),
+        for (kind, table, schema) in IdentityTable::all(&bound.name) {
+            let batches = match kind {
+                IdentityTable::Identity => tables::identity(bound, &stitched, &schema, threads),
+                IdentityTable::Links => tables::links(bound, model, &stitched, &schema, threads),
+                IdentityTable::Changes => {
+                    tables::changes(bound, model, &stitched, (run.number, self.as_of), &schema, threads)
+                }
+                IdentityTable::Hubs => tables::hubs(bound, &stitched, &schema).map(|b| vec![b]),
+                IdentityTable::Registry => tables::registry(bound, &stitched, run.number, &schema, threads),
+                IdentityTable::Report => facts.batch((run.number, self.as_of), &schema).map(|b| vec![b]),
+                IdentityTable::Suspects => identity_report::suspects(bound, &stitched, &schema).map(|b| vec![b]),
             };
-            let batches = batches.or_fail(ErrorKind::Failed, doing)?;
-            outputs.push(Output { table, schema, batches, mode });
+            outputs.push(Output {
+                table,
+                schema,
+                batches: batches.or_fail(ErrorKind::Failed, doing)?,
+                mode: kind.mode(),
+            });
         }
-        Ok(Built { facts: identity_facts(&stitched), outputs })
+        Ok(Built { facts: Facts::Identity(facts), outputs })
     }
 
     async fn build_profile(&self, bound: &BoundProfile, run: &RunContext) -> Result<Built> {
@@ -346,8 +335,11 @@ impl Engine {
             Some(BoundModel::Sql { view: true, .. } | BoundModel::Sync(_)) | None => Ok(()),
             Some(BoundModel::Sql { .. }) => self.load_table(name, run).await,
             Some(BoundModel::Identity(bound)) => {
-                for (table, _) in tables::schemas(name) {
-                    self.load_table(&table, run).await?;
+                for (kind, table, _) in IdentityTable::all(name) {
+                    // an older version wrote fewer tables beside the identity
+                    if kind == IdentityTable::Identity || run.base.tables.contains_key(&table) {
+                        self.load_table(&table, run).await?;
+                    }
                 }
                 let rows = committed::rows(&run.warehouse, &run.base, name).await?;
                 bound.slot.fill(Arc::new(committed::entities(name, &bound.type_names(), &rows)?));
@@ -398,7 +390,9 @@ impl Engine {
             return Ok(());
         }
         use datafusion::catalog::TableProvider;
-        let provider = committed::provider(&self.context, &run.warehouse, &run.base, name, &late.schema()).await?;
+        let columns = if self.models.contains_key(name) { Columns::Defined } else { Columns::OurOwn };
+        let wanted = (&late.schema(), columns);
+        let provider = committed::provider(&self.context, &run.warehouse, &run.base, name, wanted).await?;
         late.fill(provider);
         Ok(())
     }
@@ -429,27 +423,4 @@ fn spread(batches: &[RecordBatch], threads: usize) -> Vec<Vec<RecordBatch>> {
         }
     }
     partitions
-}
-
-fn identity_facts(run: &super::identity::StitchedRun) -> Facts {
-    use crate::identity::Change;
-    let count = |wanted: fn(&Change) -> bool| run.assigned.changes.iter().filter(|c| wanted(c)).count() as u64;
-    let mut sizes = vec![0_u64; run.entities.len()];
-    for entity in &run.entities.entity {
-        if !super::identity::is_hub(*entity) {
-            sizes[*entity as usize] += 1;
-        }
-    }
-    Facts::Identity {
-        rows_read: run.rows_read,
-        identifiers: run.entities.nodes.len() as u64,
-        entities: run.entities.len() as u64,
-        links: run.links.links.len() as u64,
-        refused: run.stitched.refused.len() as u64,
-        hubs: run.stitched.hubs.len() as u64,
-        largest: sizes.into_iter().max().unwrap_or(0),
-        created: count(|c| matches!(c, Change::Created { .. })),
-        merged: count(|c| matches!(c, Change::Merged { .. })),
-        split: count(|c| matches!(c, Change::Split { .. })),
-    }
 }

@@ -29,13 +29,22 @@ pub(super) async fn rows(warehouse: &Warehouse, base: &Snapshot, name: &str) -> 
     }
 }
 
+/// Who says which columns a table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Columns {
+    /// A definition: a column that is missing was added to it since.
+    Defined,
+    /// We: a table beside a model lacks what an older version did not write, and is null there.
+    OurOwn,
+}
+
 /// A provider over the files of a committed table, checked against the columns that readers were bound to.
 pub(super) async fn provider(
     context: &SessionContext,
     warehouse: &Warehouse,
     base: &Snapshot,
     name: &str,
-    wanted: &SchemaRef,
+    (wanted, columns): (&SchemaRef, Columns),
 ) -> Result<Arc<dyn TableProvider>> {
     let Some(at) = base.tables.get(name) else {
         return Err(Error::new(ErrorKind::Usage, format!("`{name}` has never been built"))
@@ -45,7 +54,10 @@ pub(super) async fn provider(
     for field in wanted.fields() {
         // Delta calls the values of a list otherwise than Arrow
         let fits = |f: &Field| f.data_type().equals_datatype(field.data_type());
-        let same = table.schema.field_with_name(field.name()).is_ok_and(fits);
+        let same = match table.schema.field_with_name(field.name()) {
+            Ok(known) => fits(known),
+            Err(_) => columns == Columns::OurOwn && field.is_nullable(),
+        };
         if !same {
             let message = format!("`{name}` was last built with another definition of column `{}`", field.name());
             return Err(Error::new(ErrorKind::Usage, message).with_help(format!("build it too: --select {name}+")));

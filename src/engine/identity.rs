@@ -7,12 +7,14 @@
 
 use super::entities::{Entities, EntitySlot};
 use super::functions::Normalizer;
+use super::identity_report::SourceRows;
 use super::link_rows::{self, Collected, EvidenceRows};
 use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{
-    HUB, IdInput, Links, MaxLinks, NO_NODE, Nodes, Registered, StitchInput, Stitched, TypePolicy, assign_ids, stitch,
+    BridgeInput, Cause, CauseInput, HUB, Holdings, IdInput, Links, MaxLinks, NO_NODE, Nodes, Registered, RowOwners,
+    StitchInput, Stitched, Suspects, TypePolicy, assign_ids, find_causes, find_suspects, stitch,
 };
 use crate::model::{self, IdentityModel, Normalize, Verdict};
 use datafusion::arrow::array::{AsArray, RecordBatch};
@@ -22,6 +24,9 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuil
 use datafusion::prelude::SessionContext;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How many suspects a run lists; the report says how many there are.
+const MOST_SUSPECTS: usize = 1000;
 
 /// How a table's rows find their entity: identifier types and raw expressions in owner order.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +42,16 @@ pub(super) struct BoundLinks {
     /// Raw identifiers, the time, and the row id if there is one.
     pub plan: LogicalPlan,
     pub types: Vec<u8>,
+    pub owner: Owner,
+}
+
+/// The identifier columns of a link table in which a row looks for its entity.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Owner {
+    /// Those whose type has no `max_links`: never hubs.
+    pub certain: Vec<usize>,
+    /// Those that may hold hubs.
+    pub others: Vec<usize>,
 }
 
 /// A bound identity model.
@@ -59,7 +74,13 @@ pub(super) struct StitchedRun {
     pub assigned: crate::identity::Assigned,
     pub tables: Vec<String>,
     pub evidence_rows: EvidenceRows,
-    pub rows_read: u64,
+    /// By change of an entity, why.
+    pub causes: Vec<Option<Cause>>,
+    pub holdings: Holdings,
+    pub suspects: Suspects,
+    pub sources: Vec<SourceRows>,
+    /// The model's rule behind each never rule of the result.
+    pub never_rules: Vec<usize>,
 }
 
 /// Binds the model against its link tables.
@@ -178,35 +199,35 @@ fn bind_link(
         Some(Ok(expr)) => Some(expr),
         None => None,
     };
-    let owner = ownership(model, link, &identifiers);
+    let owner_columns = owner_columns(model, link, &identifiers);
+    let (certain, others) = owner_columns.iter().partition(|column| !may_be_hub(model, identifiers[**column].0));
     let entry = bound.owners.entry(link.from.value.clone()).or_default();
-    entry.types.extend(owner.types);
-    entry.identifiers.extend(owner.identifiers);
+    entry.types.extend(owner_columns.iter().map(|column| identifiers[*column].0));
+    entry.identifiers.extend(owner_columns.iter().map(|column| identifiers[*column].1.clone()));
     match link_plan(relation, &identifiers, filter) {
         Ok(plan) => bound.links.push(BoundLinks {
             table: link.from.value.clone(),
             plan,
             types: identifiers.iter().map(|i| i.0).collect(),
+            owner: Owner { certain, others },
         }),
         Err(e) => findings.push(parts.binder().finding(&e, &link.from, &link.from.value)),
     }
 }
 
-/// Identifiers in `owner:` order, else in the order of `identifiers`.
-fn ownership(model: &IdentityModel, link: &model::LinkTable, identifiers: &[(u8, Expr)]) -> Ownership {
+/// Places of the identifiers in `owner:` order, else in the order of `identifiers`.
+fn owner_columns(model: &IdentityModel, link: &model::LinkTable, identifiers: &[(u8, Expr)]) -> Vec<usize> {
     let order: Vec<u8> = if link.owner.is_empty() {
         (0..model.identifiers.len()).filter_map(|i| u8::try_from(i).ok()).collect()
     } else {
         link.owner.iter().filter_map(|o| type_code(model, &o.value)).collect()
     };
-    let mut owner = Ownership::default();
-    for code in order {
-        for (_, expr) in identifiers.iter().filter(|(c, _)| *c == code) {
-            owner.types.push(code);
-            owner.identifiers.push(expr.clone());
-        }
-    }
-    owner
+    let of_type = |code: u8| (0..identifiers.len()).filter(move |column| identifiers[*column].0 == code);
+    order.into_iter().flat_map(of_type).collect()
+}
+
+fn may_be_hub(model: &IdentityModel, code: u8) -> bool {
+    model.identifiers[usize::from(code)].max_links.is_some()
 }
 
 fn raw_column(expr: &Expr) -> Option<String> {
@@ -270,17 +291,19 @@ impl BoundIdentity {
         key: &[u8],
         threads: usize,
     ) -> Result<StitchedRun> {
-        let Collected { nodes, spellings, links, evidence_rows, rows_read } =
+        let Collected { nodes, spellings, links, evidence_rows, owners } =
             link_rows::collect(context, &self.links, &self.slot, self.policies.len(), threads).await?;
-        let (always, never) = rule_pairs(model, &nodes, &self.policies);
-        let stitched = stitch(&StitchInput {
+        let Rules { always, never, places } = rule_pairs(model, &nodes, &self.policies);
+        let input = StitchInput {
             types: &self.policies,
             nodes: &nodes,
             links: &links.links,
             always: &always,
             never: &never,
             threads,
-        });
+        };
+        let stitched = stitch(&input);
+        let sources = self.sources(owners, |code| is_hub(stitched.entity[nodes.dense(code) as usize]));
         let registered = self.registered(registry, &nodes)?;
         let assigned = assign_ids(&IdInput {
             types: &self.policies,
@@ -290,10 +313,58 @@ impl BoundIdentity {
             key,
             threads,
         });
+        let causes = find_causes(&CauseInput {
+            stitch: &input,
+            stitched: &stitched,
+            assigned: &assigned,
+            registered: &registered,
+        });
+        let holdings = Holdings::new(&self.policies, &nodes, &stitched);
+        let suspects = find_suspects(
+            &BridgeInput {
+                nodes: &nodes,
+                links: &links.links,
+                always: &always,
+                stitched: &stitched,
+                holdings: &holdings,
+                threads,
+            },
+            MOST_SUSPECTS,
+        );
         let entities = Arc::new(Entities::new(nodes, spellings, stitched.entity.clone(), assigned.ids.clone()));
         self.slot.fill(Arc::clone(&entities));
         let tables = self.links.iter().map(|l| l.table.clone()).collect();
-        Ok(StitchedRun { entities, links, stitched, assigned, tables, evidence_rows, rows_read })
+        Ok(StitchedRun {
+            entities,
+            links,
+            stitched,
+            assigned,
+            tables,
+            evidence_rows,
+            causes,
+            holdings,
+            suspects,
+            sources,
+            never_rules: places,
+        })
+    }
+
+    /// By table, in the order of `links`, its rows and how many of them belong to an entity.
+    fn sources(&self, owners: Vec<(u16, RowOwners)>, is_hub: impl Fn(u32) -> bool) -> Vec<SourceRows> {
+        let mut sources: Vec<SourceRows> = Vec::new();
+        for table in self.links.iter().map(|l| &l.table) {
+            if sources.iter().all(|s| s.table != *table) {
+                sources.push(SourceRows { table: table.clone(), rows: 0, resolved: 0 });
+            }
+        }
+        for (number, owners) in owners {
+            let table = &self.links[usize::from(number)].table;
+            for source in sources.iter_mut().filter(|s| s.table == *table) {
+                source.rows += owners.rows();
+                source.resolved += owners.owned(&is_hub);
+            }
+        }
+        sources
     }
 
     /// The registry's rows; identifiers that no longer occur have no node.
@@ -321,21 +392,33 @@ impl BoundIdentity {
     }
 }
 
-fn rule_pairs(model: &IdentityModel, nodes: &Nodes, types: &[TypePolicy]) -> (Vec<(u32, u32)>, Vec<(u32, u32)>) {
+/// Rules both of whose identifiers occur.
+#[derive(Default)]
+struct Rules {
+    always: Vec<(u32, u32)>,
+    never: Vec<(u32, u32)>,
+    /// By never rule, its place in the model.
+    places: Vec<usize>,
+}
+
+fn rule_pairs(model: &IdentityModel, nodes: &Nodes, types: &[TypePolicy]) -> Rules {
     let find = |(kind, text): &(String, String)| {
         let code = types.iter().position(|t| t.name == *kind).and_then(|c| u8::try_from(c).ok())?;
         nodes.lookup(code, text)
     };
-    let (mut always, mut never) = (Vec::new(), Vec::new());
-    for rule in &model.rules {
+    let mut rules = Rules::default();
+    for (place, rule) in model.rules.iter().enumerate() {
         if let (Some(left), Some(right)) = (find(&rule.left), find(&rule.right)) {
             match rule.verdict {
-                Verdict::Always => always.push((left, right)),
-                Verdict::Never => never.push((left, right)),
+                Verdict::Always => rules.always.push((left, right)),
+                Verdict::Never => {
+                    rules.never.push((left, right));
+                    rules.places.push(place);
+                }
             }
         }
     }
-    (always, never)
+    rules
 }
 
 /// Whether an identifier belongs to an entity.

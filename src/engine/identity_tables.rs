@@ -1,8 +1,11 @@
-//! The tables of an identity: who is who, which links were accepted and refused, hubs, changes, registry.
+//! The tables of an identity: who is who, which links were accepted and refused, hubs, changes, registry. Those that sum a run
+//! up are made in [`super::identity_report`].
 
 use super::identity::{BoundIdentity, StitchedRun, is_hub};
-use crate::identity::{Candidate, Change, Link, NO_LAST_TIME, NO_TIME, Nodes, RefusalReason};
+use super::identity_report;
+use crate::identity::{Candidate, Cause, Change, Link, NO_LAST_TIME, NO_TIME, Nodes, RefusalReason};
 use crate::model::IdentityModel;
+use crate::warehouse::WriteMode;
 use datafusion::arrow::array::{
     ArrayRef, BooleanBuilder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
@@ -15,73 +18,112 @@ use std::sync::{Arc, OnceLock};
 /// Rows per batch: keeps 32-bit text offsets far from their limit.
 const CHUNK: usize = 65_536;
 
-fn text(name: &str, nullable: bool) -> Field {
+pub(super) fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
 }
 
-fn time(name: &str) -> Field {
+pub(super) fn number(name: &str, nullable: bool) -> Field {
+    Field::new(name, DataType::Int64, nullable)
+}
+
+pub(super) fn time(name: &str) -> Field {
     Field::new(name, super::time_type(), true)
 }
 
-/// Schemas of an identity's tables by suffix; the first (no suffix) is the identity itself.
+/// A table of an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IdentityTable {
+    Identity,
+    Links,
+    Changes,
+    Hubs,
+    Registry,
+    Report,
+    Suspects,
+}
+
+impl IdentityTable {
+    /// The tables of an identity with their names and schemas; the first has the identity's own name.
+    pub(super) fn all(identity: &str) -> Vec<(Self, String, SchemaRef)> {
+        use IdentityTable::{Changes, Hubs, Identity, Links, Registry, Report, Suspects};
+        let id = format!("{identity}_id");
+        let table = |(kind, suffix, fields): (Self, &str, Vec<Field>)| {
+            (kind, format!("{identity}{suffix}"), Arc::new(Schema::new(fields)))
+        };
+        let tables = [
+            (Identity, "", identity_fields(&id)),
+            (Links, "_links", link_fields()),
+            (Changes, "_changes", change_fields(&id)),
+            (Hubs, "_hubs", hub_fields()),
+            (Registry, "_registry", registry_fields(&id)),
+            (Report, "_report", identity_report::report_fields()),
+            (Suspects, "_suspects", identity_report::suspect_fields(&id)),
+        ];
+        tables.into_iter().map(table).collect()
+    }
+
+    /// Whether a run replaces its rows or adds to them.
+    pub(super) fn mode(self) -> WriteMode {
+        match self {
+            Self::Identity | Self::Links | Self::Hubs | Self::Suspects => WriteMode::Overwrite,
+            Self::Changes | Self::Registry | Self::Report => WriteMode::Append,
+        }
+    }
+}
+
+/// Names and schemas of an identity's tables; the first is the identity itself.
 pub(super) fn schemas(identity: &str) -> Vec<(String, SchemaRef)> {
-    let id = format!("{identity}_id");
-    let table = |suffix: &str, fields: Vec<Field>| (format!("{identity}{suffix}"), Arc::new(Schema::new(fields)));
+    IdentityTable::all(identity).into_iter().map(|(_, name, schema)| (name, schema)).collect()
+}
+
+fn identity_fields(id: &str) -> Vec<Field> {
     vec![
-        table(
-            "",
-            vec![
-                text("identifier_type", false),
-                text("identifier", false),
-                text(&id, false),
-                time("first_seen"),
-                time("last_seen"),
-            ],
-        ),
-        table(
-            "_links",
-            vec![
-                text("left_type", false),
-                text("left_identifier", false),
-                text("right_type", false),
-                text("right_identifier", false),
-                Field::new("accepted", DataType::Boolean, false),
-                text("reason", true),
-                text("table_name", true),
-                text("row_id", true),
-                time("first_seen"),
-            ],
-        ),
-        table(
-            "_changes",
-            vec![
-                Field::new("run", DataType::Int64, false),
-                time("as_of"),
-                text("change", false),
-                text(&id, false),
-                text("other_id", true),
-            ],
-        ),
-        table(
-            "_hubs",
-            vec![
-                text("identifier_type", false),
-                text("identifier", false),
-                Field::new("links", DataType::Int64, false),
-                Field::new("max_links", DataType::Int64, false),
-                text("neighbour_type", true),
-            ],
-        ),
-        table(
-            "_registry",
-            vec![
-                text("identifier_type", false),
-                text("identifier", false),
-                text(&id, false),
-                Field::new("run", DataType::Int64, false),
-            ],
-        ),
+        text("identifier_type", false),
+        text("identifier", false),
+        text(id, false),
+        time("first_seen"),
+        time("last_seen"),
     ]
+}
+
+fn link_fields() -> Vec<Field> {
+    vec![
+        text("left_type", false),
+        text("left_identifier", false),
+        text("right_type", false),
+        text("right_identifier", false),
+        Field::new("accepted", DataType::Boolean, false),
+        text("reason", true),
+        text("table_name", true),
+        text("row_id", true),
+        time("first_seen"),
+    ]
+}
+
+fn change_fields(id: &str) -> Vec<Field> {
+    vec![
+        number("run", false),
+        time("as_of"),
+        text("change", false),
+        text(id, false),
+        text("other_id", true),
+        // came after the others, so it is the last, as in warehouses that had the table before
+        text("cause", true),
+    ]
+}
+
+fn hub_fields() -> Vec<Field> {
+    vec![
+        text("identifier_type", false),
+        text("identifier", false),
+        number("links", false),
+        number("max_links", false),
+        text("neighbour_type", true),
+    ]
+}
+
+fn registry_fields(id: &str) -> Vec<Field> {
+    vec![text("identifier_type", false), text("identifier", false), text(id, false), number("run", false)]
 }
 
 /// Makes the batches of `rows` rows in chunks, with all threads; they are in order.
@@ -109,15 +151,15 @@ fn in_chunks(
     made.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
-fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
-fn times() -> TimestampMicrosecondBuilder {
+pub(super) fn times() -> TimestampMicrosecondBuilder {
     TimestampMicrosecondBuilder::new().with_data_type(super::time_type())
 }
 
-fn append_time(builder: &mut TimestampMicrosecondBuilder, micros: i64) {
+pub(super) fn append_time(builder: &mut TimestampMicrosecondBuilder, micros: i64) {
     let known = micros != NO_TIME && micros != NO_LAST_TIME;
     builder.append_option(known.then_some(micros));
 }
@@ -168,7 +210,7 @@ fn identity_batch(
     )
 }
 
-fn append_id(builder: &mut StringBuilder, id: crate::identity::EntityId) {
+pub(super) fn append_id(builder: &mut StringBuilder, id: crate::identity::EntityId) {
     builder.append_value(std::str::from_utf8(&id.hex()).unwrap_or_default());
 }
 
@@ -261,11 +303,23 @@ fn reason(bound: &BoundIdentity, model: &IdentityModel, run: &StitchedRun, reaso
             let within = within.map(|within| format!(" within {}", within.value)).unwrap_or_default();
             format!("max_per_entity: {kind} would be {stronger_side} + {weaker_side}{within}, the limit is {limit}")
         }
-        RefusalReason::Never { rule } => {
-            let text = model.rules.iter().filter(|r| r.verdict == crate::model::Verdict::Never).nth(rule as usize);
-            text.map_or_else(|| "never rule".to_owned(), |r| format!("never rule by {}: {}", r.by, r.reason))
-        }
+        RefusalReason::Never { rule } => never_rule(model, run, rule),
         RefusalReason::Hub { node } => format!("hub {}", run.entities.nodes.text(node)),
+    }
+}
+
+fn never_rule(model: &IdentityModel, run: &StitchedRun, rule: u32) -> String {
+    let rule = run.never_rules.get(rule as usize).and_then(|place| model.rules.get(*place));
+    rule.map_or_else(|| "never rule".to_owned(), |r| format!("never rule by {}: {}", r.by, r.reason))
+}
+
+fn cause(bound: &BoundIdentity, model: &IdentityModel, run: &StitchedRun, cause: Cause) -> String {
+    let (types, nodes) = (bound.type_names(), &run.entities.nodes);
+    match cause {
+        Cause::Never { rule } => never_rule(model, run, rule),
+        Cause::MaxPerEntity { type_code } => format!("max_per_entity {}", types[usize::from(type_code)]),
+        Cause::Hub { node } => format!("hub {}:{}", types[usize::from(nodes.type_of(node))], nodes.text(node)),
+        Cause::NoLink => "no link is left".to_owned(),
     }
 }
 
@@ -296,28 +350,32 @@ pub(super) fn hubs(bound: &BoundIdentity, run: &StitchedRun, schema: &SchemaRef)
 
 /// What happened to entities in this run.
 pub(super) fn changes(
+    bound: &BoundIdentity,
+    model: &IdentityModel,
     run: &StitchedRun,
-    number: u64,
-    as_of: i64,
+    at: (u64, i64),
     schema: &SchemaRef,
     threads: usize,
 ) -> Result<Vec<RecordBatch>> {
-    let changes = &run.assigned.changes;
-    in_chunks(changes.len(), threads, |range| change_batch(run, &changes[range], (number, as_of), schema))
+    let cause_of = |change: usize| run.causes[change].map(|known| cause(bound, model, run, known));
+    in_chunks(run.assigned.changes.len(), threads, |range| change_batch(run, range, &cause_of, at, schema))
 }
 
 fn change_batch(
     run: &StitchedRun,
-    changes: &[Change],
+    changes: Range<usize>,
+    cause_of: &impl Fn(usize) -> Option<String>,
     (number, as_of): (u64, i64),
     schema: &SchemaRef,
 ) -> Result<RecordBatch> {
     let (mut runs, mut at) = (Int64Builder::new(), times());
     let (mut words, mut ids, mut others) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
-    for change in changes {
+    let mut causes = StringBuilder::new();
+    for index in changes {
         runs.append_value(number.cast_signed());
         at.append_value(as_of);
-        match change {
+        causes.append_option(cause_of(index));
+        match &run.assigned.changes[index] {
             Change::Created { entity } => {
                 words.append_value("created");
                 append_id(&mut ids, run.entities.ids[*entity as usize]);
@@ -343,6 +401,7 @@ fn change_batch(
             Arc::new(words.finish()),
             Arc::new(ids.finish()),
             Arc::new(others.finish()),
+            Arc::new(causes.finish()),
         ],
     )
 }

@@ -5,9 +5,9 @@
 //! many places as there are threads, not streams, so that a link that many files repeat is kept few times.
 
 use super::entities::{EntitySlot, texts};
-use super::identity::BoundLinks;
+use super::identity::{BoundLinks, Owner};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::identity::{Evidence, InternerFull, LinkSet, Links, NO_TIME, Nodes, Scratch, Speller, Spellings};
+use crate::identity::{Evidence, InternerFull, LinkSet, Links, NO_TIME, Nodes, RowOwners, Scratch, Speller, Spellings};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::DataFusionError;
@@ -28,7 +28,8 @@ pub(super) struct Collected {
     pub spellings: Spellings,
     pub links: Links,
     pub evidence_rows: EvidenceRows,
-    pub rows_read: u64,
+    /// By stream, its table and whose its rows are.
+    pub owners: Vec<(u16, RowOwners)>,
 }
 
 /// Ids of the rows that are evidence.
@@ -94,14 +95,17 @@ pub(super) async fn collect(
         let number = u16::try_from(number).or_fail(ErrorKind::Failed, || "too many link tables".to_owned())?;
         for stream in open(context, table).await? {
             let mut reader = Reader::new(number, table, slot, &speller, &shares);
-            running.spawn(async move { reader.read(stream).await.map_err(|e| (number, e)) });
+            running.spawn(async move {
+                reader.read(stream).await.map(|()| (number, reader.owners)).map_err(|e| (number, e))
+            });
         }
     }
-    let mut rows_read = 0;
+    let mut owners = Vec::new();
     while let Some(done) = running.join_next().await {
         let done = done.or_fail(ErrorKind::Failed, || "reading links failed".to_owned())?;
-        rows_read +=
-            done.map_err(|(number, e)| Error::new(ErrorKind::Data, doing(&tables[usize::from(number)])).caused_by(e))?;
+        owners.push(
+            done.map_err(|(number, e)| Error::new(ErrorKind::Data, doing(&tables[usize::from(number)])).caused_by(e))?,
+        );
     }
     let speller =
         Arc::into_inner(speller).ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
@@ -109,7 +113,7 @@ pub(super) async fn collect(
     let taken = shares.iter().map(|share| std::mem::take(&mut *share.lock().unwrap_or_else(PoisonError::into_inner)));
     let (sets, rows): (Vec<LinkSet>, Vec<RowIds>) = taken.map(|share| (share.links, share.rows)).unzip();
     let links = LinkSet::into_links(sets, &nodes, threads);
-    Ok(Collected { nodes, spellings, links, evidence_rows: EvidenceRows(rows), rows_read })
+    Ok(Collected { nodes, spellings, links, evidence_rows: EvidenceRows(rows), owners })
 }
 
 fn doing(table: &BoundLinks) -> String {
@@ -130,11 +134,13 @@ async fn open(context: &SessionContext, table: &BoundLinks) -> Result<Vec<Sendab
 struct Reader {
     table: u16,
     types: Vec<u8>,
+    owner: Owner,
     slot: EntitySlot,
     speller: Arc<Speller>,
     shares: Arc<[Mutex<Share>]>,
     scratch: Scratch,
     codes: Vec<Vec<u32>>,
+    owners: RowOwners,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -148,19 +154,16 @@ impl Reader {
         shares: &Arc<[Mutex<Share>]>,
     ) -> Self {
         let (types, codes) = (links.types.clone(), vec![Vec::new(); links.types.len()]);
+        let (owner, owners) = (links.owner.clone(), RowOwners::default());
         let (slot, speller, shares) = (slot.clone(), Arc::clone(speller), Arc::clone(shares));
-        Self { table, types, slot, speller, shares, scratch: Scratch::default(), codes }
+        Self { table, types, owner, slot, speller, shares, scratch: Scratch::default(), codes, owners }
     }
 
-    /// Reads the stream to its end and says how many rows it had.
-    async fn read(&mut self, mut stream: SendableRecordBatchStream) -> Result<u64, Failure> {
-        let mut rows = 0;
+    async fn read(&mut self, mut stream: SendableRecordBatchStream) -> Result<(), Failure> {
         while let Some(batch) = stream.next().await {
-            let batch = batch?;
-            rows += batch.num_rows() as u64;
-            self.take(&batch)?;
+            self.take(&batch?)?;
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn take(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
@@ -172,6 +175,7 @@ impl Reader {
         for index in 0..self.types.len() {
             self.intern(index, &texts(Arc::clone(batch.column(index)))?, &times)?;
         }
+        self.count_owners(batch.num_rows());
         let rows = batch.columns().get(self.types.len() + 1).map(|rows| texts(Arc::clone(rows))).transpose()?;
         match &rows {
             Some(rows) if *rows.data_type() == DataType::Utf8View => {
@@ -205,6 +209,14 @@ impl Reader {
         let normalizer = self.slot.normalizer(kind);
         let normalise = |texts: &[&'v str]| normalizer.apply(texts).map_err(InternFailure::Normalise);
         self.speller.intern_batch(&mut self.scratch, kind, values, Some(times), &mut self.codes[index], normalise)
+    }
+
+    fn count_owners(&mut self, rows: usize) {
+        let Self { codes, owner, owners, .. } = self;
+        (0..rows).for_each(|row| {
+            let code = |column: &usize| codes[*column][row];
+            owners.add(owner.certain.iter().map(code), owner.others.iter().map(code));
+        });
     }
 
     /// Links the identifiers of each row; `row_id` names a row.

@@ -49,7 +49,7 @@ pub fn owner(project: &Project, table: &str) -> String {
 /// Tables that a model makes beside its own and that models can read.
 pub fn side_tables(name: &str, model: &Model) -> Vec<String> {
     let suffixes: &[&str] = match model.kind {
-        ModelKind::Identity(_) => &["_links", "_changes", "_hubs", "_registry"],
+        ModelKind::Identity(_) => &["_links", "_changes", "_hubs", "_registry", "_report", "_suspects"],
         ModelKind::Profile(_) => &["_provenance"],
         ModelKind::Sql(_) | ModelKind::Audience(_) | ModelKind::Sync(_) => &[],
     };

@@ -81,7 +81,7 @@ fn reserved(reader: &mut Reader<'_>, models: &Models) {
     let mut taken: Vec<(String, &Model)> = Vec::new();
     for model in models.enabled.values() {
         let beside: &[&str] = match model.kind {
-            ModelKind::Identity(_) => &["links", "changes", "hubs", "registry"],
+            ModelKind::Identity(_) => &["links", "changes", "hubs", "registry", "report", "suspects"],
             ModelKind::Profile(_) => &["provenance", "timeline"],
             _ => &[],
         };

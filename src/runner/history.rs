@@ -128,7 +128,7 @@ pub(super) fn test_failures(run: u64, checks: &[CheckResult]) -> Result<Output> 
 pub(super) fn kind(facts: &Facts) -> &'static str {
     match facts {
         Facts::Sql { .. } => "sql",
-        Facts::Identity { .. } => "identity",
+        Facts::Identity(_) => "identity",
         Facts::Profile { .. } => "profile",
         Facts::Audience { .. } => "audience",
     }

@@ -20,6 +20,7 @@ mod diagnostics;
 mod external;
 mod identities;
 mod identity_explain;
+mod identity_undo;
 mod lineage;
 mod mutations;
 mod planning;

@@ -19,7 +19,7 @@ use crate::engine::audience::{BoundAudience, Rule, membership};
 use crate::engine::fold::{FoldColumn, FoldTable};
 use crate::engine::functions::PickFirst;
 use crate::engine::identity::BoundIdentity;
-use crate::engine::identity_tables;
+use crate::engine::identity_tables::IdentityTable;
 use crate::engine::profile::BoundProfile;
 use crate::graph::{ColumnRef, TableLineage};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -60,30 +60,32 @@ pub(super) fn identity(known: &Tables, bound: &BoundIdentity) -> Vec<TableLineag
     }
     links.frame.extend(links.identifiers.all());
     let id = format!("{}_id", bound.name);
-    let table = |(name, schema): (String, SchemaRef)| {
+    let table = |(kind, name, schema): (IdentityTable, String, SchemaRef)| {
         let names = columns_of(&schema);
         let columns = names.iter().map(|n| identity_column(&links, if *n == id { "id" } else { n.as_str() })).collect();
         let mut frame = links.frame.clone();
-        // what changed and what was registered depends on which entities there are
-        if name.ends_with("_changes") || name.ends_with("_registry") {
-            frame.extend(links.times.all());
+        // what changed, what was registered and what is told depends on which entities there are
+        match kind {
+            IdentityTable::Identity | IdentityTable::Links | IdentityTable::Hubs => {}
+            IdentityTable::Changes | IdentityTable::Registry | IdentityTable::Report | IdentityTable::Suspects => {
+                frame.extend(links.times.all());
+            }
         }
         analysis.names.table(&name, &names, &Flow { columns, frame, order: Refs::new() })
     };
-    identity_tables::schemas(&bound.name).into_iter().map(table).collect()
+    IdentityTable::all(&bound.name).into_iter().map(table).collect()
 }
 
 fn identity_column(links: &Links, name: &str) -> Sets {
     let times = links.times.all();
     match name {
         // constants and counts: their rows say it all
-        "identifier_type" | "left_type" | "right_type" | "links" | "max_links" | "neighbour_type" | "run" | "as_of" => {
-            Sets::default()
-        }
+        "identifier_type" | "left_type" | "right_type" | "links" | "max_links" | "neighbour_type" | "run" | "as_of"
+        | "measure" | "subject" | "value" | "share" | "left_size" | "right_size" => Sets::default(),
         "identifier" | "left_identifier" | "right_identifier" => links.identifiers.clone(),
         "first_seen" | "last_seen" => links.times.clone(),
-        // an entity is named after its earliest identifier; a reason may quote a hub
-        "id" | "other_id" | "reason" => links.identifiers.clone().with_rows(&times),
+        // an entity is named after its earliest identifier; a reason and a cause may quote a hub
+        "id" | "other_id" | "reason" | "cause" => links.identifiers.clone().with_rows(&times),
         "accepted" | "change" => Sets::of_rows(times),
         // the earliest row is the evidence, and among equals one by its id
         "table_name" => Sets::of_rows(times).with_rows(&links.row_ids.all()),
