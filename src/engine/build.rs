@@ -16,7 +16,9 @@ use crate::warehouse::{Snapshot, Warehouse, WriteMode};
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::datasource::MemTable;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::{MemTable, ViewTable, provider_as_source};
+use datafusion::logical_expr::LogicalPlanBuilder;
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
@@ -114,20 +116,23 @@ impl Engine {
         };
         let built = built.map_err(|e| e.context(doing()))?;
         for output in &built.outputs {
-            self.fill(output)?;
+            self.fill(output, run).await?;
         }
         Ok(built)
     }
 
-    /// Gives a late table the rows that were just made.
-    fn fill(&self, output: &Output) -> Result<()> {
+    /// Gives a late table the rows that were just made, after those of earlier runs where rows are added.
+    async fn fill(&self, output: &Output, run: &RunContext) -> Result<()> {
         let Some(late) = self.late.get(&output.table) else { return Ok(()) };
-        if output.mode == WriteMode::Append {
-            return Ok(());
-        }
         let partitions = spread(&output.batches, self.resources.threads);
-        let table = MemTable::try_new(Arc::clone(&output.schema), partitions).map_err(internal)?;
-        late.fill(Arc::new(table));
+        let made = MemTable::try_new(Arc::clone(&output.schema), partitions).map_err(internal)?;
+        if output.mode == WriteMode::Append && run.base.tables.contains_key(&output.table) {
+            let wanted = (&output.schema, Columns::OurOwn);
+            let earlier = committed::provider(&self.context, &run.warehouse, &run.base, &output.table, wanted).await?;
+            late.fill(one_after_the_other(earlier, Arc::new(made)).map_err(internal)?);
+        } else {
+            late.fill(Arc::new(made));
+        }
         Ok(())
     }
 
@@ -389,7 +394,6 @@ impl Engine {
         if late.is_filled() {
             return Ok(());
         }
-        use datafusion::catalog::TableProvider;
         let columns = if self.models.contains_key(name) { Columns::Defined } else { Columns::OurOwn };
         let wanted = (&late.schema(), columns);
         let provider = committed::provider(&self.context, &run.warehouse, &run.base, name, wanted).await?;
@@ -409,6 +413,16 @@ pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
         .collect::<std::result::Result<Vec<_>, _>>()
         .or_fail(ErrorKind::Failed, doing)?;
     RecordBatch::try_new(Arc::clone(schema), columns).or_fail(ErrorKind::Failed, doing)
+}
+
+/// The rows of both tables.
+fn one_after_the_other(
+    first: Arc<dyn TableProvider>,
+    second: Arc<dyn TableProvider>,
+) -> datafusion::error::Result<Arc<dyn TableProvider>> {
+    let scan = |table| LogicalPlanBuilder::scan("rows", provider_as_source(table), None);
+    let both = scan(first)?.union(scan(second)?.build()?)?.build()?;
+    Ok(Arc::new(ViewTable::new(both, None)))
 }
 
 /// Spreads rows over partitions in slices, so that readers run in parallel.

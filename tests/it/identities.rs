@@ -106,3 +106,26 @@ fn a_limit_within_a_time_counts_what_was_first_seen_in_one_period() {
     let reason = "max_per_entity: email would be 1 + 1 within 10 days, the limit is 1";
     assert_eq!(rows(&project, refused), [format!("second@x.com,2,\"{reason}\"")]);
 }
+
+#[test]
+fn a_model_reads_what_runs_have_added_to_a_table_beside_an_identity() {
+    let person = "kind: identity\nname: person\nidentifiers: {email: {normalize: email}}\nlinks:\n  - {from: shop.visits, ids: {email: \
+                  email}}\n";
+    let models = [
+        ("models/person.yaml", person),
+        ("models/history.sql", "SELECT run, change, count(*) AS n FROM person_changes GROUP BY run, change\n"),
+        ("models/largest.sql", "SELECT run, value FROM person_report WHERE measure = 'entities'\n"),
+    ];
+    let header = "id,at,email\n";
+    let first = "1,2026-03-01T00:00:00Z,ann@x.com\n2,2026-03-01T00:00:00Z,ben@x.com\n";
+    let project = shop(&format!("{header}{first}"), &models);
+    project.kinfold(&["run"]).exits(0);
+    assert_eq!(rows(&project, "SELECT * FROM history"), ["1,created,2"]);
+    project.write("data/visits.csv", &format!("{header}{first}3,2026-03-02T00:00:00Z,cem@x.com\n"));
+    project.kinfold(&["run"]).exits(0);
+    assert_eq!(rows(&project, "SELECT * FROM history"), ["1,created,2", "2,created,1"]);
+    assert_eq!(rows(&project, "SELECT * FROM largest"), ["1,2", "2,3"]);
+    // and without building the identity again
+    project.kinfold(&["run", "--select", "history"]).exits(0);
+    assert_eq!(rows(&project, "SELECT * FROM history"), ["1,created,2", "2,created,1"]);
+}
