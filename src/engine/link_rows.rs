@@ -16,6 +16,7 @@ use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use hashbrown::HashMap;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,7 +29,7 @@ pub(super) struct Collected {
     pub spellings: Spellings,
     pub links: Links,
     pub evidence_rows: EvidenceRows,
-    /// By stream, its table and whose its rows are.
+    /// By thread and table, whose its rows are.
     pub owners: Vec<(u16, RowOwners)>,
 }
 
@@ -69,6 +70,7 @@ impl RowIds {
 struct Share {
     links: LinkSet,
     rows: RowIds,
+    owners: BTreeMap<u16, RowOwners>,
 }
 
 /// A share that nobody is using. There are as many as threads, so waiting is rare.
@@ -95,23 +97,23 @@ pub(super) async fn collect(
         let number = u16::try_from(number).or_fail(ErrorKind::Failed, || "too many link tables".to_owned())?;
         for stream in open(context, table).await? {
             let mut reader = Reader::new(number, table, slot, &speller, &shares);
-            running.spawn(async move {
-                reader.read(stream).await.map(|()| (number, reader.owners)).map_err(|e| (number, e))
-            });
+            running.spawn(async move { reader.read(stream).await.map_err(|e| (number, e)) });
         }
     }
-    let mut owners = Vec::new();
     while let Some(done) = running.join_next().await {
         let done = done.or_fail(ErrorKind::Failed, || "reading links failed".to_owned())?;
-        owners.push(
-            done.map_err(|(number, e)| Error::new(ErrorKind::Data, doing(&tables[usize::from(number)])).caused_by(e))?,
-        );
+        done.map_err(|(number, e)| Error::new(ErrorKind::Data, doing(&tables[usize::from(number)])).caused_by(e))?;
     }
     let speller =
         Arc::into_inner(speller).ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
     let (nodes, spellings) = speller.freeze();
-    let taken = shares.iter().map(|share| std::mem::take(&mut *share.lock().unwrap_or_else(PoisonError::into_inner)));
-    let (sets, rows): (Vec<LinkSet>, Vec<RowIds>) = taken.map(|share| (share.links, share.rows)).unzip();
+    let (mut sets, mut rows, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+    for share in shares.iter() {
+        let share = std::mem::take(&mut *share.lock().unwrap_or_else(PoisonError::into_inner));
+        sets.push(share.links);
+        rows.push(share.rows);
+        owners.extend(share.owners);
+    }
     let links = LinkSet::into_links(sets, &nodes, threads);
     Ok(Collected { nodes, spellings, links, evidence_rows: EvidenceRows(rows), owners })
 }
@@ -140,7 +142,6 @@ struct Reader {
     shares: Arc<[Mutex<Share>]>,
     scratch: Scratch,
     codes: Vec<Vec<u32>>,
-    owners: RowOwners,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -154,9 +155,9 @@ impl Reader {
         shares: &Arc<[Mutex<Share>]>,
     ) -> Self {
         let (types, codes) = (links.types.clone(), vec![Vec::new(); links.types.len()]);
-        let (owner, owners) = (links.owner.clone(), RowOwners::default());
         let (slot, speller, shares) = (slot.clone(), Arc::clone(speller), Arc::clone(shares));
-        Self { table, types, owner, slot, speller, shares, scratch: Scratch::default(), codes, owners }
+        let (owner, scratch) = (links.owner.clone(), Scratch::default());
+        Self { table, types, owner, slot, speller, shares, scratch, codes }
     }
 
     async fn read(&mut self, mut stream: SendableRecordBatchStream) -> Result<(), Failure> {
@@ -175,18 +176,20 @@ impl Reader {
         for index in 0..self.types.len() {
             self.intern(index, &texts(Arc::clone(batch.column(index)))?, &times)?;
         }
-        self.count_owners(batch.num_rows());
+        let mut share = free(&self.shares);
+        let share = &mut *share;
+        self.count_owners(share, batch.num_rows());
         let rows = batch.columns().get(self.types.len() + 1).map(|rows| texts(Arc::clone(rows))).transpose()?;
         match &rows {
             Some(rows) if *rows.data_type() == DataType::Utf8View => {
                 let rows = rows.as_string_view();
-                self.link(&times, |row| rows.is_valid(row).then(|| rows.value(row)));
+                self.link(share, &times, |row| rows.is_valid(row).then(|| rows.value(row)));
             }
             Some(rows) => {
                 let rows = rows.as_string::<i32>();
-                self.link(&times, |row| rows.is_valid(row).then(|| rows.value(row)));
+                self.link(share, &times, |row| rows.is_valid(row).then(|| rows.value(row)));
             }
-            None => self.link(&times, |_| None),
+            None => self.link(share, &times, |_| None),
         }
         Ok(())
     }
@@ -211,8 +214,9 @@ impl Reader {
         self.speller.intern_batch(&mut self.scratch, kind, values, Some(times), &mut self.codes[index], normalise)
     }
 
-    fn count_owners(&mut self, rows: usize) {
-        let Self { codes, owner, owners, .. } = self;
+    fn count_owners(&self, share: &mut Share, rows: usize) {
+        let Self { codes, owner, .. } = self;
+        let owners = share.owners.entry(self.table).or_default();
         (0..rows).for_each(|row| {
             let code = |column: &usize| codes[*column][row];
             owners.add(owner.certain.iter().map(code), owner.others.iter().map(code));
@@ -220,12 +224,11 @@ impl Reader {
     }
 
     /// Links the identifiers of each row; `row_id` names a row.
-    fn link<'r>(&self, times: &[i64], row_id: impl Fn(usize) -> Option<&'r str>) {
+    fn link<'r>(&self, share: &mut Share, times: &[i64], row_id: impl Fn(usize) -> Option<&'r str>) {
         // a fixed hasher: the reference of a row must not depend on the run
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
         let reference = |row: usize| row_id(row).map_or(0, |text| hasher.hash_one(text));
-        let mut share = free(&self.shares);
-        let Share { links, rows } = &mut *share;
+        let Share { links, rows, .. } = share;
         for (index, left) in self.codes.iter().enumerate() {
             for right in &self.codes[index + 1..] {
                 for (row, (&a, &b)) in left.iter().zip(right).enumerate() {

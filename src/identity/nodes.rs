@@ -16,6 +16,8 @@ pub struct Nodes {
     shards: Vec<Shard>,
     /// The first dense code of each shard, then the number of all.
     bases: [u32; SHARDS + 1],
+    /// Times 2^32, rounded down: a product in place of a division.
+    shards_per_node: u64,
     hasher: DefaultHashBuilder,
     types: Vec<u8>,
     times: Vec<(i64, i64)>,
@@ -35,7 +37,8 @@ impl Nodes {
             types.extend_from_slice(&shard_types);
             times.extend_from_slice(&shard_times);
         }
-        Self { shards, bases, hasher, types, times, type_count }
+        let shards_per_node = ((SHARDS as u64) << 32) / u64::from(bases[SHARDS].max(1));
+        Self { shards, bases, shards_per_node, hasher, types, times, type_count }
     }
 
     /// How many identifiers there are.
@@ -74,7 +77,7 @@ impl Nodes {
 
     /// Shards are about equally large, so the first guess is right or next to it.
     fn shard_of(&self, node: u32) -> usize {
-        let mut shard = (u64::from(node) * SHARDS as u64 / self.types.len() as u64) as usize;
+        let mut shard = ((u64::from(node) * self.shards_per_node) >> 32) as usize;
         while self.bases[shard] > node {
             shard -= 1;
         }
@@ -102,10 +105,6 @@ impl Nodes {
         *last = (*last).max(last_seen);
     }
 
-    pub(super) fn hasher(&self) -> &DefaultHashBuilder {
-        &self.hasher
-    }
-
     /// As [`join_repeats`], without times.
     pub(super) fn join_repeats<'v>(
         &self,
@@ -117,10 +116,25 @@ impl Nodes {
         join_repeats(&self.hasher, scratch, type_code, values, None, positions)
     }
 
-    /// The code of an identifier that is known to be spelled like this raw text.
-    pub(super) fn find_plain(&self, value: &Pending<'_>) -> Option<u32> {
-        let shard = usize::from(value.shard);
-        self.shards[shard].find_plain(value).map(|local| self.bases[shard] + local)
+    /// Calls `found` with each member of a batch that is known to be an identifier spelled like itself, and with its
+    /// code. `order` of the scratch and `starts` are as [`route`](super::interner::route) makes them.
+    pub(super) fn find_plain(
+        &self,
+        pending: &[Pending<'_>],
+        starts: &[usize; SHARDS + 1],
+        scratch: &mut Scratch,
+        mut found: impl FnMut(usize, u32),
+    ) {
+        let Scratch { order, guesses, .. } = scratch;
+        for (number, shard) in self.shards.iter().enumerate() {
+            let members = &order[starts[number]..starts[number + 1]];
+            shard.look_ahead(members.iter().map(|member| pending[*member as usize].key), guesses);
+            for (&member, guess) in members.iter().zip(guesses.iter()) {
+                if let Some(local) = shard.find_plain(&pending[member as usize], *guess) {
+                    found(member as usize, self.bases[number] + local);
+                }
+            }
+        }
     }
 
     /// The code of an identifier, if it occurs.

@@ -5,10 +5,10 @@
 //!
 //! - a row with an identifier of a type that has no `max_links` has an entity for certain;
 //! - a row without identifiers has none for certain;
-//! - any other row has none if all its identifiers turn out to be hubs. Such rows are counted by their list of
-//!   identifiers. Lists are kept as a trie, so that a list costs little more than 20 bytes whatever its length, and
-//!   there are about as many as there are distinct links and lone identifiers. Rows of one visitor come close
-//!   together, so most steps are found in a small table of recent ones.
+//! - any other row has none if all its identifiers turn out to be hubs. Such rows are counted by their identifiers.
+//!   Most have one, and are counted in an array by its code. Longer lists are kept as a trie, so that a list costs
+//!   little more than 20 bytes whatever its length, and there are about as many as there are distinct links. Rows of
+//!   one visitor come close together, so most steps are found in a small table of recent ones.
 
 use std::hash::BuildHasher;
 
@@ -19,6 +19,8 @@ use super::interner::NO_NODE;
 /// Where lists begin.
 const START: u32 = u32::MAX;
 const RECENT_BITS: u32 = 11;
+/// As many rows are counted in the array; tests go beyond.
+const MOST_LONE: u32 = if cfg!(test) { 2 } else { u32::MAX };
 
 /// A list of identifiers: another list and one more identifier.
 #[derive(Debug, Clone, Copy)]
@@ -29,11 +31,13 @@ struct Step {
     rows: u64,
 }
 
-/// Counts the rows of one stream by what decides whether they belong to an entity; see the module.
+/// Counts the rows of a table by what decides whether they belong to an entity; see the module.
 #[derive(Debug)]
 pub struct RowOwners {
     rows: u64,
     owned: u64,
+    /// By code, rows that have just this identifier, beside those of the list.
+    lone: Vec<u32>,
     steps: Vec<Step>,
     index: HashTable<u32>,
     recent: Vec<u32>,
@@ -45,6 +49,7 @@ impl Default for RowOwners {
         Self {
             rows: 0,
             owned: 0,
+            lone: Vec::new(),
             steps: Vec::new(),
             index: HashTable::new(),
             recent: vec![START; 1 << RECENT_BITS],
@@ -62,10 +67,29 @@ impl RowOwners {
             self.owned += 1;
             return;
         }
-        let list = others.filter(|code| *code != NO_NODE).fold(START, |list, code| self.step(list, code));
-        if let Some(step) = self.steps.get_mut(list as usize) {
-            step.rows += 1;
+        let mut others = others.filter(|code| *code != NO_NODE);
+        match (others.next(), others.next()) {
+            (None, _) => {}
+            (Some(only), None) => self.add_lone(only),
+            (Some(first), Some(second)) => {
+                let list = [first, second].into_iter().chain(others);
+                let list = list.fold(START, |list, code| self.step(list, code));
+                self.steps[list as usize].rows += 1;
+            }
         }
+    }
+
+    fn add_lone(&mut self, code: u32) {
+        let place = code as usize;
+        if place >= self.lone.len() {
+            self.lone.resize(place + 1, 0);
+        }
+        if self.lone[place] == MOST_LONE {
+            self.lone[place] = 0;
+            let list = self.step(START, code);
+            self.steps[list as usize].rows += u64::from(MOST_LONE);
+        }
+        self.lone[place] += 1;
     }
 
     fn step(&mut self, before: u32, code: u32) -> u32 {
@@ -96,7 +120,8 @@ impl RowOwners {
     /// How many of them belong to an entity, now that it is known who is a hub (by provisional code).
     pub fn owned(&self, is_hub: impl Fn(u32) -> bool) -> u64 {
         let mut all_hubs: Vec<bool> = Vec::with_capacity(self.steps.len());
-        let mut owned = self.owned;
+        let lone = self.lone.iter().zip(0..).filter(|(rows, code)| **rows > 0 && !is_hub(*code));
+        let mut owned = self.owned + lone.map(|(rows, _)| u64::from(*rows)).sum::<u64>();
         // a list comes after the list that it continues
         for step in &self.steps {
             let before = step.before == START || all_hubs[step.before as usize];

@@ -44,6 +44,13 @@ pub(super) struct Pending<'v> {
     pub(super) last_seen: i64,
 }
 
+impl Pending<'_> {
+    pub(super) fn widen(&mut self, first_seen: i64, last_seen: i64) {
+        self.first_seen = self.first_seen.min(first_seen);
+        self.last_seen = self.last_seen.max(last_seen);
+    }
+}
+
 /// An entry of the table, aligned so that it never lies in two cache lines.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(32))]
@@ -160,8 +167,8 @@ impl Shard {
     }
 
     /// As [`Self::recognise_plain`], once nothing changes any more.
-    pub(super) fn find_plain(&self, value: &Pending<'_>) -> Option<u32> {
-        let slot = &self.slots[self.place_of(value, None)?];
+    pub(super) fn find_plain(&self, value: &Pending<'_>, guess: Option<u32>) -> Option<u32> {
+        let slot = &self.slots[self.place_of(value, guess)?];
         (slot.len & PLAIN != 0).then_some(slot.local)
     }
 

@@ -12,8 +12,7 @@ use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use super::interner::{
-    Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, SHARD_BITS, SHARDS, Scratch, UNKNOWN, hash_identifier,
-    lock, route, shard_of,
+    Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, SHARD_BITS, SHARDS, Scratch, UNKNOWN, lock, route, shard_of,
 };
 use super::nodes::Nodes;
 use super::shard::{Key, Pending, Shard};
@@ -142,27 +141,17 @@ impl Spellings {
     ) -> Vec<Spelled> {
         let mut positions = Vec::new();
         let pending = nodes.join_repeats(scratch, type_code, values, &mut positions);
-        let found: Vec<Spelled> = pending.iter().map(|value| self.find(nodes, value)).collect();
+        let starts = route(&pending, &mut scratch.order);
+        let mut found = vec![Spelled::Unknown; pending.len()];
+        nodes.find_plain(&pending, &starts, scratch, |member, node| found[member] = Spelled::Node(node));
+        for (value, found) in pending.iter().zip(&mut found).filter(|(_, found)| **found == Spelled::Unknown) {
+            *found = match self.others.get(usize::from(value.shard)).and_then(|shard| shard.find_other(value)) {
+                Some(NO_NODE) => Spelled::Nothing,
+                Some(code) => Spelled::Node(nodes.dense(code)),
+                None => Spelled::Unknown,
+            };
+        }
         positions.into_iter().map(|p| found.get(p as usize).copied().unwrap_or(Spelled::Nothing)).collect()
-    }
-
-    /// What one raw text stands for.
-    pub fn resolve(&self, nodes: &Nodes, type_code: u8, text: &str) -> Spelled {
-        let hash = hash_identifier(nodes.hasher(), type_code, text);
-        let key = Key::new(hash >> SHARD_BITS, type_code);
-        let (first_seen, last_seen) = (NO_TIME, NO_LAST_TIME);
-        self.find(nodes, &Pending { text, shard: shard_of(hash), key, first_seen, last_seen })
-    }
-
-    fn find(&self, nodes: &Nodes, value: &Pending<'_>) -> Spelled {
-        if let Some(node) = nodes.find_plain(value) {
-            return Spelled::Node(node);
-        }
-        match self.others.get(usize::from(value.shard)).and_then(|shard| shard.find_other(value)) {
-            Some(NO_NODE) => Spelled::Nothing,
-            Some(code) => Spelled::Node(nodes.dense(code)),
-            None => Spelled::Unknown,
-        }
     }
 
     /// Memory held, in bytes.
@@ -176,6 +165,10 @@ mod tests {
     use super::*;
     use std::cell::Cell;
     use std::thread;
+
+    fn resolve(spellings: &Spellings, nodes: &Nodes, texts: &[&str]) -> Vec<Spelled> {
+        spellings.resolve_batch(nodes, &mut Scratch::default(), 0, texts.iter().map(|text| Some(*text)))
+    }
 
     /// Trimmed and lower case; what is in brackets is blocked.
     fn normal(raw: &str) -> Option<Cow<'_, str>> {
@@ -208,7 +201,7 @@ mod tests {
         let (nodes, spellings) = speller.freeze();
         assert_eq!((nodes.len(), nodes.text(0)), (1, "a"));
         let texts = ["a", " A", "(x)", "", " a", "b"];
-        let resolved = texts.map(|text| spellings.resolve(&nodes, 0, text));
+        let resolved = resolve(&spellings, &nodes, &texts);
         use Spelled::{Node, Nothing, Unknown};
         assert_eq!(resolved, [Node(0), Node(0), Nothing, Nothing, Unknown, Unknown]);
         let values = texts.iter().map(|text| Some(*text)).chain([None, Some("a")]);
@@ -222,7 +215,7 @@ mod tests {
         let speller = Speller::new(1);
         let (_, asked) = intern(&speller, &[Some("A")], None);
         let (nodes, spellings) = speller.freeze();
-        assert_eq!((asked, spellings.resolve(&nodes, 0, "a")), (1, Spelled::Unknown));
+        assert_eq!((asked, resolve(&spellings, &nodes, &["a"])), (1, vec![Spelled::Unknown]));
     }
 
     #[test]
@@ -264,12 +257,13 @@ mod tests {
         });
         assert!(codes.windows(2).all(|pair| pair[0] == pair[1]));
         let (nodes, spellings) = speller.freeze();
-        for (raw, code) in values.iter().zip(&codes[0]) {
+        let texts: Vec<&str> = values.iter().map(String::as_str).collect();
+        for ((raw, code), resolved) in values.iter().zip(&codes[0]).zip(resolve(&spellings, &nodes, &texts)) {
             let expected = match normal(raw) {
                 Some(text) => Spelled::Node(nodes.lookup(0, &text).unwrap_or(NO_NODE)),
                 None => Spelled::Nothing,
             };
-            assert_eq!(spellings.resolve(&nodes, 0, raw), expected, "{raw}");
+            assert_eq!(resolved, expected, "{raw}");
             assert_eq!(nodes.dense(*code), if let Spelled::Node(node) = expected { node } else { NO_NODE });
         }
     }

@@ -56,7 +56,8 @@ fn reached(from: &Id, over: &[Pair]) -> BTreeSet<Id> {
 /// The suspects by the words of their definition: each link is taken away and what is left is looked at.
 fn expected(world: &World, run: &Run) -> Vec<Told> {
     let types = world.types.len();
-    let strong = |id: &Id| usize::from(id.0) * 2 < types || world.types[usize::from(id.0)].max_per_entity == Some(1);
+    let one_ever = |policy: &TypePolicy| policy.max_per_entity == Some(1) && policy.within.is_none();
+    let strong = |id: &Id| usize::from(id.0) * 2 < types || one_ever(&world.types[usize::from(id.0)]);
     let texts = |(a, b): (u32, u32)| pair(run.id(a), run.id(b));
     let links: Vec<Pair> = run.links.links.iter().map(|link| texts((link.a, link.b))).collect();
     let rules: Vec<Pair> = run.always.iter().map(|rule| texts(*rule)).collect();
