@@ -6,6 +6,7 @@
 //! many columns read it. Predicates and arguments that occur twice are computed once.
 
 use super::entities::EntitySlot;
+use super::folding::Folding;
 use super::wide::Wide;
 use crate::error::{Context, ErrorKind, Result};
 use datafusion::arrow::array::RecordBatch;
@@ -69,8 +70,18 @@ impl FoldGroup {
     /// Runs the group and adds its columns to the wide table.
     pub(super) async fn run(&self, context: &SessionContext, wide: &mut Wide) -> Result<()> {
         let doing = || format!("cannot fold {}", self.tables.join(", "));
-        let batches = execute(context, self.plan.clone()).await.or_fail(ErrorKind::Data, doing)?;
+        let batches = self.batches(context, wide.rows()).await.or_fail(ErrorKind::Data, doing)?;
         wide.align(ENTITY, &batches, &self.columns)
+    }
+
+    async fn batches(&self, context: &SessionContext, entities: usize) -> datafusion::error::Result<Vec<RecordBatch>> {
+        let frame = context.execute_logical_plan(self.plan.clone()).await?;
+        let task = frame.task_ctx();
+        let physical = frame.create_physical_plan().await?;
+        match Folding::of(&physical)? {
+            Some(folding) => folding.run(task, entities).await,
+            None => collect(physical, Arc::new(task)).await,
+        }
     }
 
     /// Names and types of its columns.

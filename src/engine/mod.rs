@@ -17,6 +17,7 @@ mod evidence;
 mod expected;
 mod files;
 mod fold;
+mod folding;
 mod functions;
 mod given;
 mod identity;

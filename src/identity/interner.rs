@@ -21,7 +21,7 @@
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -41,7 +41,8 @@ pub const NO_LAST_TIME: i64 = i64::MIN;
 pub(super) const UNKNOWN: u32 = u32::MAX - 1;
 pub(super) const SHARD_BITS: u32 = 6;
 pub(super) const SHARDS: usize = 1 << SHARD_BITS;
-const RECENT_BITS: u32 = 13;
+/// How many recent texts of a batch are remembered, as powers of two: as many as it has rows, within bounds.
+const RECENT_BITS: RangeInclusive<u32> = 10..=15;
 /// Shorter texts lie in the array itself, each at its own place, and are hashed as fast as their place.
 const SHORT: usize = 12;
 const NOT_RECENT: u32 = u32::MAX;
@@ -227,12 +228,14 @@ pub(super) fn join_repeats<'v>(
     times: Option<&[i64]>,
     positions: &mut Vec<u32>,
 ) -> Vec<Pending<'v>> {
+    let values = values.into_iter();
+    let bits = values.size_hint().0.max(1).ilog2().clamp(*RECENT_BITS.start(), *RECENT_BITS.end());
     for table in [&mut scratch.recent, &mut scratch.places] {
         table.clear();
-        table.resize(1 << RECENT_BITS, NOT_RECENT);
+        table.resize(1 << bits, NOT_RECENT);
     }
     let mut pending: Vec<Pending<'v>> = Vec::new();
-    for (row, value) in values.into_iter().enumerate() {
+    for (row, value) in values.enumerate() {
         let Some(text) = value else {
             positions.push(NO_NODE);
             continue;
@@ -240,7 +243,7 @@ pub(super) fn join_repeats<'v>(
         let first_seen = times.map_or(NO_TIME, |times| times[row]);
         let last_seen = if first_seen == NO_TIME { NO_LAST_TIME } else { first_seen };
         // what has the same place in memory is the same text, whatever it says
-        let place = (text.len() > SHORT).then(|| place_of(text));
+        let place = (text.len() > SHORT).then(|| place_of(text, bits));
         if let Some(place) = place
             && let Some(known) = pending.get_mut(scratch.places[place] as usize)
             && ptr::eq(known.text, text)
@@ -251,7 +254,7 @@ pub(super) fn join_repeats<'v>(
         }
         let hash = hash_identifier(hasher, type_code, text);
         let key = Key::new(hash >> SHARD_BITS, type_code);
-        let recent = &mut scratch.recent[(hash >> SHARD_BITS) as usize & ((1 << RECENT_BITS) - 1)];
+        let recent = &mut scratch.recent[(hash >> SHARD_BITS) as usize & ((1 << bits) - 1)];
         match pending.get_mut(*recent as usize) {
             Some(known) if known.text == text => known.widen(first_seen, last_seen),
             _ => {
@@ -268,9 +271,9 @@ pub(super) fn join_repeats<'v>(
 }
 
 /// Where the place of a text in memory is looked up among recent ones.
-fn place_of(text: &str) -> usize {
+fn place_of(text: &str, bits: u32) -> usize {
     let place = (text.as_ptr().addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (place >> (u64::BITS - RECENT_BITS)) as usize
+    (place >> (u64::BITS - bits)) as usize
 }
 
 /// Groups the members of a batch by shard: `order` lists them, and the result says where each shard begins.

@@ -1,8 +1,10 @@
 //! Kinfold's own SQL functions. Scalars: `as_of`, `secret`, HMACs, masks. Aggregates: `first`, `last`,
 //! `most_frequent`, `unique_count`, `unique_list`, and the internal ones of the fold.
 
+mod date_trunc;
 mod normalize;
 mod pick;
+mod rows;
 mod scalar;
 mod sequence;
 mod single;

@@ -4,12 +4,12 @@
 //! payload that is carried along. Rows with a null value are skipped. The smallest bytes win, which makes
 //! the result independent of how rows were split.
 
+use super::rows::wanted;
 use super::single::{Grouped, SingleGroup};
-use super::tally::passes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, StructArray, UInt32Array};
 use datafusion::arrow::buffer::NullBuffer;
-use datafusion::arrow::compute::{SortOptions, take};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::arrow::compute::{SortOptions, cast, take};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, TimeUnit};
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
@@ -108,6 +108,42 @@ struct PickState {
     types: Vec<DataType>,
     best: Vec<Option<Box<[u8]>>>,
     bytes: usize,
+    leads: Option<Leads>,
+}
+
+/// The least first key that each group was offered: rows with a greater one need not be looked at.
+struct Leads {
+    descending: bool,
+    by_group: Vec<i64>,
+}
+
+impl Leads {
+    /// For a first key that is a whole number or a time.
+    fn new(descending: &[bool], types: &[DataType]) -> Option<Self> {
+        let whole = matches!(types.first()?, DataType::Int64 | DataType::Timestamp(TimeUnit::Microsecond, _));
+        descending.first().filter(|_| whole).map(|descending| Self { descending: *descending, by_group: Vec::new() })
+    }
+
+    /// Leaves those rows that may win.
+    fn keep(&mut self, rows: &mut Vec<u32>, key: &ArrayRef, groups: &[usize], total: usize) -> Result<()> {
+        let key = cast(key, &DataType::Int64)?;
+        let key = key.as_primitive::<Int64Type>();
+        // ascending, nulls last; `!` turns the order around
+        let rank = |row: u32| match (key.is_valid(row as usize), self.descending) {
+            (false, _) => i64::MAX,
+            (true, false) => key.value(row as usize),
+            (true, true) => !key.value(row as usize),
+        };
+        if self.by_group.len() < total {
+            self.by_group.resize(total, i64::MAX);
+        }
+        for row in &*rows {
+            let lead = &mut self.by_group[groups[*row as usize]];
+            *lead = rank(*row).min(*lead);
+        }
+        rows.retain(|row| rank(*row) == self.by_group[groups[*row as usize]]);
+        Ok(())
+    }
 }
 
 impl PickState {
@@ -124,7 +160,18 @@ impl PickState {
             types: types.to_vec(),
             best: Vec::new(),
             bytes: 0,
+            leads: Leads::new(descending, types),
         })
+    }
+
+    /// Takes the winning rows of the groups that are emitted.
+    fn emit(&mut self, emit_to: EmitTo) -> Vec<Option<Box<[u8]>>> {
+        let best = emit_to.take_needed(&mut self.best);
+        self.bytes = self.best.iter().flatten().map(|b| b.len()).sum();
+        if let Some(leads) = &mut self.leads {
+            leads.by_group.drain(..best.len().min(leads.by_group.len()));
+        }
+        best
     }
 
     fn offer(&mut self, group: usize, row: &[u8]) {
@@ -155,10 +202,10 @@ impl GroupsAccumulator for PickState {
     ) -> Result<()> {
         self.ensure(total_num_groups);
         let value = &values[self.keys];
-        let wanted: Vec<u32> = (0..value.len())
-            .filter(|i| !value.is_null(*i) && passes(opt_filter, *i))
-            .filter_map(|i| u32::try_from(i).ok())
-            .collect();
+        let mut wanted = wanted(value, opt_filter);
+        if let Some(leads) = &mut self.leads {
+            leads.keep(&mut wanted, &values[0], group_indices, total_num_groups)?;
+        }
         if wanted.is_empty() {
             return Ok(());
         }
@@ -176,7 +223,7 @@ impl GroupsAccumulator for PickState {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let best = emit_to.take_needed(&mut self.best);
+        let best = self.emit(emit_to);
         let parser = self.converter.parser();
         let present = best.iter().flatten().map(|b| parser.parse(b));
         let columns = self.converter.convert_rows(present)?;
@@ -190,7 +237,6 @@ impl GroupsAccumulator for PickState {
                 })
             })
             .collect();
-        self.bytes = self.best.iter().flatten().map(|b| b.len()).sum();
         match self.returns {
             Returns::Value => Ok(take(&columns[self.keys], &indices, None)?),
             Returns::ValueAndPayload => {
@@ -203,8 +249,7 @@ impl GroupsAccumulator for PickState {
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let best = emit_to.take_needed(&mut self.best);
-        self.bytes = self.best.iter().flatten().map(|b| b.len()).sum();
+        let best = self.emit(emit_to);
         Ok(vec![Arc::new(best.iter().map(|b| b.as_deref()).collect::<BinaryArray>())])
     }
 
@@ -222,13 +267,15 @@ impl GroupsAccumulator for PickState {
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let rows = self.converter.convert_columns(values)?;
         let value = &values[self.keys];
-        let kept = (0..value.len())
-            .map(|i| (!value.is_null(i) && passes(opt_filter, i)).then(|| rows.row(i).data().to_vec()))
-            .collect::<Vec<_>>();
-        Ok(vec![Arc::new(kept.iter().map(|b| b.as_deref()).collect::<BinaryArray>())])
+        let mut kept = vec![None; value.len()];
+        for row in wanted(value, opt_filter) {
+            kept[row as usize] = Some(rows.row(row as usize).data());
+        }
+        Ok(vec![Arc::new(kept.into_iter().collect::<BinaryArray>())])
     }
 
     fn size(&self) -> usize {
-        self.best.capacity() * 16 + self.bytes
+        let leads = self.leads.as_ref().map_or(0, |leads| leads.by_group.capacity() * 8);
+        self.best.capacity() * 16 + self.bytes + leads
     }
 }

@@ -1,5 +1,6 @@
 //! Scalar functions: the run's logical time, secrets, keyed hashes and masks.
 
+use super::date_trunc::DateTrunc;
 use crate::model::Secret;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use datafusion::arrow::compute::cast;
@@ -20,6 +21,7 @@ pub(crate) fn scalar_functions(as_of: i64, secrets: &BTreeMap<String, Secret>) -
     vec![
         ScalarUDF::new_from_impl(AsOf { as_of, signature: Signature::nullary(Volatility::Immutable) }),
         ScalarUDF::new_from_impl(SecretFunction::new(secrets)),
+        ScalarUDF::new_from_impl(DateTrunc::default()),
         text("hmac_sha256", 2, |a| mac::<Hmac<Sha256>>(a[1], a[0])),
         text("hmac_sha512", 2, |a| mac::<Hmac<Sha512>>(a[1], a[0])),
         text("hmac_sha1", 2, |a| mac::<Hmac<sha1::Sha1>>(a[1], a[0])),

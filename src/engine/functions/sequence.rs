@@ -7,8 +7,8 @@
 //! are distinct; a `not` step holds when no unchosen event lies in its window and, unless `open`, the
 //! window has passed at `as_of`.
 
+use super::rows::{all, wanted};
 use super::single::{Grouped, SingleGroup};
-use super::tally::passes;
 use super::values::{NULL, ValueCoder};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
 use datafusion::arrow::buffer::OffsetBuffer;
@@ -16,6 +16,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility};
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -212,25 +213,48 @@ impl SequenceState {
             EmitTo::All => self.groups,
             EmitTo::First(n) => n,
         };
-        let (mut out, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.rows).into_iter().partition(|r| (r.0 as usize) < emitted);
         let shift = u32::try_from(emitted).unwrap_or(u32::MAX);
+        let (out, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.rows).into_iter().partition(|r| r.0 < shift);
         self.rows = rest.into_iter().map(|(g, e)| (g - shift, e)).collect();
         self.groups -= emitted;
-        out.sort_unstable_by(|a, b| {
-            let same = |e: &Event| (e.same != NULL).then_some(e.same);
-            let order = (a.0, a.1.time, a.1.steps).cmp(&(b.0, b.1.time, b.1.steps));
-            order.then_with(|| match (same(&a.1), same(&b.1)) {
-                (Some(x), Some(y)) => self.coder.compare(x, y),
-                (x, y) => x.is_some().cmp(&y.is_some()),
-            })
-        });
+        let mut out = by_group(&out, emitted);
+        for run in out.chunk_by_mut(|a, b| a.0 == b.0) {
+            run.sort_unstable_by(|a, b| self.compare(&a.1, &b.1));
+        }
         (emitted, out)
+    }
+
+    /// By time, steps, then the value that must be the same, null first.
+    fn compare(&self, a: &Event, b: &Event) -> Ordering {
+        let same = |e: &Event| (e.same != NULL).then_some(e.same);
+        let order = (a.time, a.steps).cmp(&(b.time, b.steps));
+        order.then_with(|| match (same(a), same(b)) {
+            (Some(x), Some(y)) => self.coder.compare(x, y),
+            (x, y) => x.is_some().cmp(&y.is_some()),
+        })
     }
 
     fn push(&mut self, group: usize, event: Event) {
         self.rows.push((u32::try_from(group).unwrap_or(u32::MAX), event));
     }
+}
+
+/// Rows in the order of their groups, which are below `groups`; those of a group as they were.
+fn by_group(rows: &[(u32, Event)], groups: usize) -> Vec<(u32, Event)> {
+    let mut next = vec![0_usize; groups + 1];
+    for (group, _) in rows {
+        next[*group as usize + 1] += 1;
+    }
+    for group in 0..groups {
+        next[group + 1] += next[group];
+    }
+    let mut sorted = rows.to_vec();
+    for row in rows {
+        let place = &mut next[row.0 as usize];
+        sorted[*place] = *row;
+        *place += 1;
+    }
+    sorted
 }
 
 impl Grouped for SequenceState {
@@ -250,13 +274,12 @@ impl GroupsAccumulator for SequenceState {
         self.ensure(total_num_groups);
         let times = values[0].as_primitive::<Int64Type>();
         let steps = values[1].as_primitive::<Int64Type>();
-        let kept = |i: usize| times.is_valid(i) && steps.value(i) != 0 && passes(opt_filter, i);
-        let same = self.coder.code(&values[2], kept)?;
-        for (i, group) in group_indices.iter().enumerate() {
-            if kept(i) {
-                let event = Event { time: times.value(i), steps: steps.value(i).cast_unsigned(), same: same[i] };
-                self.push(*group, event);
-            }
+        let mut rows = wanted(times, opt_filter);
+        rows.retain(|row| steps.value(*row as usize) != 0);
+        for (row, same) in rows.iter().zip(self.coder.code(&values[2], &rows)?) {
+            let row = *row as usize;
+            let event = Event { time: times.value(row), steps: steps.value(row).cast_unsigned(), same };
+            self.push(group_indices[row], event);
         }
         Ok(())
     }
@@ -298,7 +321,8 @@ impl GroupsAccumulator for SequenceState {
         let times = lists.values().as_primitive::<Int64Type>();
         let steps = values[1].as_list::<i32>();
         let steps = steps.values().as_primitive::<Int64Type>();
-        let same = self.coder.code(values[2].as_list::<i32>().values(), |_| true)?;
+        let same = values[2].as_list::<i32>().values();
+        let same = self.coder.code(same, &all(same))?;
         for (row, group) in group_indices.iter().enumerate() {
             for k in offsets[row]..offsets[row + 1] {
                 let k = k as usize;

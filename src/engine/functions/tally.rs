@@ -4,6 +4,7 @@
 //! without values has count 0 and otherwise null. The partial state is the list of values with their
 //! counts, so the result does not depend on how rows were split.
 
+use super::rows::{all, wanted};
 use super::single::{Grouped, SingleGroup};
 use super::values::{NULL, ValueCoder};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
@@ -124,7 +125,7 @@ impl TallyState {
         Ok(Self { finish, item: item.clone(), coder: ValueCoder::new(item)?, counts: HashMap::new(), groups: 0 })
     }
 
-    /// Takes the counts of the groups that are emitted, renumbering the rest; sorted by group, then value.
+    /// Takes the counts of the groups that are emitted, renumbering the rest; in no order.
     fn emit(&mut self, emit_to: EmitTo) -> (usize, Vec<(usize, u32, i64)>) {
         let emitted = match emit_to {
             EmitTo::All => self.groups,
@@ -141,9 +142,28 @@ impl TallyState {
             }
         }
         self.groups -= emitted;
-        let coder = &self.coder;
-        out.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| coder.compare(a.1, b.1)));
         (emitted, out)
+    }
+
+    /// As [`Self::emit`], by group, then value.
+    fn emit_sorted(&mut self, emit_to: EmitTo) -> (usize, Vec<(usize, u32, i64)>) {
+        let (groups, mut entries) = self.emit(emit_to);
+        entries.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| self.coder.compare(a.1, b.1)));
+        (groups, entries)
+    }
+
+    /// By group, the value that occurs most, the smallest of several.
+    fn most_frequent(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let (groups, entries) = self.emit(emit_to);
+        let mut best = vec![(NULL, 0_i64); groups];
+        for (group, code, count) in entries {
+            let best = &mut best[group];
+            if count > best.1 || (count == best.1 && self.coder.compare(code, best.0).is_lt()) {
+                *best = (code, count);
+            }
+        }
+        let codes: Vec<u32> = best.into_iter().map(|b| b.0).collect();
+        self.coder.decode(&codes)
     }
 
     fn list(&self, groups: usize, entries: &[(usize, u32, i64)], empty_is_null: bool) -> Result<ArrayRef> {
@@ -174,42 +194,33 @@ impl GroupsAccumulator for TallyState {
         total_num_groups: usize,
     ) -> Result<()> {
         self.groups = self.groups.max(total_num_groups);
-        let codes = self.coder.code(&values[0], |i| passes(opt_filter, i))?;
-        for (group, code) in group_indices.iter().zip(codes) {
-            if code != NULL {
-                *self.counts.entry(key(*group, code)).or_insert(0) += 1;
-            }
+        let rows = wanted(&values[0], opt_filter);
+        for (row, code) in rows.iter().zip(self.coder.code(&values[0], &rows)?) {
+            *self.counts.entry(key(group_indices[*row as usize], code)).or_insert(0) += 1;
         }
         Ok(())
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let (groups, entries) = self.emit(emit_to);
         match self.finish {
+            Finish::MostFrequent => self.most_frequent(emit_to),
             Finish::UniqueCount => {
+                let (groups, entries) = self.emit(emit_to);
                 let mut counts = vec![0_i64; groups];
                 for e in &entries {
                     counts[e.0] += 1;
                 }
                 Ok(Arc::new(Int64Array::from(counts)))
             }
-            Finish::UniqueList => self.list(groups, &entries, true),
-            Finish::MostFrequent => {
-                // entries of a group are sorted by value: the first with the greatest count is the smallest
-                let mut best = vec![(NULL, 0_i64); groups];
-                for (group, code, count) in entries {
-                    if count > best[group].1 {
-                        best[group] = (code, count);
-                    }
-                }
-                let codes: Vec<u32> = best.into_iter().map(|b| b.0).collect();
-                self.coder.decode(&codes)
+            Finish::UniqueList => {
+                let (groups, entries) = self.emit_sorted(emit_to);
+                self.list(groups, &entries, true)
             }
         }
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let (groups, entries) = self.emit(emit_to);
+        let (groups, entries) = self.emit_sorted(emit_to);
         let values = self.list(groups, &entries, false)?;
         let (offsets, _) = bounds(groups, &entries);
         let counts = Int64Array::from_iter_values(entries.iter().map(|e| e.2));
@@ -220,7 +231,7 @@ impl GroupsAccumulator for TallyState {
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
         self.groups = self.groups.max(total_num_groups);
         let (lists, counts) = (values[0].as_list::<i32>(), values[1].as_list::<i32>());
-        let codes = self.coder.code(lists.values(), |_| true)?;
+        let codes = self.coder.code(lists.values(), &all(lists.values()))?;
         let numbers = counts.values().as_primitive::<Int64Type>();
         let (starts, count_starts) = (lists.value_offsets(), counts.value_offsets());
         for (row, group) in group_indices.iter().enumerate() {
@@ -250,9 +261,4 @@ impl Grouped for TallyState {
     fn ensure(&mut self, groups: usize) {
         self.groups = self.groups.max(groups);
     }
-}
-
-/// Whether a row passes an aggregate's filter (null counts as false).
-pub(super) fn passes(filter: Option<&BooleanArray>, row: usize) -> bool {
-    filter.is_none_or(|f| f.is_valid(row) && f.value(row))
 }

@@ -2,13 +2,15 @@
 //! keep numbers. Comparison of codes is by the value's order (text by UTF-8 bytes), so that ties do not
 //! depend on arrival.
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::array::{Array, ArrayAccessor, ArrayRef, AsArray, StringArray, UInt32Array};
+use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::arrow::row::{Row, RowConverter, SortField};
 use datafusion::error::Result;
 use hashbrown::HashMap;
 use std::cmp::Ordering;
+use std::hash::Hash;
+use std::sync::Arc;
 
 /// Code of a null.
 pub(super) const NULL: u32 = u32::MAX;
@@ -36,57 +38,24 @@ impl ValueCoder {
         })
     }
 
-    /// Codes of a column, [`NULL`] for nulls; rows where `wanted` is false are [`NULL`] too.
-    pub(super) fn code(&mut self, values: &ArrayRef, wanted: impl Fn(usize) -> bool) -> Result<Vec<u32>> {
-        let keep = |i: usize| !values.is_null(i) && wanted(i);
-        let count = values.len();
+    /// Codes of some rows of a column, [`NULL`] for nulls.
+    pub(super) fn code(&mut self, values: &ArrayRef, rows: &[u32]) -> Result<Vec<u32>> {
         match self {
             Self::Text { codes, texts, .. } => {
-                let mut one = |text: &str| {
-                    if let Some(code) = codes.get(text) {
-                        return *code;
-                    }
-                    let code = u32::try_from(texts.len()).unwrap_or(NULL);
-                    texts.push(text.into());
-                    codes.insert(text.into(), code);
-                    code
-                };
+                let one = |text: &str| code_of(codes, texts, text);
                 Ok(match values.data_type() {
-                    DataType::Utf8View => {
-                        let a = values.as_string_view();
-                        (0..count).map(|i| if keep(i) { one(a.value(i)) } else { NULL }).collect()
-                    }
-                    DataType::LargeUtf8 => {
-                        let a = values.as_string::<i64>();
-                        (0..count).map(|i| if keep(i) { one(a.value(i)) } else { NULL }).collect()
-                    }
-                    _ => {
-                        let a = values.as_string::<i32>();
-                        (0..count).map(|i| if keep(i) { one(a.value(i)) } else { NULL }).collect()
-                    }
+                    DataType::Utf8View => of_rows(values.as_string_view(), rows, one),
+                    DataType::LargeUtf8 => of_rows(values.as_string::<i64>(), rows, one),
+                    _ => of_rows(values.as_string::<i32>(), rows, one),
                 })
             }
-            Self::Rows { converter, codes, rows } => {
-                let converted = converter.convert_columns(&[std::sync::Arc::clone(values)])?;
-                let mut out = Vec::with_capacity(count);
-                for i in 0..count {
-                    if !keep(i) {
-                        out.push(NULL);
-                        continue;
-                    }
-                    let bytes = converted.row(i).data();
-                    let code = match codes.get(bytes) {
-                        Some(code) => *code,
-                        None => {
-                            let code = u32::try_from(rows.len()).unwrap_or(NULL);
-                            rows.push(bytes.into());
-                            codes.insert(bytes.into(), code);
-                            code
-                        }
-                    };
-                    out.push(code);
-                }
-                Ok(out)
+            Self::Rows { converter, codes, rows: known } => {
+                let picked = take(values, &UInt32Array::from(rows.to_vec()), None)?;
+                let converted = converter.convert_columns(&[Arc::clone(&picked)])?;
+                let code = |(row, bytes): (usize, Row<'_>)| {
+                    if picked.is_null(row) { NULL } else { code_of(codes, known, bytes.data()) }
+                };
+                Ok(converted.iter().enumerate().map(code).collect())
             }
         }
     }
@@ -136,4 +105,25 @@ impl ValueCoder {
             Self::Rows { rows, .. } => rows.len() * 96,
         }
     }
+}
+
+/// Codes of some rows of a column of texts.
+fn of_rows<'a>(values: impl ArrayAccessor<Item = &'a str>, rows: &[u32], mut one: impl FnMut(&str) -> u32) -> Vec<u32> {
+    let nulls = values.nulls();
+    let is_null = |row: usize| nulls.is_some_and(|nulls| nulls.is_null(row));
+    rows.iter().map(|row| *row as usize).map(|row| if is_null(row) { NULL } else { one(values.value(row)) }).collect()
+}
+
+/// The code of a value, known or new.
+fn code_of<T: ?Sized + Eq + Hash>(codes: &mut HashMap<Box<T>, u32>, known: &mut Vec<Box<T>>, value: &T) -> u32
+where
+    for<'v> Box<T>: From<&'v T>,
+{
+    if let Some(code) = codes.get(value) {
+        return *code;
+    }
+    let code = u32::try_from(known.len()).unwrap_or(NULL);
+    known.push(value.into());
+    codes.insert(value.into(), code);
+    code
 }

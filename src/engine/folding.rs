@@ -1,0 +1,503 @@
+//! Runs a fold: one aggregation over entities, whose numbers are dense.
+//!
+//! A group needs no hash table, because an entity's number says where it is. Entities are cut into ranges, a
+//! **bucket** each, small enough for the states of its aggregates to lie in the processor's cache. Rows are read in
+//! large batches and sorted by bucket, and each bucket takes its part of a batch at once. There is one state for each
+//! entity, whichever thread reads the row, so nothing is merged at the end.
+//!
+//! When the memory budget is used up, the largest buckets write their states to disk as partial states. They are
+//! merged at the end, bucket by bucket.
+//!
+//! Aggregates, their filters and states are DataFusion's and whatever is written behind its trait. What is not a plain
+//! aggregation by entity (DataFusion rewrites some, and some need an order of rows) has no [`Folding`]: it runs as
+//! DataFusion planned it, with the same result.
+
+use super::fold::ENTITY;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{filter_record_batch, take_record_batch};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, UInt32Type};
+use datafusion::common::exec_err;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::spill_file::SpillFile;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, aggregate_expressions, evaluate_many};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, SpillManager, execute_stream_partitioned};
+use futures::StreamExt;
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::JoinSet;
+
+/// Entities of a bucket, as a power of two.
+const BUCKET_BITS: u32 = 13;
+const BUCKET: usize = 1 << BUCKET_BITS;
+/// Rows of a batch for each bucket, so that the work for a bucket outweighs the visit.
+const ROWS_PER_BUCKET: usize = 1024;
+const BATCH_ROWS: Range<usize> = 65_536..262_144;
+
+/// How a fold is computed.
+pub(super) struct Folding {
+    input: Arc<dyn ExecutionPlan>,
+    entity: Arc<dyn PhysicalExpr>,
+    aggregates: Vec<Arc<AggregateFunctionExpr>>,
+    arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
+    filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// Names of the aggregates in the plan's result.
+    names: Vec<String>,
+}
+
+impl Folding {
+    /// The folding that does what a plan says, if it is a plain aggregation by entity.
+    pub(super) fn of(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Self>> {
+        let Some(raw) = raw_aggregation(plan) else { return Ok(None) };
+        let ordered = raw.aggr_expr().iter().any(|a| !a.order_bys().is_empty());
+        let [(entity, _)] = raw.group_expr().expr() else { return Ok(None) };
+        if ordered || !raw.group_expr().is_single() || raw.limit_options().is_some() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            input: Arc::clone(raw.input()),
+            entity: Arc::clone(entity),
+            aggregates: raw.aggr_expr().to_vec(),
+            arguments: aggregate_expressions(raw.aggr_expr(), raw.mode(), 1)?,
+            filters: raw.filter_expr().to_vec(),
+            names: plan.schema().fields().iter().skip(1).map(|f| f.name().clone()).collect(),
+        }))
+    }
+
+    /// Folds all rows. The result has the entity's number and a column for each aggregate, a row for each entity that
+    /// has rows, in order.
+    ///
+    /// # Errors
+    /// When rows cannot be read, an aggregate fails, or there is room neither in memory nor on disk.
+    pub(super) async fn run(self, task: TaskContext, entities: usize) -> Result<Vec<RecordBatch>> {
+        let buckets = entities.div_ceil(BUCKET).max(1);
+        let rows = (buckets * ROWS_PER_BUCKET).clamp(BATCH_ROWS.start, BATCH_ROWS.end);
+        let larger = task.session_config().clone().with_batch_size(rows);
+        let task = Arc::new(task.with_session_config(larger));
+        let streams = execute_stream_partitioned(Arc::clone(&self.input), Arc::clone(&task))?;
+        let running = Arc::new(Running::new(self, &task, entities, buckets)?);
+        let mut readers = JoinSet::new();
+        for (number, stream) in streams.into_iter().enumerate() {
+            let running = Arc::clone(&running);
+            // each begins elsewhere, so that they seldom want one bucket
+            readers.spawn(async move { running.read(stream, number * buckets / 2).await });
+        }
+        while let Some(done) = readers.join_next().await {
+            joined(done)?;
+        }
+        running.finish(task.session_config().target_partitions()).await
+    }
+}
+
+fn joined<T>(done: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    done.unwrap_or_else(|e| exec_err!("a task of the fold failed: {e}"))
+}
+
+/// The part of an aggregation that reads rows.
+fn raw_aggregation(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
+    let top = plan.downcast_ref::<AggregateExec>()?;
+    match top.mode() {
+        AggregateMode::Partial | AggregateMode::Single | AggregateMode::SinglePartitioned => return Some(top),
+        AggregateMode::Final | AggregateMode::FinalPartitioned => {}
+        AggregateMode::PartialReduce => return None,
+    }
+    let mut below = top.input();
+    loop {
+        if let Some(partial) = below.downcast_ref::<AggregateExec>() {
+            return (*partial.mode() == AggregateMode::Partial).then_some(partial);
+        }
+        let moves_only = below.downcast_ref::<RepartitionExec>().is_some()
+            || below.downcast_ref::<CoalescePartitionsExec>().is_some();
+        below = below.children().into_iter().next().filter(|_| moves_only)?;
+    }
+}
+
+/// A fold on its way.
+struct Running {
+    folding: Folding,
+    entities: usize,
+    buckets: Vec<Mutex<Bucket>>,
+    reservation: MemoryReservation,
+    spills: SpillManager,
+    /// By aggregate, how many columns its partial state has.
+    widths: Vec<usize>,
+}
+
+impl Running {
+    fn new(folding: Folding, task: &TaskContext, entities: usize, buckets: usize) -> Result<Self> {
+        let consumer = MemoryConsumer::new("fold").with_can_spill(true);
+        let metrics = SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0);
+        let states: Result<Vec<_>> = folding.aggregates.iter().map(|a| a.state_fields()).collect();
+        let states = states?;
+        let widths = states.iter().map(Vec::len).collect();
+        let spills = SpillManager::new(task.runtime_env(), metrics, side_by_side(&states));
+        let made: Result<Vec<_>> = (0..buckets).map(|_| Ok(Mutex::new(Bucket::new(&folding.aggregates)?))).collect();
+        Ok(Self {
+            entities,
+            buckets: made?,
+            reservation: consumer.register(task.memory_pool()),
+            spills,
+            widths,
+            folding,
+        })
+    }
+
+    async fn read(&self, mut stream: SendableRecordBatchStream, first: usize) -> Result<()> {
+        while let Some(batch) = stream.next().await {
+            self.take(&batch?, first)?;
+        }
+        Ok(())
+    }
+
+    /// Deals a batch out to the buckets, beginning with `first`.
+    fn take(&self, batch: &RecordBatch, first: usize) -> Result<()> {
+        let entities = self.folding.entity.evaluate(batch)?.into_array(batch.num_rows())?;
+        let entities = entities.as_primitive::<UInt32Type>();
+        let dealt = Dealt::new(entities, self.buckets.len());
+        if dealt.groups.is_empty() {
+            return Ok(());
+        }
+        let batch = take_record_batch(batch, &dealt.rows)?;
+        let arguments = evaluate_many(&self.folding.arguments, &batch)?;
+        let filters = self.filters(&batch)?;
+        let mut grown = 0;
+        let visit = |bucket: usize, mut held: MutexGuard<'_, Bucket>| -> Result<usize> {
+            let part = dealt.starts[bucket]..dealt.starts[bucket + 1];
+            held.update(&dealt.groups[part.clone()], part, &arguments, &filters)
+        };
+        let mut busy = Vec::new();
+        let wanted = (0..self.buckets.len()).map(|n| (n + first) % self.buckets.len());
+        for bucket in wanted.filter(|bucket| dealt.starts[*bucket] < dealt.starts[bucket + 1]) {
+            match self.buckets[bucket].try_lock() {
+                Ok(held) => grown += visit(bucket, held)?,
+                Err(_) => busy.push(bucket),
+            }
+        }
+        for bucket in busy {
+            grown += visit(bucket, lock(&self.buckets[bucket]))?;
+        }
+        self.reserve(grown)
+    }
+
+    fn filters(&self, batch: &RecordBatch) -> Result<Vec<Option<BooleanArray>>> {
+        let one = |filter: &Option<Arc<dyn PhysicalExpr>>| {
+            let Some(filter) = filter else { return Ok(None) };
+            let array = filter.evaluate(batch)?.into_array(batch.num_rows())?;
+            Ok(Some(array.as_boolean().clone()))
+        };
+        self.folding.filters.iter().map(one).collect()
+    }
+
+    /// Accounts for more memory; makes room for it if there is none.
+    fn reserve(&self, bytes: usize) -> Result<()> {
+        if bytes == 0 || self.reservation.try_grow(bytes).is_ok() {
+            return Ok(());
+        }
+        let mut sizes: Vec<(usize, usize)> = self.buckets.iter().map(|b| lock(b).bytes).zip(0..).collect();
+        sizes.sort_unstable_by_key(|(size, _)| Reverse(*size));
+        // half of all, so that it is not soon done again
+        for (_, bucket) in sizes.iter().take(sizes.len().div_ceil(2)) {
+            let freed = lock(&self.buckets[*bucket]).spill(&self.folding.aggregates, &self.spills)?;
+            self.reservation.shrink(freed.min(self.reservation.size()));
+        }
+        // what this batch added is small beside what was freed; without it there is nothing left to free
+        self.reservation.grow(bytes);
+        Ok(())
+    }
+
+    /// Merges what lies on disk and evaluates the aggregates, with `threads` tasks.
+    async fn finish(self: Arc<Self>, threads: usize) -> Result<Vec<RecordBatch>> {
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut tasks = JoinSet::new();
+        for _ in 0..threads.max(1) {
+            let (running, next) = (Arc::clone(&self), Arc::clone(&next));
+            tasks.spawn(async move {
+                let mut made = Vec::new();
+                loop {
+                    let bucket = next.fetch_add(1, Relaxed);
+                    if bucket >= running.buckets.len() {
+                        return Ok(made);
+                    }
+                    made.extend(running.evaluate(bucket).await?.map(|batch| (bucket, batch)));
+                }
+            });
+        }
+        let mut made: Vec<(usize, RecordBatch)> = Vec::with_capacity(self.buckets.len());
+        while let Some(done) = tasks.join_next().await {
+            made.extend(joined(done)?);
+        }
+        made.sort_unstable_by_key(|(bucket, _)| *bucket);
+        Ok(made.into_iter().map(|(_, batch)| batch).collect())
+    }
+
+    /// The result of a bucket, if it has rows.
+    async fn evaluate(&self, bucket: usize) -> Result<Option<RecordBatch>> {
+        let Bucket { mut aggregates, seen, files, bytes } =
+            std::mem::replace(&mut *lock(&self.buckets[bucket]), Bucket::new(&[])?);
+        if !seen.contains(&true) {
+            return Ok(None);
+        }
+        for file in files {
+            let mut stream = self.spills.read_spill_as_stream(file, None)?;
+            let mut start = 0;
+            while let Some(batch) = stream.next().await {
+                start = merge(&mut aggregates, &self.widths, &batch?, start)?;
+            }
+        }
+        let start = bucket * BUCKET;
+        let entities = start..self.entities.min(start + BUCKET);
+        let codes = UInt32Array::from_iter_values(entities.clone().map(|code| code as u32));
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(codes)];
+        let mut fields = vec![Field::new(ENTITY, DataType::UInt32, false)];
+        for (aggregate, name) in aggregates.iter_mut().zip(&self.folding.names) {
+            let column = aggregate.evaluate(EmitTo::All)?.slice(0, entities.len());
+            fields.push(Field::new(name, column.data_type().clone(), true));
+            columns.push(column);
+        }
+        drop(aggregates);
+        self.reservation.shrink(bytes.min(self.reservation.size()));
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+        let has_rows = BooleanArray::from(seen[..entities.len()].to_vec());
+        Ok(Some(filter_record_batch(&batch, &has_rows)?))
+    }
+}
+
+fn lock(bucket: &Mutex<Bucket>) -> MutexGuard<'_, Bucket> {
+    bucket.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Rows of a batch in the order of buckets.
+struct Dealt {
+    /// The rows that belong to somebody.
+    rows: UInt32Array,
+    /// For each, its entity's place in the bucket.
+    groups: Vec<usize>,
+    /// Where each bucket begins.
+    starts: Vec<usize>,
+}
+
+impl Dealt {
+    fn new(entities: &UInt32Array, buckets: usize) -> Self {
+        let present = || entities.iter().zip(0_u32..).filter_map(|(entity, row)| Some((entity?, row)));
+        let mut starts = vec![0_usize; buckets + 1];
+        for (entity, _) in present() {
+            starts[(entity >> BUCKET_BITS) as usize + 1] += 1;
+        }
+        for bucket in 0..buckets {
+            starts[bucket + 1] += starts[bucket];
+        }
+        let mut next = starts.clone();
+        let mut rows = vec![0_u32; starts[buckets]];
+        let mut groups = vec![0_usize; starts[buckets]];
+        for (entity, row) in present() {
+            let place = &mut next[(entity >> BUCKET_BITS) as usize];
+            rows[*place] = row;
+            groups[*place] = entity as usize & (BUCKET - 1);
+            *place += 1;
+        }
+        Self { rows: UInt32Array::from(rows), groups, starts }
+    }
+}
+
+/// The states of a range of entities.
+struct Bucket {
+    aggregates: Vec<Box<dyn GroupsAccumulator>>,
+    /// By entity, whether it has rows.
+    seen: Vec<bool>,
+    /// Partial states on disk.
+    files: Vec<Arc<dyn SpillFile>>,
+    bytes: usize,
+}
+
+impl Bucket {
+    fn new(aggregates: &[Arc<AggregateFunctionExpr>]) -> Result<Self> {
+        let aggregates: Result<Vec<_>> = aggregates.iter().map(accumulator).collect();
+        Ok(Self { aggregates: aggregates?, seen: vec![false; BUCKET], files: Vec::new(), bytes: 0 })
+    }
+
+    /// Takes some rows of a batch; `groups` are their entities. How many bytes it has grown.
+    fn update(
+        &mut self,
+        groups: &[usize],
+        rows: Range<usize>,
+        arguments: &[Vec<ArrayRef>],
+        filters: &[Option<BooleanArray>],
+    ) -> Result<usize> {
+        for group in groups {
+            self.seen[*group] = true;
+        }
+        for ((aggregate, arguments), filter) in self.aggregates.iter_mut().zip(arguments).zip(filters) {
+            let arguments: Vec<ArrayRef> = arguments.iter().map(|a| a.slice(rows.start, rows.len())).collect();
+            let filter = filter.as_ref().map(|f| f.slice(rows.start, rows.len()));
+            aggregate.update_batch(&arguments, groups, filter.as_ref(), BUCKET)?;
+        }
+        let before = self.bytes;
+        // what shrinks is given back when the bucket is done
+        self.bytes = before.max(self.aggregates.iter().map(|a| a.size()).sum());
+        Ok(self.bytes - before)
+    }
+
+    /// Writes the states to disk and begins anew. How many bytes are free.
+    fn spill(&mut self, aggregates: &[Arc<AggregateFunctionExpr>], spills: &SpillManager) -> Result<usize> {
+        if self.bytes == 0 {
+            return Ok(0);
+        }
+        let mut columns = Vec::new();
+        for aggregate in &mut self.aggregates {
+            columns.extend(aggregate.state(EmitTo::All)?);
+        }
+        let batch = RecordBatch::try_new(Arc::clone(spills.schema()), columns)?;
+        self.files.extend(spills.spill_record_batch_and_finish(&[batch], "fold")?);
+        let fresh: Result<Vec<_>> = aggregates.iter().map(accumulator).collect();
+        self.aggregates = fresh?;
+        Ok(std::mem::take(&mut self.bytes))
+    }
+}
+
+/// Merges partial states of entities from `start` on. Where the next begin.
+fn merge(
+    aggregates: &mut [Box<dyn GroupsAccumulator>],
+    widths: &[usize],
+    states: &RecordBatch,
+    start: usize,
+) -> Result<usize> {
+    let end = start + states.num_rows();
+    let groups: Vec<usize> = (start..end).collect();
+    let mut columns = states.columns();
+    for (aggregate, width) in aggregates.iter_mut().zip(widths) {
+        let (own, rest) = columns.split_at(*width);
+        aggregate.merge_batch(own, &groups, BUCKET)?;
+        columns = rest;
+    }
+    Ok(end)
+}
+
+fn accumulator(aggregate: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
+    if aggregate.groups_accumulator_supported() {
+        return aggregate.create_groups_accumulator();
+    }
+    let aggregate = Arc::clone(aggregate);
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())))
+}
+
+/// Partial states of all aggregates in one schema.
+fn side_by_side(states: &[Vec<FieldRef>]) -> SchemaRef {
+    let fields = states.iter().flatten().zip(0..);
+    Arc::new(Schema::new(
+        fields.map(|(field, n)| Field::new(format!("s{n}"), field.data_type().clone(), true)).collect::<Vec<_>>(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::functions::aggregate_functions;
+    use datafusion::arrow::array::{Int64Array, StringArray};
+    use datafusion::arrow::compute::concat_batches;
+    use datafusion::arrow::util::pretty::pretty_format_batches;
+    use datafusion::datasource::MemTable;
+    use datafusion::execution::memory_pool::FairSpillPool;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+    use datafusion::physical_plan::collect;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
+    const ENTITIES: usize = 2 * BUCKET + 77;
+    const BYTES: usize = 64 << 20;
+
+    /// Three partitions of rows; some belong to nobody, and some entities have none. One entity has its only row in
+    /// the last batch.
+    fn rows() -> Vec<Vec<RecordBatch>> {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new(ENTITY, DataType::UInt32, true),
+            Field::new("n", DataType::Int64, true),
+            Field::new("s", DataType::Utf8, true),
+        ]));
+        let batch = |seed: u64| {
+            let number = |row: u64, salt: u64, below: u64| {
+                (row + seed * 10_000 + salt).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29) % below
+            };
+            let rows = 0..9_000_u64;
+            let entity = |row: u64| number(row, 1, ENTITIES as u64) as u32 / 3 * 3;
+            let entities: UInt32Array = rows.clone().map(|row| (number(row, 2, 20) > 0).then(|| entity(row))).collect();
+            let numbers: Int64Array =
+                rows.clone().map(|row| (number(row, 3, 9) > 0).then(|| number(row, 4, 40) as i64)).collect();
+            let texts: StringArray =
+                rows.map(|row| (number(row, 5, 7) > 0).then(|| format!("text {}", number(row, 6, 12)))).collect();
+            RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(entities), Arc::new(numbers), Arc::new(texts)])
+        };
+        (0..3).map(|part| (0..3).map(|n| batch(part * 3 + n).unwrap()).collect()).collect()
+    }
+
+    const SQL: &str = "SELECT __entity, count(*) AS a, sum(n) FILTER (WHERE n > 20) AS b, most_frequent(s) AS c,
+        unique_list(s) FILTER (WHERE n < 30) AS d, unique_count(n) AS e, min(s) AS f, max(n) AS g, avg(n) AS h,
+        approx_distinct(s) AS i, count(DISTINCT n) AS j, median(n) AS k, bool_or(n = 3) AS l FROM t GROUP BY __entity";
+
+    /// The aggregation of a query, without the projection that SQL puts above it.
+    async fn planned(sql: &str, memory: usize) -> (Arc<dyn ExecutionPlan>, TaskContext) {
+        let runtime =
+            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory))).build_arc().unwrap();
+        let config = SessionConfig::new().with_target_partitions(3).with_batch_size(1000);
+        let context = SessionContext::new_with_config_rt(config, runtime);
+        for function in aggregate_functions() {
+            context.register_udaf(function);
+        }
+        let parts = rows();
+        let table = MemTable::try_new(parts[0][0].schema(), parts).unwrap();
+        context.register_table("t", Arc::new(table)).unwrap();
+        let frame = context.sql(sql).await.unwrap();
+        let task = frame.task_ctx();
+        let projection = frame.create_physical_plan().await.unwrap();
+        (Arc::clone(projection.children()[0]), task)
+    }
+
+    /// The rows of somebody, by entity.
+    fn shown(batches: &[RecordBatch]) -> String {
+        let all = concat_batches(&batches[0].schema(), batches).unwrap();
+        let entities = all.column(0).as_primitive::<UInt32Type>();
+        let mut order: Vec<u32> = (0..all.num_rows() as u32).filter(|row| entities.is_valid(*row as usize)).collect();
+        order.sort_unstable_by_key(|row| entities.value(*row as usize));
+        pretty_format_batches(&[take_record_batch(&all, &UInt32Array::from(order)).unwrap()]).unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn equals_the_plan() {
+        let (plan, task) = planned(SQL, BYTES).await;
+        let expected = shown(&collect(Arc::clone(&plan), Arc::new(task)).await.unwrap());
+        let (plan, task) = planned(SQL, BYTES).await;
+        let folding = Folding::of(&plan).unwrap().expect("a plain aggregation");
+        assert_eq!(shown(&folding.run(task, ENTITIES).await.unwrap()), expected);
+        assert!(expected.lines().count() > 5_000);
+    }
+
+    #[tokio::test]
+    async fn equals_the_plan_with_states_on_disk() {
+        let (plan, task) = planned(SQL, BYTES).await;
+        let expected = shown(&collect(plan, Arc::new(task)).await.unwrap());
+        let (plan, task) = planned(SQL, 4 << 20).await;
+        let folding = Folding::of(&plan).unwrap().expect("a plain aggregation");
+        let task = Arc::new(task);
+        let streams = execute_stream_partitioned(Arc::clone(&folding.input), Arc::clone(&task)).unwrap();
+        let running = Arc::new(Running::new(folding, &task, ENTITIES, ENTITIES.div_ceil(BUCKET)).unwrap());
+        for stream in streams {
+            running.read(stream, 1).await.unwrap();
+        }
+        let files: Vec<usize> = running.buckets.iter().map(|bucket| lock(bucket).files.len()).collect();
+        assert!(files.iter().any(|files| *files > 1), "states went to disk more than once: {files:?}");
+        assert_eq!(shown(&running.finish(2).await.unwrap()), expected);
+    }
+
+    #[tokio::test]
+    async fn what_needs_an_order_is_left_to_the_plan() {
+        let (plan, _) = planned("SELECT __entity, array_agg(s ORDER BY n) AS a FROM t GROUP BY __entity", BYTES).await;
+        assert!(Folding::of(&plan).unwrap().is_none());
+    }
+}

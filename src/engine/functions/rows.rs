@@ -1,0 +1,26 @@
+//! Which rows of a batch an aggregate looks at.
+
+use datafusion::arrow::array::{Array, BooleanArray};
+use datafusion::arrow::buffer::NullBuffer;
+
+/// The rows that have a value and pass the filter (null counts as false), in order.
+pub(super) fn wanted(value: &dyn Array, filter: Option<&BooleanArray>) -> Vec<u32> {
+    let present = value.logical_nulls().map(NullBuffer::into_inner);
+    let passing = filter.map(|filter| match filter.nulls() {
+        Some(nulls) => filter.values() & nulls.inner(),
+        None => filter.values().clone(),
+    });
+    let both = match (present, passing) {
+        (Some(present), Some(passing)) => Some(&present & &passing),
+        (one, other) => one.or(other),
+    };
+    match both {
+        Some(rows) => rows.set_indices().map(|row| row as u32).collect(),
+        None => (0..value.len() as u32).collect(),
+    }
+}
+
+/// All rows of a column.
+pub(super) fn all(values: &dyn Array) -> Vec<u32> {
+    (0..values.len() as u32).collect()
+}
