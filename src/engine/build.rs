@@ -200,7 +200,7 @@ impl Engine {
             group.run(&self.context, &mut wide).await?;
         }
         let batch = bound.finish(&self.state, &mut wide, self.resources.threads)?;
-        let provenance = bound.provenance(&wide)?;
+        let provenance = bound.provenance(&wide, self.resources.threads)?;
         let facts = Facts::Profile { rows: batch.num_rows() as u64, columns: batch.num_columns() as u64 };
         self.keep_wide(&bound.name, wide);
         let outputs = vec![

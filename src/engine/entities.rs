@@ -11,6 +11,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::exec_err;
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -30,13 +31,20 @@ pub(super) struct Entities {
     /// Id of each entity.
     pub ids: Vec<EntityId>,
     by_id: OnceLock<HashMap<EntityId, u32>>,
+    /// What this holds of the memory budget, given back with it.
+    _memory: Option<MemoryReservation>,
 }
 
 impl Entities {
     /// Joins identifiers, their entities and the entities' ids.
     pub(super) fn new(nodes: Nodes, spellings: Spellings, entity: Vec<u32>, ids: Vec<EntityId>) -> Self {
         debug_assert_eq!(nodes.len(), entity.len(), "one entity per identifier");
-        Self { nodes, spellings, entity, ids, by_id: OnceLock::new() }
+        Self { nodes, spellings, entity, ids, by_id: OnceLock::new(), _memory: None }
+    }
+
+    /// The same with its part of the memory budget.
+    pub(super) fn accounted_for(self, memory: MemoryReservation) -> Self {
+        Self { _memory: Some(memory), ..self }
     }
 
     /// Number of entities.

@@ -71,7 +71,7 @@ impl FoldGroup {
     pub(super) async fn run(&self, context: &SessionContext, wide: &mut Wide) -> Result<()> {
         let doing = || format!("cannot fold {}", self.tables.join(", "));
         let batches = self.batches(context, wide.rows()).await.or_fail(ErrorKind::Data, doing)?;
-        wide.align(ENTITY, &batches, &self.columns)
+        wide.align(ENTITY, &batches, &self.columns, context.state().config().target_partitions())
     }
 
     async fn batches(&self, context: &SessionContext, entities: usize) -> datafusion::error::Result<Vec<RecordBatch>> {

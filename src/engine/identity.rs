@@ -20,6 +20,7 @@ use crate::model::{self, IdentityModel, Normalize, Verdict};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::DFSchema;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident, lit};
 use datafusion::prelude::SessionContext;
 use std::collections::BTreeMap;
@@ -81,6 +82,8 @@ pub(super) struct StitchedRun {
     pub sources: Vec<SourceRows>,
     /// The model's rule behind each never rule of the result.
     pub never_rules: Vec<usize>,
+    /// What the links hold of the memory budget, given back with them.
+    pub _link_memory: MemoryReservation,
 }
 
 /// Binds the model against its link tables.
@@ -291,7 +294,7 @@ impl BoundIdentity {
         key: &[u8],
         threads: usize,
     ) -> Result<StitchedRun> {
-        let Collected { nodes, spellings, links, evidence_rows, owners } =
+        let Collected { nodes, spellings, links, evidence_rows, owners, identifier_memory, link_memory } =
             link_rows::collect(context, &self.links, &self.slot, self.policies.len(), threads).await?;
         let Rules { always, never, places } = rule_pairs(model, &nodes, &self.policies);
         let input = StitchInput {
@@ -331,7 +334,8 @@ impl BoundIdentity {
             },
             MOST_SUSPECTS,
         );
-        let entities = Arc::new(Entities::new(nodes, spellings, stitched.entity.clone(), assigned.ids.clone()));
+        let entities = Entities::new(nodes, spellings, stitched.entity.clone(), assigned.ids.clone());
+        let entities = Arc::new(entities.accounted_for(identifier_memory));
         self.slot.fill(Arc::clone(&entities));
         let tables = self.links.iter().map(|l| l.table.clone()).collect();
         Ok(StitchedRun {
@@ -346,6 +350,7 @@ impl BoundIdentity {
             suspects,
             sources,
             never_rules: places,
+            _link_memory: link_memory,
         })
     }
 

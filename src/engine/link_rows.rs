@@ -1,6 +1,9 @@
 //! The rows of an identity's link tables, streamed into the stitching core: raw texts become identifiers, each
 //! distinct text once, and every two identifiers of a row a link with its earliest row as evidence.
 //!
+//! What is kept is accounted for batch by batch, so that an identity that outgrows the memory budget ends the run with
+//! an error and not the machine.
+//!
 //! All tables are read at once, so that a small one does not keep a thread waiting. What the rows say is kept in as
 //! many places as there are threads, not streams, so that a link that many files repeat is kept few times.
 
@@ -11,6 +14,7 @@ use crate::identity::{Evidence, InternerFull, LinkSet, Links, NO_TIME, Nodes, Ro
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream_partitioned};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
@@ -18,6 +22,7 @@ use hashbrown::HashMap;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// More than elsewhere: a text is looked up once a batch, and rows are narrow.
@@ -31,6 +36,10 @@ pub(super) struct Collected {
     pub evidence_rows: EvidenceRows,
     /// By thread and table, whose its rows are.
     pub owners: Vec<(u16, RowOwners)>,
+    /// The memory of the identifiers and their spellings.
+    pub identifier_memory: MemoryReservation,
+    /// The memory of the rest.
+    pub link_memory: MemoryReservation,
 }
 
 /// Ids of the rows that are evidence.
@@ -41,6 +50,10 @@ impl EvidenceRows {
     /// The id of a row.
     pub(super) fn get(&self, evidence: &Evidence) -> Option<&str> {
         self.0.iter().find_map(|ids| ids.get((evidence.table, evidence.row)))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.0.iter().map(RowIds::memory_bytes).sum()
     }
 }
 
@@ -60,6 +73,10 @@ impl RowIds {
         });
     }
 
+    fn memory_bytes(&self) -> usize {
+        self.places.allocation_size() + self.text.capacity()
+    }
+
     fn get(&self, row: (u16, u64)) -> Option<&str> {
         self.places.get(&row).map(|(start, len)| &self.text[*start..*start + *len as usize])
     }
@@ -71,6 +88,39 @@ struct Share {
     links: LinkSet,
     rows: RowIds,
     owners: BTreeMap<u16, RowOwners>,
+    /// Memory that is accounted for.
+    bytes: usize,
+}
+
+impl Share {
+    /// How much it has grown since it was asked last.
+    fn grown(&mut self) -> usize {
+        let owners: usize = self.owners.values().map(RowOwners::memory_bytes).sum();
+        let before = self.bytes;
+        self.bytes = before.max(self.links.memory_bytes() + self.rows.memory_bytes() + owners);
+        self.bytes - before
+    }
+}
+
+/// The memory of what all threads keep.
+struct Budget {
+    reservation: MemoryReservation,
+    /// Bytes of the identifiers that are accounted for.
+    identifiers: AtomicUsize,
+}
+
+impl Budget {
+    fn new(context: &SessionContext) -> Self {
+        let pool = &context.runtime_env().memory_pool;
+        Self { reservation: MemoryConsumer::new("identity").register(pool), identifiers: AtomicUsize::new(0) }
+    }
+
+    /// Accounts for what a share has grown by, and for the identifiers.
+    fn account(&self, share: usize, speller: &Speller) -> datafusion::error::Result<()> {
+        let identifiers = speller.memory_bytes();
+        let before = self.identifiers.fetch_max(identifiers, Relaxed);
+        self.reservation.try_grow(share + identifiers.saturating_sub(before))
+    }
 }
 
 /// A share that nobody is using. There are as many as threads, so waiting is rare.
@@ -92,11 +142,12 @@ pub(super) async fn collect(
 ) -> Result<Collected> {
     let speller = Arc::new(Speller::new(types));
     let shares: Arc<[Mutex<Share>]> = (0..threads.max(1)).map(|_| Mutex::default()).collect();
+    let budget = Arc::new(Budget::new(context));
     let mut running = tokio::task::JoinSet::new();
     for (number, table) in tables.iter().enumerate() {
         let number = u16::try_from(number).or_fail(ErrorKind::Failed, || "too many link tables".to_owned())?;
         for stream in open(context, table).await? {
-            let mut reader = Reader::new(number, table, slot, &speller, &shares);
+            let mut reader = Reader::new(number, table, slot, &speller, &shares, &budget);
             running.spawn(async move { reader.read(stream).await.map_err(|e| (number, e)) });
         }
     }
@@ -115,7 +166,14 @@ pub(super) async fn collect(
         owners.extend(share.owners);
     }
     let links = LinkSet::into_links(sets, &nodes, threads);
-    Ok(Collected { nodes, spellings, links, evidence_rows: EvidenceRows(rows), owners })
+    let evidence_rows = EvidenceRows(rows);
+    let budget =
+        Arc::into_inner(budget).ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
+    let identifier_memory = budget.reservation;
+    identifier_memory.resize(nodes.memory_bytes() + spellings.memory_bytes());
+    let link_memory = identifier_memory.new_empty();
+    link_memory.resize(links.memory_bytes() + evidence_rows.memory_bytes());
+    Ok(Collected { nodes, spellings, links, evidence_rows, owners, identifier_memory, link_memory })
 }
 
 fn doing(table: &BoundLinks) -> String {
@@ -140,6 +198,7 @@ struct Reader {
     slot: EntitySlot,
     speller: Arc<Speller>,
     shares: Arc<[Mutex<Share>]>,
+    budget: Arc<Budget>,
     scratch: Scratch,
     codes: Vec<Vec<u32>>,
 }
@@ -153,11 +212,12 @@ impl Reader {
         slot: &EntitySlot,
         speller: &Arc<Speller>,
         shares: &Arc<[Mutex<Share>]>,
+        budget: &Arc<Budget>,
     ) -> Self {
         let (types, codes) = (links.types.clone(), vec![Vec::new(); links.types.len()]);
         let (slot, speller, shares) = (slot.clone(), Arc::clone(speller), Arc::clone(shares));
-        let (owner, scratch) = (links.owner.clone(), Scratch::default());
-        Self { table, types, owner, slot, speller, shares, scratch, codes }
+        let (owner, scratch, budget) = (links.owner.clone(), Scratch::default(), Arc::clone(budget));
+        Self { table, types, owner, slot, speller, shares, budget, scratch, codes }
     }
 
     async fn read(&mut self, mut stream: SendableRecordBatchStream) -> Result<(), Failure> {
@@ -191,7 +251,7 @@ impl Reader {
             }
             None => self.link(share, &times, |_| None),
         }
-        Ok(())
+        Ok(self.budget.account(share.grown(), &self.speller)?)
     }
 
     /// Makes the codes of one identifier column.

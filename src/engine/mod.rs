@@ -39,6 +39,7 @@ mod sources;
 mod spelling;
 mod sync_rows;
 mod syntax;
+mod threads;
 mod validate;
 mod wide;
 mod words;

@@ -3,6 +3,7 @@
 use super::fold::{self, FoldColumn, FoldInput};
 use super::functions::{PickFirst, Returns};
 use super::identity::BoundIdentity;
+use super::identity_tables::in_chunks;
 use super::measures::{FoldScope, Reading, all_of, clock, column, take_apart, window};
 use super::wide::{Wide, null_of, physical};
 use super::{EngineParts, Relation};
@@ -19,6 +20,7 @@ use datafusion::execution::SessionState;
 use datafusion::functions::core::expr_fn::{coalesce, get_field};
 use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, cast, ident, lit, when};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A column that is computed over the wide row.
@@ -511,44 +513,51 @@ impl BoundProfile {
     }
 
     /// One row per entity and attribute: the value, where it came from, and the values that lost.
-    pub(super) fn provenance(&self, wide: &Wide) -> Result<Vec<RecordBatch>> {
+    pub(super) fn provenance(&self, wide: &Wide, workers: usize) -> Result<Vec<RecordBatch>> {
+        let schema = self.provenance_schema();
         let mut out = Vec::new();
         for one in &self.provenance {
             let doing = || format!("cannot write the provenance of `{}`", one.attribute);
-            out.push(one.rows(wide, &self.identity, &self.provenance_schema()).or_fail(ErrorKind::Failed, doing)?);
+            let made = in_chunks(wide.rows(), workers, |rows| one.rows(wide, &self.identity, &schema, rows));
+            out.extend(made.or_fail(ErrorKind::Failed, doing)?);
         }
         Ok(out)
     }
 }
 
 impl Provenance {
-    fn rows(&self, wide: &Wide, identity: &str, schema: &SchemaRef) -> datafusion::error::Result<RecordBatch> {
+    fn rows(
+        &self,
+        wide: &Wide,
+        identity: &str,
+        schema: &SchemaRef,
+        rows: Range<usize>,
+    ) -> datafusion::error::Result<RecordBatch> {
         let missing = || datafusion::error::DataFusionError::Internal("a provenance column is missing".to_owned());
+        let part = |name: &str| wide.column(name).map(|column| column.slice(rows.start, rows.len()));
         let text = |name: &str| -> datafusion::error::Result<_> {
-            Ok(cast_array(wide.column(name).ok_or_else(missing)?, &DataType::Utf8)?)
+            Ok(cast_array(&part(name).ok_or_else(missing)?, &DataType::Utf8)?)
         };
         let ids = text(&format!("{identity}_id"))?;
         let values = text(&self.attribute)?;
         let (ids, values) = (ids.as_string::<i32>(), values.as_string::<i32>());
-        let all = wide.column(&self.values).ok_or_else(missing)?.as_list::<i32>();
-        let all_values = cast_array(all.values(), &DataType::Utf8)?;
-        let all_values = all_values.as_string::<i32>();
+        let all = part(&self.values).ok_or_else(missing)?;
+        let (all, others) = (all.as_list::<i32>().value_offsets(), all.as_list::<i32>().values().as_string::<i32>());
         // without a single row to fold the column is a bare null, and so are all values
-        let picked = self.picked.as_ref().and_then(|p| wide.column(p)).and_then(AsArray::as_struct_opt);
+        let picked = self.picked.as_ref().and_then(|p| part(p));
+        let picked = picked.as_ref().and_then(AsArray::as_struct_opt);
         let sources = picked.map(|p| p.column(1).as_primitive::<Int32Type>());
-        let rows = picked.map(|p| p.column(2).as_string::<i32>());
+        let row_ids = picked.map(|p| p.column(2).as_string::<i32>());
         let mut texts: [StringBuilder; 5] = std::array::from_fn(|_| StringBuilder::new());
         let mut lost = ListBuilder::new(StringBuilder::new());
-        for row in (0..wide.rows()).filter(|r| values.is_valid(*r)) {
+        for row in (0..rows.len()).filter(|r| values.is_valid(*r)) {
             texts[0].append_value(ids.value(row));
             texts[1].append_value(&self.attribute);
             texts[2].append_value(values.value(row));
             let source = sources.filter(|s| s.is_valid(row)).and_then(|s| self.sources.get(s.value(row) as usize));
             texts[3].append_option(source);
-            texts[4].append_option(rows.filter(|r| r.is_valid(row)).map(|r| r.value(row)));
-            let offsets = all.value_offsets();
-            for k in offsets[row]..offsets[row + 1] {
-                let other = all_values.value(k as usize);
+            texts[4].append_option(row_ids.filter(|r| r.is_valid(row)).map(|r| r.value(row)));
+            for other in (all[row]..all[row + 1]).map(|k| others.value(k as usize)) {
                 if other != values.value(row) {
                     lost.values().append_value(other);
                 }

@@ -3,17 +3,19 @@
 //! Partials of every scan are aligned by entity code (no join), and expressions over the wide row are
 //! evaluated directly, in parallel slices.
 
+use super::threads;
 use crate::error::{Context, Error, ErrorKind, Result};
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
 };
-use datafusion::arrow::compute::{cast, concat, concat_batches, take};
+use datafusion::arrow::compute::{cast, concat, take};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Expr;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::physical_expr::PhysicalExpr;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows per slice when evaluating expressions.
@@ -56,7 +58,13 @@ impl Wide {
     }
 
     /// Adds the columns of a fold's result (`key` is the entity code); entities without rows get `empty`.
-    pub(super) fn align(&mut self, key: &str, result: &[RecordBatch], empty: &[(String, ScalarValue)]) -> Result<()> {
+    pub(super) fn align(
+        &mut self,
+        key: &str,
+        result: &[RecordBatch],
+        empty: &[(String, ScalarValue)],
+        workers: usize,
+    ) -> Result<()> {
         let doing = || "cannot gather the fold's result".to_owned();
         let Some(first) = result.first() else {
             for (name, value) in empty {
@@ -65,22 +73,29 @@ impl Wide {
             }
             return Ok(());
         };
-        let all = concat_batches(&first.schema(), result).or_fail(ErrorKind::Failed, doing)?;
-        let keys = all.column_by_name(key).ok_or_else(|| Error::new(ErrorKind::Failed, doing()))?;
-        let keys = keys.as_primitive::<UInt32Type>();
-        let mut index: Vec<Option<u32>> = vec![None; self.rows];
-        for row in 0..keys.len() {
-            if keys.is_valid(row) {
-                index[keys.value(row) as usize] = u32::try_from(row).ok();
-            }
-        }
-        let index = UInt32Array::from(index);
-        for (name, value) in empty {
-            let column = all.column_by_name(name).ok_or_else(|| Error::new(ErrorKind::Failed, doing()))?;
-            let taken = take(column, &index, None).or_fail(ErrorKind::Failed, doing)?;
-            self.push(name, fill(taken, value).or_fail(ErrorKind::Failed, doing)?);
+        let place = |name: &str| first.schema().index_of(name).or_fail(ErrorKind::Failed, doing);
+        let columns = empty.iter().map(|(name, value)| Ok((place(name)?, value))).collect::<Result<Vec<_>>>()?;
+        let index = self.index(result, place(key)?);
+        let gathered = threads::map(&columns, workers, |(column, value)| {
+            let parts: Vec<&dyn Array> = result.iter().map(|batch| batch.column(*column).as_ref()).collect();
+            fill(take(&concat(&parts)?, &index, None)?, value)
+        });
+        for ((name, _), column) in empty.iter().zip(gathered) {
+            self.push(name, column.or_fail(ErrorKind::Failed, doing)?);
         }
         Ok(())
+    }
+
+    /// By entity, its row in a fold's result, whose column `key` has the entities.
+    fn index(&self, result: &[RecordBatch], key: usize) -> UInt32Array {
+        let mut index: Vec<Option<u32>> = vec![None; self.rows];
+        let keys = result.iter().flat_map(|batch| batch.column(key).as_primitive::<UInt32Type>());
+        for (entity, row) in keys.zip(0..) {
+            if let Some(entity) = entity {
+                index[entity as usize] = Some(row);
+            }
+        }
+        UInt32Array::from(index)
     }
 
     /// The wide table's schema; every column can be null.
@@ -141,26 +156,11 @@ pub(super) fn physical(
 fn evaluate_slices(
     expr: &Arc<dyn PhysicalExpr>,
     batch: &RecordBatch,
-    threads: usize,
+    workers: usize,
 ) -> datafusion::error::Result<ArrayRef> {
-    let rows = batch.num_rows();
-    let slices: Vec<RecordBatch> = (0..rows).step_by(SLICE).map(|at| batch.slice(at, SLICE.min(rows - at))).collect();
-    let share = slices.len().div_ceil(threads.max(1)).max(1);
-    let one = |s: &RecordBatch| expr.evaluate(s)?.into_array(s.num_rows());
-    let parts: Vec<datafusion::error::Result<Vec<ArrayRef>>> = std::thread::scope(|scope| {
-        let running: Vec<_> = slices
-            .chunks(share)
-            .map(|chunk| scope.spawn(move || chunk.iter().map(one).collect::<datafusion::error::Result<Vec<_>>>()))
-            .collect();
-        running
-            .into_iter()
-            .map(|r| r.join().unwrap_or_else(|_| datafusion::common::exec_err!("an evaluation thread failed")))
-            .collect()
-    });
-    let mut arrays = Vec::with_capacity(slices.len());
-    for part in parts {
-        arrays.extend(part?);
-    }
+    let slices = threads::ranges(batch.num_rows(), SLICE);
+    let one = |rows: &Range<usize>| expr.evaluate(&batch.slice(rows.start, rows.len()))?.into_array(rows.len());
+    let arrays = threads::map(&slices, workers, one).into_iter().collect::<datafusion::error::Result<Vec<_>>>()?;
     if arrays.is_empty() {
         let data_type = expr.data_type(batch.schema_ref())?;
         return Ok(new_null_array(&data_type, 0));

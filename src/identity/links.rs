@@ -46,7 +46,15 @@ pub struct Links {
     pub evidence: Vec<Evidence>,
 }
 
-const RECENT_BITS: u32 = 14;
+impl Links {
+    /// Memory held, in bytes, for a memory pool to account for.
+    pub fn memory_bytes(&self) -> usize {
+        self.links.capacity() * size_of::<Link>() + self.evidence.capacity() * size_of::<Evidence>()
+    }
+}
+
+/// A table that fits the cache beside what else a row needs.
+const RECENT_BITS: u32 = 12;
 const NO_PAIR: u64 = u64::MAX;
 const NO_EVIDENCE: Evidence = Evidence { first_seen: NO_TIME, table: u16::MAX, row: u64::MAX };
 

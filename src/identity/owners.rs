@@ -112,6 +112,12 @@ impl RowOwners {
         step
     }
 
+    /// Memory held, in bytes, for a memory pool to account for.
+    pub fn memory_bytes(&self) -> usize {
+        let numbers = self.lone.capacity() * size_of::<u32>() + self.index.allocation_size();
+        numbers + self.steps.capacity() * size_of::<Step>()
+    }
+
     /// How many rows there were.
     pub fn rows(&self) -> u64 {
         self.rows
