@@ -196,9 +196,8 @@ impl Engine {
             columns.extend(asked);
             fold_tables.extend(tables);
         }
-        for group in fold::plan(&fold_tables, columns).map_err(internal)? {
-            group.run(&self.context, &mut wide).await?;
-        }
+        let groups = fold::plan(&fold_tables, columns).map_err(internal)?;
+        fold::run_all(&groups, &self.context, &mut wide).await?;
         let batch = bound.finish(&self.state, &mut wide, self.resources.threads)?;
         let provenance = bound.provenance(&wide, self.resources.threads)?;
         let facts = Facts::Profile { rows: batch.num_rows() as u64, columns: batch.num_columns() as u64 };
@@ -249,9 +248,8 @@ impl Engine {
                 let mut wide = self.wide_of(&bound.profile)?;
                 let missing: Vec<_> = columns.iter().filter(|c| !wide.has(&c.name)).cloned().collect();
                 if !missing.is_empty() {
-                    for group in fold::plan(tables, missing).map_err(internal)? {
-                        group.run(&self.context, &mut wide).await?;
-                    }
+                    let groups = fold::plan(tables, missing).map_err(internal)?;
+                    fold::run_all(&groups, &self.context, &mut wide).await?;
                 }
                 for other in &bound.audiences {
                     let members = self.members_of(other)?;

@@ -67,13 +67,6 @@ pub(super) struct FoldGroup {
 }
 
 impl FoldGroup {
-    /// Runs the group and adds its columns to the wide table.
-    pub(super) async fn run(&self, context: &SessionContext, wide: &mut Wide) -> Result<()> {
-        let doing = || format!("cannot fold {}", self.tables.join(", "));
-        let batches = self.batches(context, wide.rows()).await.or_fail(ErrorKind::Data, doing)?;
-        wide.align(ENTITY, &batches, &self.columns, context.state().config().target_partitions())
-    }
-
     async fn batches(&self, context: &SessionContext, entities: usize) -> datafusion::error::Result<Vec<RecordBatch>> {
         let frame = context.execute_logical_plan(self.plan.clone()).await?;
         let task = frame.task_ctx();
@@ -92,6 +85,24 @@ impl FoldGroup {
             .filter_map(|(n, _)| Some((n.clone(), schema.field_with_unqualified_name(n).ok()?.data_type().clone())))
             .collect()
     }
+}
+
+/// Runs groups side by side, since a small one leaves threads idle, and adds their columns to the wide table.
+///
+/// # Errors
+/// When a table cannot be read or an aggregate fails.
+pub(super) async fn run_all(groups: &[FoldGroup], context: &SessionContext, wide: &mut Wide) -> Result<()> {
+    let entities = wide.rows();
+    let running = groups.iter().map(|group| async move {
+        let doing = || format!("cannot fold {}", group.tables.join(", "));
+        group.batches(context, entities).await.or_fail(ErrorKind::Data, doing)
+    });
+    let folded = futures::future::try_join_all(running).await?;
+    let threads = context.state().config().target_partitions();
+    for (group, batches) in groups.iter().zip(folded) {
+        wide.align(ENTITY, &batches, &group.columns, threads)?;
+    }
+    Ok(())
 }
 
 /// Runs a bound plan to the end.

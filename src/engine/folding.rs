@@ -2,7 +2,7 @@
 //!
 //! A group needs no hash table, because an entity's number says where it is. Entities are cut into ranges, a
 //! **bucket** each, small enough for the states of its aggregates to lie in the processor's cache. Rows are read in
-//! large batches and sorted by bucket, and each bucket takes its part of a batch at once. There is one state for each
+//! large batches and sorted by entity, and each bucket takes its part of a batch at once. There is one state for each
 //! entity, whichever thread reads the row, so nothing is merged at the end.
 //!
 //! When the memory budget is used up, the largest buckets write their states to disk as partial states. They are
@@ -275,9 +275,9 @@ fn lock(bucket: &Mutex<Bucket>) -> MutexGuard<'_, Bucket> {
     bucket.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Rows of a batch in the order of buckets.
+/// Rows of a batch by entity.
 struct Dealt {
-    /// The rows that belong to somebody.
+    /// The rows that belong to somebody; those of an entity stay in their order.
     rows: UInt32Array,
     /// For each, its entity's place in the bucket.
     groups: Vec<usize>,
@@ -287,25 +287,36 @@ struct Dealt {
 
 impl Dealt {
     fn new(entities: &UInt32Array, buckets: usize) -> Self {
-        let present = || entities.iter().zip(0_u32..).filter_map(|(entity, row)| Some((entity?, row)));
-        let mut starts = vec![0_usize; buckets + 1];
-        for (entity, _) in present() {
-            starts[(entity >> BUCKET_BITS) as usize + 1] += 1;
+        let present = entities.iter().zip(0_u32..).filter_map(|(entity, row)| Some((entity?, row))).collect::<Vec<_>>();
+        // first by the place in the bucket, then by bucket: rows of one entity lie side by side
+        let (by_place, _) = count_sort(&present, BUCKET, |entity| entity as usize & (BUCKET - 1));
+        let (sorted, starts) = count_sort(&by_place, buckets, |entity| (entity >> BUCKET_BITS) as usize);
+        Self {
+            rows: sorted.iter().map(|(_, row)| *row).collect::<Vec<_>>().into(),
+            groups: sorted.iter().map(|(entity, _)| *entity as usize & (BUCKET - 1)).collect(),
+            starts,
         }
-        for bucket in 0..buckets {
-            starts[bucket + 1] += starts[bucket];
-        }
-        let mut next = starts.clone();
-        let mut rows = vec![0_u32; starts[buckets]];
-        let mut groups = vec![0_usize; starts[buckets]];
-        for (entity, row) in present() {
-            let place = &mut next[(entity >> BUCKET_BITS) as usize];
-            rows[*place] = row;
-            groups[*place] = entity as usize & (BUCKET - 1);
-            *place += 1;
-        }
-        Self { rows: UInt32Array::from(rows), groups, starts }
     }
+}
+
+/// Sorts entities with their rows by a digit below `digits`, keeping the order of equal ones; also where each digit
+/// begins.
+fn count_sort(rows: &[(u32, u32)], digits: usize, digit: impl Fn(u32) -> usize) -> (Vec<(u32, u32)>, Vec<usize>) {
+    let mut starts = vec![0_usize; digits + 1];
+    for (entity, _) in rows {
+        starts[digit(*entity) + 1] += 1;
+    }
+    for place in 0..digits {
+        starts[place + 1] += starts[place];
+    }
+    let mut next = starts.clone();
+    let mut sorted = vec![(0, 0); rows.len()];
+    for row in rows {
+        let place = &mut next[digit(row.0)];
+        sorted[*place] = *row;
+        *place += 1;
+    }
+    (sorted, starts)
 }
 
 /// The states of a range of entities.

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// More than elsewhere: a text is looked up once a batch, and rows are narrow.
-const BATCH_ROWS: usize = 16_384;
+const BATCH_ROWS: usize = 65_536;
 
 /// What the rows say.
 pub(super) struct Collected {

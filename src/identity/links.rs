@@ -54,7 +54,7 @@ impl Links {
 }
 
 /// A table that fits the cache beside what else a row needs.
-const RECENT_BITS: u32 = 12;
+const RECENT_BITS: u32 = 13;
 const NO_PAIR: u64 = u64::MAX;
 const NO_EVIDENCE: Evidence = Evidence { first_seen: NO_TIME, table: u16::MAX, row: u64::MAX };
 

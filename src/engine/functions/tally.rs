@@ -195,8 +195,12 @@ impl GroupsAccumulator for TallyState {
     ) -> Result<()> {
         self.groups = self.groups.max(total_num_groups);
         let rows = wanted(&values[0], opt_filter);
-        for (row, code) in rows.iter().zip(self.coder.code(&values[0], &rows)?) {
-            *self.counts.entry(key(group_indices[*row as usize], code)).or_insert(0) += 1;
+        let codes = self.coder.code(&values[0], &rows)?;
+        let keys: Vec<u64> =
+            rows.iter().zip(codes).map(|(row, code)| key(group_indices[*row as usize], code)).collect();
+        // rows of one group that lie side by side often have one value
+        for run in keys.chunk_by(|a, b| a == b) {
+            *self.counts.entry(run[0]).or_insert(0) += run.len() as i64;
         }
         Ok(())
     }
