@@ -27,6 +27,7 @@
 //! code [`NO_NODE`]: its rows count for the age of an id and keep it from being made afresh.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::thread;
 
 use hashbrown::HashMap;
@@ -390,8 +391,32 @@ fn losers(nodes: &Nodes, registry: &Registry<'_>, ids: &[(EntityId, u32)], ancho
 
 /// By entity without an id, its anchor.
 fn anchors(input: &IdInput<'_>, held: &[u32]) -> Vec<u32> {
+    let entity = &input.stitched.entity;
+    let share = if entity.len() < PARALLEL_IDS { entity.len() } else { entity.len().div_ceil(input.threads.max(1)) };
+    let starts = (0..entity.len()).step_by(share.max(1));
+    let mut found: Vec<(Range<usize>, Vec<u32>)> =
+        starts.map(|start| (start..entity.len().min(start + share), Vec::new())).collect();
+    thread::scope(|scope| {
+        for (nodes, anchors) in &mut found {
+            scope.spawn(|| *anchors = anchors_among(input, held, nodes.clone()));
+        }
+    });
+    let mut anchors = found.pop().map_or_else(|| vec![NO_NODE; held.len()], |(_, anchors)| anchors);
+    for (_, others) in found {
+        for (anchor, other) in anchors.iter_mut().zip(others) {
+            if compare_earliest(input.nodes, other, *anchor) == Ordering::Less {
+                *anchor = other;
+            }
+        }
+    }
+    anchors
+}
+
+/// As [`anchors`], among some identifiers only.
+fn anchors_among(input: &IdInput<'_>, held: &[u32], nodes: Range<usize>) -> Vec<u32> {
     let mut anchors = vec![NO_NODE; held.len()];
-    for (node, &entity) in input.stitched.entity.iter().enumerate() {
+    for node in nodes {
+        let entity = input.stitched.entity[node];
         if entity != HUB && held[entity as usize] == NONE {
             let anchor = &mut anchors[entity as usize];
             if compare_earliest(input.nodes, node as u32, *anchor) == Ordering::Less {
