@@ -15,7 +15,10 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream_partitioned};
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{
+    ExecutionPlan, ExecutionPlanProperties, Partitioning, SendableRecordBatchStream, execute_stream_partitioned,
+};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use hashbrown::HashMap;
@@ -146,7 +149,7 @@ pub(super) async fn collect(
     let mut running = tokio::task::JoinSet::new();
     for (number, table) in tables.iter().enumerate() {
         let number = u16::try_from(number).or_fail(ErrorKind::Failed, || "too many link tables".to_owned())?;
-        for stream in open(context, table).await? {
+        for stream in open(context, table, threads).await? {
             let mut reader = Reader::new(number, table, slot, &speller, &shares, &budget);
             running.spawn(async move { reader.read(stream).await.map_err(|e| (number, e)) });
         }
@@ -180,14 +183,24 @@ fn doing(table: &BoundLinks) -> String {
     format!("cannot read the links of `{}`", table.table)
 }
 
-async fn open(context: &SessionContext, table: &BoundLinks) -> Result<Vec<SendableRecordBatchStream>> {
+async fn open(context: &SessionContext, table: &BoundLinks, threads: usize) -> Result<Vec<SendableRecordBatchStream>> {
     let doing = || doing(table);
     let frame = context.execute_logical_plan(table.plan.clone()).await.or_fail(ErrorKind::Data, doing)?;
     let task = frame.task_ctx();
     let larger = task.session_config().clone().with_batch_size(BATCH_ROWS);
     let task = Arc::new(task.with_session_config(larger));
     let physical = frame.create_physical_plan().await.or_fail(ErrorKind::Data, doing)?;
-    execute_stream_partitioned(physical, task).or_fail(ErrorKind::Data, doing)
+    execute_stream_partitioned(dealt_out(physical, threads).or_fail(ErrorKind::Data, doing)?, task)
+        .or_fail(ErrorKind::Data, doing)
+}
+
+/// The batches of a plan for as many threads as there are: a file with one row group is read by one, and what is done
+/// with its rows takes longer than reading them.
+fn dealt_out(plan: Arc<dyn ExecutionPlan>, threads: usize) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    if plan.output_partitioning().partition_count() >= threads {
+        return Ok(plan);
+    }
+    Ok(Arc::new(RepartitionExec::try_new(plan, Partitioning::RoundRobinBatch(threads))?))
 }
 
 /// Reads one stream of a table.
