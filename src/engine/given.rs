@@ -10,6 +10,7 @@
 //! In a column that holds entity ids (`patient_id`), `@ann` is an id of the test's own, and `email:ann@x.com`
 //! the id of whoever has that identifier.
 
+use super::audience::holdout_table;
 use super::bind::Bound;
 use super::checks::no_column;
 use super::entities::Entities;
@@ -17,7 +18,8 @@ use super::files::Found;
 use super::identity::BoundIdentity;
 use super::mentions::{Mentions, Sort};
 use super::mistakes::sql_type;
-use super::segment::{self, Members};
+use super::narrow::Members;
+use super::segment;
 use super::sources::{self, OpenTable, parse_type};
 use super::{BoundModel, Engine, EngineParts, committed, identity_tables, internal, time_type};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
@@ -157,6 +159,7 @@ impl Engine {
                 let entities = self.entities(&audience.identity)?;
                 let codes = segment::ids(std::slice::from_ref(&batch), &audience.identity, &entities)?;
                 self.keep_members(name, Members::from_codes(codes));
+                self.fill_late(&holdout_table(name), RecordBatch::new_empty(Arc::clone(&audience.schema)))?;
             }
             BoundModel::Sql { .. } | BoundModel::Identity(_) | BoundModel::Sync(_) => {}
         }

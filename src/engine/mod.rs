@@ -28,9 +28,11 @@ mod link_rows;
 mod measures;
 mod mentions;
 mod mistakes;
+mod narrow;
 mod print;
 mod profile;
 mod query;
+mod rank;
 mod schemas;
 mod segment;
 mod session;
@@ -52,6 +54,7 @@ pub use identity_report::{IdentityFacts, SizeCount, SourceRows};
 pub use print::{TextTable, to_csv, to_json, to_text};
 pub use query::Reader;
 pub use schemas::{SchemaLock, differences_text};
+pub use segment::AudienceFacts;
 pub use session::Resources;
 pub use spelling::spelling;
 pub use validate::validate_text_tables;
@@ -60,7 +63,7 @@ use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span, Spanned};
 use crate::error::Result;
 use crate::model::{Materialize, Model, ModelKind, Project};
 use crate::warehouse::{Environment, storable_schema};
-use audience::BoundAudience;
+use audience::{BoundAudience, holdout_table};
 use bind::Binder;
 use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::TableReference;
@@ -156,7 +159,7 @@ pub struct Engine {
     tests: BTreeMap<String, Vec<checks::BoundTest>>,
     given: Option<given::Given>,
     wide: Mutex<BTreeMap<String, wide::Wide>>,
-    members: Mutex<BTreeMap<String, segment::Members>>,
+    members: Mutex<BTreeMap<String, narrow::Members>>,
 }
 
 impl Engine {
@@ -323,7 +326,10 @@ impl Engine {
             },
             ModelKind::Audience(audience) => match self.profile_of(&audience.profile) {
                 Some((profile, identity)) => {
-                    audience::bind(&parts, name, audience, profile, identity, &self.relations, findings)
+                    let before = self.project.before_in_group(name);
+                    let before = before.into_iter().filter_map(|other| self.audience(other)).collect();
+                    let scope = audience::Scope { profile, identity, relations: &self.relations, before };
+                    audience::bind(&parts, name, audience, &scope, findings)
                         .await
                         .map(|b| BoundModel::Audience(b.into()))
                 }
@@ -338,6 +344,13 @@ impl Engine {
         let Some(BoundModel::Profile(profile)) = self.models.get(&name.value) else { return None };
         let Some(BoundModel::Identity(identity)) = self.models.get(&profile.identity) else { return None };
         Some((profile, identity))
+    }
+
+    fn audience(&self, name: &str) -> Option<&BoundAudience> {
+        match self.models.get(name) {
+            Some(BoundModel::Audience(bound)) => Some(bound),
+            _ => None,
+        }
     }
 
     async fn bind_sql(&self, model: &crate::model::SqlModel, findings: &mut Vec<Diagnostic>) -> Option<BoundModel> {
@@ -390,6 +403,9 @@ impl Engine {
             }
             BoundModel::Audience(audience) => {
                 self.publish_table(name, Arc::clone(&audience.schema), Some("entered_at"))?;
+                if audience.holdout.is_some() {
+                    self.publish_table(&holdout_table(name), Arc::clone(&audience.schema), Some("entered_at"))?;
+                }
             }
             BoundModel::Sync(_) => self.relate(name, LogicalPlanBuilder::empty(false).build().map_err(internal)?, None),
         }

@@ -14,6 +14,57 @@ pub struct AudienceModel {
     pub include: Vec<ListEntry>,
     /// People removed by hand.
     pub exclude: Vec<ListEntry>,
+    /// Who of them is left in the end.
+    pub narrowing: Narrowing,
+}
+
+/// What narrows an audience once its condition and its lists have said who belongs; in the order of the fields.
+#[derive(Debug, Clone, Default)]
+pub struct Narrowing {
+    /// One person in at most one audience of a group.
+    pub group: Option<Group>,
+    /// Some are left out at random.
+    pub holdout: Option<Holdout>,
+    /// Only the first few by rank.
+    pub top: Option<Top>,
+    /// Below so many members nothing is sent.
+    pub min_size: Option<u32>,
+}
+
+/// `group:` — the place of an audience among those that share no person.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Name of the group.
+    pub name: Spanned<String>,
+    /// The lowest number is decided first.
+    pub priority: Spanned<u32>,
+}
+
+/// `holdout:` — a share that is left out, the same people in every run.
+#[derive(Debug, Clone)]
+pub struct Holdout {
+    /// How many of a hundred, 0 to 100.
+    pub percent: f64,
+    /// Another salt holds out other people.
+    pub salt: Spanned<String>,
+}
+
+/// `top:` — the first few by rank.
+#[derive(Debug, Clone)]
+pub struct Top {
+    /// At most so many members.
+    pub rows: u32,
+    /// What they are ranked by, the most important first.
+    pub by: Vec<RankBy>,
+}
+
+/// One expression of a rank.
+#[derive(Debug, Clone)]
+pub struct RankBy {
+    /// SQL over the profile's columns.
+    pub sql: Spanned<String>,
+    /// The greatest first.
+    pub descending: bool,
 }
 
 /// Conditions or SQL.

@@ -8,6 +8,7 @@
 
 mod architecture;
 mod artefacts;
+mod audiences;
 mod bad_input;
 mod binding;
 mod checking;

@@ -3,6 +3,7 @@
 
 mod normalize;
 mod pick;
+mod random;
 mod scalar;
 mod sequence;
 mod single;
@@ -15,6 +16,7 @@ mod tests;
 pub use normalize::Judged;
 pub(super) use normalize::Normalizer;
 pub(super) use pick::{PickFirst, Returns};
+pub(super) use random::random_share;
 pub(super) use scalar::{as_of_literal, as_of_literal_null, scalar_functions};
 pub(super) use sequence::{Anchor, Sequence, SequenceSpec, SequenceStep};
 
