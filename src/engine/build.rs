@@ -462,7 +462,7 @@ pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
 }
 
 /// The rows of both tables.
-fn one_after_the_other(
+pub(super) fn one_after_the_other(
     first: Arc<dyn TableProvider>,
     second: Arc<dyn TableProvider>,
 ) -> datafusion::error::Result<Arc<dyn TableProvider>> {

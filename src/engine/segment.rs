@@ -4,6 +4,7 @@ use super::audience::{BoundAudience, holdout_table};
 use super::build::Output;
 use super::entities::Entities;
 use super::identity::BoundIdentity;
+use super::membership::CHANGES;
 use super::narrow::{Found, Members};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::AudienceModel;
@@ -218,7 +219,7 @@ fn changes(bound: &BoundAudience, run: u64, as_of: i64, entered: &[&str], left: 
         words.append_value(word);
     }
     made(
-        "audience_changes",
+        CHANGES,
         schema,
         vec![
             Arc::new(Int64Array::from(vec![run.cast_signed(); count])),

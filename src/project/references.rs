@@ -90,7 +90,8 @@ fn reserved(reader: &mut Reader<'_>, models: &Models) {
         };
         taken.extend(beside.iter().map(|suffix| (format!("{}_{suffix}", model.name.value), model)));
         if let ModelKind::Audience(_) = model.kind {
-            taken.extend(["changes", "sizes", "overlap"].map(|suffix| (format!("audience_{suffix}"), model)));
+            let shared = ["changes", "history", "sizes", "overlap"];
+            taken.extend(shared.map(|suffix| (format!("audience_{suffix}"), model)));
         }
     }
     for model in models.enabled.values() {

@@ -315,3 +315,39 @@ where: {not: {related: shop.visits}}
     assert_eq!(of("last_by_score"), with(&[7]));
     assert_eq!(of("without_visits").len(), 38);
 }
+
+#[test]
+fn history_says_since_when_until_when_and_how_often() {
+    let rule = |score: u32| {
+        format!("kind: audience\nname: scored\nprofile: person_profile\nwhere: {{trait: score = {score}}}\n---\n")
+    };
+    let always = everybody("always", "");
+    let project = shop(&format!("{}{always}", rule(1)));
+    let run = |score: u32, as_of: &str, more: &[&str]| {
+        project.write("models/audiences.yaml", &format!("{}{always}", rule(score)));
+        project.kinfold(&[&["run", "--as-of", as_of], more].concat()).exits(0);
+    };
+    // in, out, out, in again; then out in another run of the same logical time, which builds nothing else
+    run(1, "2026-04-01", &[]);
+    run(2, "2026-04-02", &[]);
+    run(2, "2026-04-03", &[]);
+    run(1, "2026-04-04", &[]);
+    let of = |customer: &str| {
+        project.lines(&format!(
+            "SELECT CAST(CAST(first_entered_at AS DATE) AS VARCHAR), CAST(CAST(entered_at AS DATE) AS VARCHAR), \
+             CAST(CAST(left_at AS DATE) AS VARCHAR), times FROM audience_history JOIN person_profile ON entity_id = person_id \
+             WHERE audience = 'scored' AND customer = '{customer}'"
+        ))[1..]
+            .join(";")
+    };
+    // k01 has the score 1, k02 the score 2, k03 neither
+    assert_eq!(of("k01"), "2026-04-01,2026-04-04,,2");
+    assert_eq!(of("k02"), "2026-04-02,2026-04-02,2026-04-04,1");
+    assert_eq!(of("k03"), "");
+    run(2, "2026-04-04", &["--select", "scored"]);
+    assert_eq!(of("k01"), "2026-04-01,2026-04-04,2026-04-04,2");
+    assert_eq!(of("k02"), "2026-04-02,2026-04-04,,2");
+    let always =
+        "SELECT count(*) AS n FROM audience_history WHERE audience = 'always' AND times = 1 AND left_at IS NULL";
+    assert_eq!(project.number(always), 40);
+}
