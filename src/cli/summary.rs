@@ -170,11 +170,16 @@ fn audiences(out: &mut String, report: &RunReport) {
         for line in narrowed(facts).into_iter().chain(facts.too_small_text(&node.model)) {
             let _ = writeln!(out, "  {}: {line}", node.model);
         }
+        if facts.rejected > 0 {
+            let rows = counted(usize::try_from(facts.rejected).unwrap_or(usize::MAX), "row");
+            let table = format!("kinfold show {}_rejected", node.model);
+            let _ = writeln!(out, "  {}: {rows} of its lists rejected: {table}", node.model);
+        }
     }
 }
 
-/// Who was found and is no member: `12 held out, 3 rank behind the last member`; and lists with mistakes.
-fn narrowed(facts: &AudienceFacts) -> Vec<String> {
+/// Who was found and is no member: `12 held out, 3 rank behind the last member`.
+fn narrowed(facts: &AudienceFacts) -> Option<String> {
     let parts = [
         (facts.in_group, "are in an earlier audience of the group"),
         (facts.held_out, "held out"),
@@ -182,11 +187,7 @@ fn narrowed(facts: &AudienceFacts) -> Vec<String> {
     ];
     let told: Vec<String> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", grouped(*n))).collect();
-    let mut lines: Vec<String> = Some(told.join(", ")).filter(|line| !line.is_empty()).into_iter().collect();
-    if facts.unknown_in_lists > 0 {
-        lines.push(format!("{} entries of its lists name nobody known", grouped(facts.unknown_in_lists)));
-    }
-    lines
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 /// `12 tests: 10 passed, 1 warned, 1 FAILED`.

@@ -37,6 +37,8 @@ pub(super) struct BoundAudience {
     /// What `top` ranks by; nothing without it.
     pub rank: Vec<RankKey>,
     pub holdout: Option<Holdout>,
+    /// Whether people are added or removed by hand.
+    pub has_lists: bool,
 }
 
 /// What an audience is bound against.
@@ -76,6 +78,43 @@ pub(super) fn membership(audience: &str) -> String {
 /// Name of the table of those whom an audience holds out.
 pub(super) fn holdout_table(audience: &str) -> String {
     format!("{audience}_holdout")
+}
+
+/// Name of the table of list rows that name nobody.
+pub(super) fn rejected_table(audience: &str) -> String {
+    format!("{audience}_rejected")
+}
+
+/// A table that an audience writes beside its segment.
+pub(super) struct SideTable {
+    pub name: String,
+    pub schema: SchemaRef,
+    /// Its clock.
+    pub time: Option<&'static str>,
+}
+
+impl BoundAudience {
+    /// The tables beside the segment.
+    pub(super) fn side_tables(&self) -> Vec<SideTable> {
+        let schema = Arc::clone(&self.schema);
+        let holdout = SideTable { name: holdout_table(&self.name), schema, time: Some("entered_at") };
+        let rejected = SideTable { name: rejected_table(&self.name), schema: rejected_schema(), time: None };
+        let has = [(self.holdout.is_some(), holdout), (self.has_lists, rejected)];
+        has.into_iter().filter(|(has, _)| *has).map(|(_, table)| table).collect()
+    }
+}
+
+/// Schema of rejected list rows.
+pub(super) fn rejected_schema() -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    Arc::new(Schema::new(vec![
+        text("list"),
+        text("identifier"),
+        text("listed_by"),
+        text("listed_reason"),
+        Field::new("listed_at", super::time_type(), true),
+        text("reason"),
+    ]))
 }
 
 /// Schema of a segment table.
@@ -124,6 +163,7 @@ pub(super) async fn bind(
         before: before.iter().map(|other| (other.name.clone(), other.holdout.is_some())).collect(),
         rank,
         holdout: model.narrowing.holdout.clone(),
+        has_lists: model.has_lists(),
     })
 }
 

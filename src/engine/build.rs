@@ -243,9 +243,10 @@ impl Engine {
         let listed = segment::with_lists(matching, model, self.identity(&bound.identity)?, &entities);
         let mut facts = AudienceFacts {
             min_size: model.narrowing.min_size,
-            unknown_in_lists: listed.unknown,
+            rejected: listed.rejected.len() as u64,
             ..AudienceFacts::default()
         };
+        let rejected = bound.has_lists.then(|| segment::rejected(name, &listed.rejected)).transpose()?;
         let Narrowed { members, in_group, beyond_top } = self.narrowed(bound, model, listed, &entities)?;
         (facts.in_group, facts.beyond_top) = (in_group, beyond_top);
         let previous = [
@@ -254,7 +255,8 @@ impl Engine {
         ];
         let segment =
             Segment { bound, members: &members, entities: &entities, previous, as_of: self.as_of, run: run.number };
-        let outputs = segment.tables(&mut facts)?;
+        let mut outputs = segment.tables(&mut facts)?;
+        outputs.extend(rejected);
         self.keep_members(name, members);
         Ok(Built { outputs, facts: Facts::Audience(facts) })
     }
@@ -290,7 +292,7 @@ impl Engine {
         &self,
         bound: &BoundAudience,
         model: &AudienceModel,
-        listed: Listed,
+        listed: Listed<'_>,
         entities: &Entities,
     ) -> Result<Narrowed> {
         let mut rules = Rules { picked: listed.picked, ..Rules::default() };
@@ -401,11 +403,12 @@ impl Engine {
                 let rows = committed::rows(&run.warehouse, &run.base, name).await?;
                 let entities = self.entities(&bound.identity)?;
                 let mut members = Members::from_codes(segment::ids(&rows, &bound.identity, &entities)?);
-                let table = holdout_table(name);
-                // an audience that held nobody out before has no such table yet
-                if bound.holdout.is_some() && run.base.tables.contains_key(&table) {
-                    self.load_table(&table, run).await?;
-                    let rows = committed::rows(&run.warehouse, &run.base, &table).await?;
+                // a table whose key was added since is not there yet
+                for side in bound.side_tables().iter().filter(|s| run.base.tables.contains_key(&s.name)) {
+                    self.load_table(&side.name, run).await?;
+                }
+                if bound.holdout.is_some() {
+                    let rows = committed::rows(&run.warehouse, &run.base, &holdout_table(name)).await?;
                     members.held_out.extend(segment::ids(&rows, &bound.identity, &entities)?);
                 }
                 self.keep_members(name, members);

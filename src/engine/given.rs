@@ -10,7 +10,6 @@
 //! In a column that holds entity ids (`patient_id`), `@ann` is an id of the test's own, and `email:ann@x.com`
 //! the id of whoever has that identifier.
 
-use super::audience::holdout_table;
 use super::bind::Bound;
 use super::checks::no_column;
 use super::entities::Entities;
@@ -159,7 +158,9 @@ impl Engine {
                 let entities = self.entities(&audience.identity)?;
                 let codes = segment::ids(std::slice::from_ref(&batch), &audience.identity, &entities)?;
                 self.keep_members(name, Members::from_codes(codes));
-                self.fill_late(&holdout_table(name), RecordBatch::new_empty(Arc::clone(&audience.schema)))?;
+                for side in audience.side_tables() {
+                    self.fill_late(&side.name, RecordBatch::new_empty(side.schema))?;
+                }
             }
             BoundModel::Sql { .. } | BoundModel::Identity(_) | BoundModel::Sync(_) => {}
         }
@@ -246,7 +247,7 @@ impl Engine {
         }
         let identity = self.identity_of_column(column)?;
         let entities = identity.slot.get()?;
-        let code = identity.entity_of(&entities, text)?;
+        let code = identity.entity_of(&entities, text).ok()?;
         Some(entities.ids[code as usize].to_string())
     }
 }

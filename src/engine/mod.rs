@@ -65,7 +65,7 @@ use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span, Spanned};
 use crate::error::Result;
 use crate::model::{Materialize, Model, ModelKind, Project};
 use crate::warehouse::{Environment, storable_schema};
-use audience::{BoundAudience, holdout_table};
+use audience::BoundAudience;
 use bind::Binder;
 use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::TableReference;
@@ -405,8 +405,8 @@ impl Engine {
             }
             BoundModel::Audience(audience) => {
                 self.publish_table(name, Arc::clone(&audience.schema), Some("entered_at"))?;
-                if audience.holdout.is_some() {
-                    self.publish_table(&holdout_table(name), Arc::clone(&audience.schema), Some("entered_at"))?;
+                for side in audience.side_tables() {
+                    self.publish_table(&side.name, side.schema, side.time)?;
                 }
             }
             BoundModel::Sync(_) => self.relate(name, LogicalPlanBuilder::empty(false).build().map_err(internal)?, None),

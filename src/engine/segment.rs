@@ -1,16 +1,17 @@
 //! Segment tables: members, who entered and left, sizes and overlap.
 
-use super::audience::{BoundAudience, holdout_table};
+use super::audience::{BoundAudience, holdout_table, rejected_schema, rejected_table};
 use super::build::Output;
 use super::entities::Entities;
 use super::identity::BoundIdentity;
 use super::membership::CHANGES;
 use super::narrow::{Found, Members};
 use crate::error::{Context, ErrorKind, Result};
-use crate::model::AudienceModel;
+use crate::model::{AudienceModel, ListEntry};
 use crate::warehouse::WriteMode;
 use datafusion::arrow::array::{
-    Array, AsArray, BooleanArray, Int64Array, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondArray,
+    Array, AsArray, BooleanArray, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,8 +51,8 @@ pub struct AudienceFacts {
     pub min_size: Option<u32>,
     /// Whether there are fewer.
     pub too_small: bool,
-    /// Entries of its lists that name nobody known.
-    pub unknown_in_lists: u64,
+    /// Rows of its lists that name nobody known.
+    pub rejected: u64,
 }
 
 impl AudienceFacts {
@@ -63,43 +64,74 @@ impl AudienceFacts {
     }
 }
 
-/// People by hand.
+/// Who was found, with the people by hand.
 #[derive(Default)]
-pub(super) struct Listed {
+pub(super) struct Listed<'m> {
     pub found: Found,
     /// Those of include lists.
     pub picked: BTreeSet<u32>,
-    /// Entries that name nobody known.
-    pub unknown: u64,
+    /// Rows that name nobody known.
+    pub rejected: Vec<Rejected<'m>>,
+}
+
+/// A row of a list that names nobody.
+pub(super) struct Rejected<'m> {
+    list: &'static str,
+    entry: &'m ListEntry,
+    reason: String,
 }
 
 /// Adds and removes people by hand.
-pub(super) fn with_lists(
+pub(super) fn with_lists<'m>(
     matching: Vec<u32>,
-    model: &AudienceModel,
+    model: &'m AudienceModel,
     identity: &BoundIdentity,
     entities: &Entities,
-) -> Listed {
+) -> Listed<'m> {
     let mut listed = Listed { found: matching.into_iter().map(|c| (c, None)).collect(), ..Listed::default() };
     for entry in &model.include {
         match identity.entity_of(entities, &entry.identifier.value) {
-            Some(code) => {
-                let why = format!("included by {}: {}", entry.by, entry.reason);
-                listed.found.entry(code).or_insert(Some(why));
+            Ok(code) => {
+                listed.found.entry(code).or_insert_with(|| Some(included(entry)));
                 listed.picked.insert(code);
             }
-            None => listed.unknown += 1,
+            Err(reason) => listed.rejected.push(Rejected { list: "include", entry, reason }),
         }
     }
     for entry in &model.exclude {
         match identity.entity_of(entities, &entry.identifier.value) {
-            Some(code) => {
-                listed.found.remove(&code);
-            }
-            None => listed.unknown += 1,
+            Ok(code) => drop(listed.found.remove(&code)),
+            Err(reason) => listed.rejected.push(Rejected { list: "exclude", entry, reason }),
         }
     }
     listed
+}
+
+/// Why somebody is a member whom the condition did not find.
+fn included(entry: &ListEntry) -> String {
+    let on = entry.at.map(|at| format!(" on {}", at.format("%Y-%m-%d"))).unwrap_or_default();
+    format!("included by {}{on}: {}", entry.by, entry.reason)
+}
+
+/// The table of list rows that name nobody.
+pub(super) fn rejected(audience: &str, rows: &[Rejected<'_>]) -> Result<Output> {
+    let texts = |of: for<'r> fn(&'r Rejected<'_>) -> &'r str| -> Arc<dyn Array> {
+        Arc::new(rows.iter().map(|r| Some(of(r).to_owned())).collect::<StringArray>())
+    };
+    let at = rows.iter().map(|r| r.entry.at.map(|at| at.timestamp_micros()));
+    made(
+        &rejected_table(audience),
+        rejected_schema(),
+        vec![
+            texts(|r| r.list),
+            texts(|r| &r.entry.identifier.value),
+            texts(|r| &r.entry.by),
+            texts(|r| &r.entry.reason),
+            Arc::new(at.collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
+            texts(|r| &r.reason),
+        ],
+        WriteMode::Overwrite,
+    )
 }
 
 /// What an audience's tables are made from.

@@ -52,10 +52,15 @@ pub fn owner(project: &Project, table: &str) -> String {
 /// Tables that a model makes beside its own and that models can read.
 pub fn side_tables(name: &str, model: &Model) -> Vec<String> {
     let suffixes: &[&str] = match &model.kind {
+        ModelKind::Audience(audience) => match (audience.narrowing.holdout.is_some(), audience.has_lists()) {
+            (true, true) => &["_holdout", "_rejected"],
+            (true, false) => &["_holdout"],
+            (false, true) => &["_rejected"],
+            (false, false) => &[],
+        },
         ModelKind::Identity(_) => &["_links", "_changes", "_hubs", "_registry", "_report", "_suspects"],
         ModelKind::Profile(_) => &["_provenance"],
-        ModelKind::Audience(audience) if audience.narrowing.holdout.is_some() => &["_holdout"],
-        ModelKind::Sql(_) | ModelKind::Audience(_) | ModelKind::Sync(_) => &[],
+        ModelKind::Sql(_) | ModelKind::Sync(_) => &[],
     };
     suffixes.iter().map(|suffix| format!("{name}{suffix}")).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::{Duration, Measure, Window};
 use crate::diagnostic::Spanned;
+use chrono::{DateTime, Utc};
 
 /// A condition whose members form a segment.
 #[derive(Debug, Clone)]
@@ -16,6 +17,13 @@ pub struct AudienceModel {
     pub exclude: Vec<ListEntry>,
     /// Who of them is left in the end.
     pub narrowing: Narrowing,
+}
+
+impl AudienceModel {
+    /// Whether people are added or removed by hand.
+    pub fn has_lists(&self) -> bool {
+        !(self.include.is_empty() && self.exclude.is_empty())
+    }
 }
 
 /// What narrows an audience once its condition and its lists have said who belongs; in the order of the fields.
@@ -76,7 +84,7 @@ pub enum AudienceCondition {
     Sql(Spanned<String>),
 }
 
-/// A person named in a list file: `identifier` (`type:value` or an entity id), `by`, `reason`.
+/// A person named in a list file: `identifier` (`type:value` or an entity id), `by`, `reason`, and perhaps `at`.
 #[derive(Debug, Clone)]
 pub struct ListEntry {
     /// `type:value`, or an entity id.
@@ -85,6 +93,8 @@ pub struct ListEntry {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// When, if the list says so.
+    pub at: Option<DateTime<Utc>>,
 }
 
 /// A condition tree.

@@ -298,7 +298,7 @@ impl Writer<'_> {
         };
         let listed = |entries: &[ListEntry]| {
             let names = entries.iter().map(|entry| {
-                let ListEntry { identifier, by: _, reason: _ } = entry;
+                let ListEntry { identifier, by: _, reason: _, at: _ } = entry;
                 identifier.value.clone()
             });
             people(names)

@@ -85,7 +85,7 @@ fn reserved(reader: &mut Reader<'_>, models: &Models) {
         let beside: &[&str] = match model.kind {
             ModelKind::Identity(_) => &["links", "changes", "hubs", "registry", "report", "suspects"],
             ModelKind::Profile(_) => &["provenance", "timeline"],
-            ModelKind::Audience(_) => &["holdout"],
+            ModelKind::Audience(_) => &["holdout", "rejected"],
             ModelKind::Sql(_) | ModelKind::Sync(_) => &[],
         };
         taken.extend(beside.iter().map(|suffix| (format!("{}_{suffix}", model.name.value), model)));

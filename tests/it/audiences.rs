@@ -351,3 +351,52 @@ fn history_says_since_when_until_when_and_how_often() {
         "SELECT count(*) AS n FROM audience_history WHERE audience = 'always' AND times = 1 AND left_at IS NULL";
     assert_eq!(project.number(always), 40);
 }
+
+#[test]
+fn rows_of_lists_that_name_nobody_are_kept_with_the_reason() {
+    let project = shop(&everybody("all_of_them", "include: models/picks.csv\nexclude: models/stops.csv\n"));
+    project.write(
+        "models/picks.csv",
+        "identifier,by,reason,at\ncustomer:k99,ann,a friend,2026-03-01\ncustomer:k01,ann,a friend,\n",
+    );
+    let unknown = "0123456789abcdef0123456789abcdef";
+    let stops = format!(
+        "reason,by,identifier\nasked us,bob,nobody\nasked us,bob,{unknown}\nasked us,bob,email:no address\nasked us,bob,customer:k02\n"
+    );
+    project.write("models/stops.csv", &stops);
+    let run = project.kinfold(&["run"]).exits(0);
+    assert!(
+        run.stdout.contains("all_of_them: 4 rows of its lists rejected: kinfold show all_of_them_rejected"),
+        "{run}"
+    );
+    assert_eq!(node(&project, "all_of_them")["rejected"], 4);
+    let rows = project.query("SELECT * FROM all_of_them_rejected ORDER BY list, identifier");
+    let told: Vec<[String; 3]> =
+        rows.iter().map(|r| [text(r, "list"), text(r, "identifier"), text(r, "reason")]).collect();
+    let expected = [
+        ["exclude", unknown, "nobody has this entity id"],
+        ["exclude", "email:no address", "not a value of `email`: normalising leaves nothing"],
+        ["exclude", "nobody", "neither `type:value` nor an entity id"],
+        ["include", "customer:k99", "nobody has this identifier"],
+    ];
+    assert_eq!(told, expected.map(|row| row.map(str::to_owned)));
+    let first = "SELECT CAST(CAST(listed_at AS DATE) AS VARCHAR) AS at, listed_by, listed_reason FROM all_of_them_rejected WHERE list = 'include'";
+    assert_eq!(project.lines(first)[1..], ["2026-03-01,ann,a friend"]);
+    // the rest counts
+    assert_eq!(ids(&project, "all_of_them").len(), 39);
+    // once people come who have the identifier, nothing is rejected any more
+    project.write("data/customers.csv", &format!("{}k99,k99@example.com,1\n", customers()));
+    project.kinfold(&["run"]).exits(0);
+    assert_eq!(project.number("SELECT count(*) AS n FROM all_of_them_rejected WHERE list = 'include'"), 0);
+}
+
+#[test]
+fn an_included_person_says_who_and_when() {
+    let rule =
+        "kind: audience\nname: sevens\nprofile: person_profile\nwhere: {trait: score = 7}\ninclude: models/picks.csv\n";
+    let project = shop(rule);
+    project.write("models/picks.csv", "at,identifier,by,reason\n2026-03-20,customer:k01,ann,asked\n,customer:k02,bob,asked too\n2026-03-20,customer:k07,bob,is one\n");
+    project.kinfold(&["run"]).exits(0);
+    let reasons = project.lines("SELECT DISTINCT reason FROM sevens");
+    assert_eq!(reasons[1..], ["included by ann on 2026-03-20: asked", "included by bob: asked too", "rule"]);
+}

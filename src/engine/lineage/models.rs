@@ -15,7 +15,7 @@
 use super::Tables;
 use super::flow::{Flow, Refs, Scope, Sets};
 use super::plan::Analysis;
-use crate::engine::audience::{BoundAudience, Rule, holdout_table, membership};
+use crate::engine::audience::{BoundAudience, Rule, holdout_table, membership, rejected_schema, rejected_table};
 use crate::engine::fold::{FoldColumn, FoldTable};
 use crate::engine::functions::PickFirst;
 use crate::engine::identity::BoundIdentity;
@@ -280,7 +280,20 @@ pub(super) fn audience(known: &Tables, bound: &BoundAudience, profile: &BoundPro
     // who is held out depends on the same columns as who is not
     let held_out = bound.holdout.as_ref().map(|_| holdout_table(&bound.name));
     let tables = std::iter::once(bound.name.clone()).chain(held_out);
-    tables.map(|table| analysis.names.table(&table, &names, &flow)).collect()
+    let mut tables: Vec<TableLineage> = tables.map(|table| analysis.names.table(&table, &names, &flow)).collect();
+    if bound.has_lists {
+        tables.push(rejected(&mut analysis, bound, entities));
+    }
+    tables
+}
+
+/// Rows of lists, which are no columns, that name nobody: who is known decides.
+fn rejected(analysis: &mut Analysis<'_>, bound: &BoundAudience, entities: Refs) -> TableLineage {
+    let names = columns_of(&rejected_schema());
+    let column = |name: &String| if name == "reason" { Sets::of_rows(entities.clone()) } else { Sets::default() };
+    let columns = names.iter().map(column).collect();
+    let flow = Flow { columns, frame: entities.clone(), order: Refs::new() };
+    analysis.names.table(&rejected_table(&bound.name), &names, &flow)
 }
 
 /// What narrows an audience: what people are ranked by, and who is in earlier audiences of the group.
