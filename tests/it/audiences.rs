@@ -400,3 +400,68 @@ fn an_included_person_says_who_and_when() {
     let reasons = project.lines("SELECT DISTINCT reason FROM sevens");
     assert_eq!(reasons[1..], ["included by ann on 2026-03-20: asked", "included by bob: asked too", "rule"]);
 }
+
+/// Bills b1 to b8; `-` is null. as_of is 2026-03-31.
+const BILLS: &str = "\
+b1,open,50,/book/now,a@clinic.edu,2026-03-31T00:00:00Z
+b2,late,100,/doctors/ann,b@x.com,2026-04-15T00:00:00Z
+b3,paid,150,/a/doctors/bob,c@x.edu.com,2026-04-30T00:00:00Z
+b4,-,-,-,-,-
+b5,open,99.5,/Doctors/x,d@Y.EDU,2026-03-01T00:00:00Z
+b6,paid,100.5,/book,e@z.edu,2026-02-28T23:59:59Z
+b7,late,20,/x/book,f@z.org,2026-04-01T00:00:00Z
+b8,late,20,/x/book,f@z.org,2026-04-30T00:00:01Z
+";
+
+#[test]
+fn every_operator_of_the_documents_selects_what_it_says() {
+    // by hand, from the bills above
+    let expected: [(&str, &[u32]); 13] = [
+        ("equals", &[1, 5]),
+        ("not", &[2, 3, 6, 7, 8]),
+        ("less", &[1, 5, 7, 8]),
+        ("greater", &[3, 6]),
+        ("any of", &[1, 2, 5, 7, 8]),
+        ("contains", &[2, 3]),
+        ("starts", &[1, 6]),
+        ("ends", &[1, 6]),
+        ("exists", &[1, 2, 3, 5, 6, 7, 8]),
+        ("before", &[1, 5, 6]),
+        ("after", &[2, 3, 8]),
+        ("within last", &[1, 5]),
+        ("within next", &[2, 3, 7]),
+    ];
+    let document = std::fs::read_to_string(crate::support::repository().join("docs/language.md")).unwrap();
+    let section = document.split("### Properties\n").nth(1).unwrap().split("\n### ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")).skip(1);
+    let cells = rows.map(|row| row.split(" | ").collect::<Vec<_>>());
+    let written: Vec<(String, String)> = cells.map(|c| (c[0].to_owned(), c[1].trim_matches('`').to_owned())).collect();
+    assert_eq!(written.iter().map(|w| w.0.as_str()).collect::<Vec<_>>(), expected.map(|e| e.0));
+    let mut audiences = String::new();
+    for (number, (_, sql)) in written.iter().enumerate() {
+        let _ = write!(
+            audiences,
+            "kind: audience\nname: o{number}\nprofile: bill_profile\nwhere: {{related: shop.bills, where: \"{sql}\"}}\n---\n"
+        );
+    }
+    let identity = "kind: identity\nname: bill\nidentifiers: {id: {}, twin: {}}\nlinks:\n  - {from: shop.bills, ids: {id: id, twin: \"id || '2'\"}}\n---\nkind: profile\nname: bill_profile\nidentity: bill\nattributes: {id: {from: shop.bills.id}}\n";
+    let sources = "sources:\n  - name: shop\n    location: data\n    tables:\n      - {name: bills, path: bills.csv, format: csv, columns: {amount: {type: DOUBLE}, due: {type: TIMESTAMP}}}\n";
+    let bills = format!("id,status,amount,url,email,due\n{}", BILLS.replace(",-", ","));
+    let project = Project::of(&[
+        ("kinfold.yaml", KINFOLD),
+        ("sources.yaml", sources),
+        ("data/bills.csv", &bills),
+        ("models/bill.yaml", identity),
+        ("models/audiences.yaml", &audiences),
+    ]);
+    project.kinfold(&["run"]).exits(0);
+    let sql = "SELECT audience, id FROM audience_changes JOIN bill_profile ON bill_id = entity_id";
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in project.query(sql) {
+        found.entry(text(&row, "audience")).or_default().insert(text(&row, "id"));
+    }
+    for (number, (operator, bills)) in expected.iter().enumerate() {
+        let bills: BTreeSet<String> = bills.iter().map(|n| format!("b{n}")).collect();
+        assert_eq!(found.get(&format!("o{number}")), Some(&bills), "{operator}: {}", written[number].1);
+    }
+}
