@@ -492,8 +492,8 @@ codes! {
     NeverHolds "K0704" {
         title: "a condition that can never hold",
         cause: "no number fits the comparison, two conditions exclude each other, or a `not` step waits for a window without end",
-        example: "count: '< 0'; or a last step `- not: {event: web.tracks, is: Booked}`",
-        fix: "correct the number; give a last `not` step `within:`, or `open: true` to mean \"not yet\""
+        example: "count: '< 0'; or a step `- not: {event: web.tracks, is: Booked}`",
+        fix: "correct the number; give a `not` step `within:`, or `open: true` to mean \"not yet\""
     }
     AlwaysHolds "K0705" {
         title: "a condition that always holds",

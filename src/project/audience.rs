@@ -174,12 +174,11 @@ fn sequence(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<Spanned<Step>>> 
                 .with_help("for a single event write `event:` instead of `sequence:`"),
         );
     }
-    let last = items.len().saturating_sub(1);
-    let steps: Vec<_> = items.iter().enumerate().map(|(i, item)| step(reader, item, i == 0, i == last)).collect();
+    let steps: Vec<_> = items.iter().enumerate().map(|(i, item)| step(reader, item, i == 0)).collect();
     steps.into_iter().collect()
 }
 
-fn step(reader: &mut Reader<'_>, node: &Node, first: bool, last: bool) -> Option<Spanned<Step>> {
+fn step(reader: &mut Reader<'_>, node: &Node, first: bool) -> Option<Spanned<Step>> {
     let keys = [STEP_KEYS.as_slice(), &MATCH_KEYS].concat();
     let outer = reader.fields(node, "a step", &keys)?;
     let negated = outer.key_span("not");
@@ -220,7 +219,7 @@ fn step(reader: &mut Reader<'_>, node: &Node, first: bool, last: bool) -> Option
         same: inner.get("same").and_then(|n| reader.filled("same", n)),
         matching: matching?,
     };
-    if let (Some(span), true, false, None) = (negated, last && !first, step.open, inner.get("within")) {
+    if let (Some(span), false, false, None) = (negated, first, step.open, inner.get("within")) {
         reader.findings.push(
             Diagnostic::error(Code::NeverHolds, span, "this `not` step can never hold")
                 .with_label("its window has no end, so it never passes")
