@@ -174,13 +174,14 @@ impl Matching {
 const SIGNS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
 fn compared(value: f64, sign: &str, number: f64) -> bool {
+    let order = value.total_cmp(&number);
     match sign {
-        "=" => value == number,
-        "<>" => value != number,
-        "<" => value < number,
-        "<=" => value <= number,
-        ">" => value > number,
-        _ => value >= number,
+        "=" => order.is_eq(),
+        "<>" => order.is_ne(),
+        "<" => order.is_lt(),
+        "<=" => order.is_le(),
+        ">" => order.is_gt(),
+        _ => order.is_ge(),
     }
 }
 
@@ -266,7 +267,7 @@ impl Window {
             ("between", between),
             ("before", self.before.map(|steps| json!(moment(steps)))),
             ("after", self.after.map(|steps| json!(moment(steps)))),
-            ("inclusive", self.inclusive.then(|| json!(true))),
+            ("inclusive", self.inclusive.then_some(Value::Bool(true))),
         ];
         keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
@@ -306,8 +307,8 @@ impl Step {
         let further = [
             ("within", self.within.map(|steps| json!(length(steps)))),
             ("of", self.of_first.then(|| json!("first"))),
-            ("inclusive", self.inclusive.then(|| json!(true))),
-            ("open", self.open.then(|| json!(true))),
+            ("inclusive", self.inclusive.then_some(Value::Bool(true))),
+            ("open", self.open.then_some(Value::Bool(true))),
             ("same", self.same.then(|| json!("s"))),
         ];
         keys.extend(further.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
@@ -362,7 +363,7 @@ impl Condition {
                 Self::Extreme(Matching::random(dice), Window::random(dice), last, dice.below(PREDICATES.len()), by)
             }
             4..=6 => {
-                let steps = (0..1 + dice.below(3)).map(|_| Step::random(dice)).collect();
+                let steps = (0..=dice.below(3)).map(|_| Step::random(dice)).collect();
                 Self::Sequence(Matching::random(dice), dice.of(&[None, Some("latest"), Some("earliest")]), steps)
             }
             7 if dice.one_in(2) => Self::Callers,
@@ -479,11 +480,11 @@ fn compare(seed: u64) {
             condition.json()
         );
     }
-    let everybody: String = (0..PEOPLE).map(|n| format!("p{n},q{n}\n")).collect();
+    let everybody: Vec<String> = (0..PEOPLE).map(|n| format!("p{n},q{n}")).collect();
     let project = Project::of(&[
         ("kinfold.yaml", &format!("name: conditions\nas_of: \"{AS_OF}\"\n")),
         ("sources.yaml", SOURCES),
-        ("data/people.csv", &format!("p,q\n{everybody}")),
+        ("data/people.csv", &format!("p,q\n{}\n", everybody.join("\n"))),
         ("data/web.csv", &csv(&people, "ev.web")),
         ("data/calls.csv", &csv(&people, "ev.calls")),
         ("models/all.yaml", &audiences),
