@@ -4,7 +4,7 @@ use super::args::SelectArguments;
 use super::exit::Exit;
 use super::printer::Printer;
 use super::summary::{bytes, counted, grouped, test_lines, withheld_lines};
-use crate::engine::{Facts, IdentityFacts, RowChanges};
+use crate::engine::{AudienceFacts, Facts, IdentityFacts, RowChanges};
 use crate::plan::{Difference, FileChange, Reason};
 use crate::runner::{ColumnChange, Effect, Effects, NodeReport, Options, Preview, Purpose, Silent, Step, SyncSummary};
 use crate::runner::{prepare, preview};
@@ -240,11 +240,12 @@ fn effects(preview: &Preview) -> Vec<String> {
 fn effect(effect: &Effect) -> Option<String> {
     match effect {
         Effect::Built { node, rows } => built(node, rows.as_ref()),
-        Effect::Sync { sync, destination, counts, error } => {
+        Effect::Sync { sync, destination, counts, error, note } => {
             let to = format!("{sync} to {destination}");
-            match error {
-                Some(error) => Some(format!("{to}: would fail: {error}")),
-                None => sent(counts).map(|sent| format!("{to}: {sent}")),
+            match (error, note) {
+                (Some(error), _) => Some(format!("{to}: would fail: {error}")),
+                (None, Some(note)) => Some(format!("{to}: would send nothing: {note}")),
+                (None, None) => sent(counts).map(|sent| format!("{to}: {sent}")),
             }
         }
     }
@@ -263,7 +264,7 @@ fn built(node: &NodeReport, rows: Option<&RowChanges>) -> Option<String> {
             let parts = numbers(&[(*created, "created"), (*merged, "merged away"), (*split, "split off")])?;
             Some(format!("{name}: {parts}, of {} entities", grouped(*entities)))
         }
-        Facts::Audience { members, entered, left, .. } => {
+        Facts::Audience(AudienceFacts { members, entered, left, .. }) => {
             let parts = numbers(&[(*entered, "enter"), (*left, "leave")])?;
             Some(format!("{name}: {parts}, of {} members", grouped(*members)))
         }

@@ -1,6 +1,6 @@
 //! The summary of a run, as a person reads it.
 
-use crate::engine::{CheckResult, CheckStatus, Facts, IdentityFacts, KEPT_ROWS, SourceRows};
+use crate::engine::{AudienceFacts, CheckResult, CheckStatus, Facts, IdentityFacts, KEPT_ROWS, SourceRows};
 use crate::runner::{NodeReport, RunReport, Withheld};
 use std::fmt::Write;
 
@@ -155,7 +155,7 @@ fn audiences(out: &mut String, report: &RunReport) {
         .nodes
         .iter()
         .filter_map(|node| match &node.facts {
-            Facts::Audience { members, entered, left, .. } => {
+            Facts::Audience(AudienceFacts { members, entered, left, .. }) => {
                 Some(vec![node.model.clone(), grouped(*members), grouped(*entered), grouped(*left)])
             }
             _ => None,
@@ -166,12 +166,28 @@ fn audiences(out: &mut String, report: &RunReport) {
         table(out, &["audience", "members", "entered", "left"], &rows);
     }
     for node in &report.nodes {
-        if let Facts::Audience { unknown_in_lists, .. } = &node.facts
-            && *unknown_in_lists > 0
-        {
-            let _ = writeln!(out, "  {}: {} entries of its lists name nobody known", node.model, unknown_in_lists);
+        let Facts::Audience(facts) = &node.facts else { continue };
+        for line in narrowed(facts).into_iter().chain(facts.too_small_text(&node.model)) {
+            let _ = writeln!(out, "  {}: {line}", node.model);
+        }
+        if facts.rejected > 0 {
+            let rows = counted(usize::try_from(facts.rejected).unwrap_or(usize::MAX), "row");
+            let table = format!("kinfold show {}_rejected", node.model);
+            let _ = writeln!(out, "  {}: {rows} of its lists rejected: {table}", node.model);
         }
     }
+}
+
+/// Who was found and is no member: `12 held out, 3 rank behind the last member`.
+fn narrowed(facts: &AudienceFacts) -> Option<String> {
+    let parts = [
+        (facts.in_group, "are in an earlier audience of the group"),
+        (facts.held_out, "held out"),
+        (facts.beyond_top, "rank behind the last member"),
+    ];
+    let told: Vec<String> =
+        parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", grouped(*n))).collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 /// `12 tests: 10 passed, 1 warned, 1 FAILED`.
@@ -265,6 +281,9 @@ fn syncs(out: &mut String, report: &RunReport) {
         .collect();
     out.push('\n');
     table(out, &["sync", "rows", "sent", "unchanged", "deleted", "rejected", "withheld", "result"], &rows);
+    for (sync, note) in report.syncs.iter().filter_map(|s| Some((&s.sync, s.note.as_ref()?))) {
+        let _ = writeln!(out, "  {sync}: nothing was sent: {note}");
+    }
     for sync in report.syncs.iter().filter(|s| s.error.is_some()) {
         let _ = writeln!(out, "  {}: {}", sync.sync, sync.error.as_deref().unwrap_or_default());
         if let Some(help) = &sync.help {

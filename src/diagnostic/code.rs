@@ -492,14 +492,20 @@ codes! {
     NeverHolds "K0704" {
         title: "a condition that can never hold",
         cause: "no number fits the comparison, two conditions exclude each other, or a `not` step waits for a window without end",
-        example: "count: '< 0'; or a last step `- not: {event: web.tracks, is: Booked}`",
-        fix: "correct the number; give a last `not` step `within:`, or `open: true` to mean \"not yet\""
+        example: "count: '< 0'; or a step `- not: {event: web.tracks, is: Booked}`",
+        fix: "correct the number; give a `not` step `within:`, or `open: true` to mean \"not yet\""
     }
     AlwaysHolds "K0705" {
         title: "a condition that always holds",
         cause: "every entity fulfils it, so it selects nobody in particular",
         example: "count: '>= 0'",
         fix: "correct the number, or remove the condition"
+    }
+    GroupPriority "K0706" {
+        title: "two audiences of a group with one priority",
+        cause: "the audiences of a group share no person, and the one with the lower number wins; with equal numbers the winner would be a guess",
+        example: "group: {name: one_message, priority: 1} in two audiences",
+        fix: "give one of them another number"
     }
     SyncColumns "K0801" {
         title: "a sync's columns cannot be used",
@@ -510,7 +516,7 @@ codes! {
     NotAvailable "K0901" {
         title: "not available in this version",
         cause: "the key is part of the language, but this version would do something else than it says",
-        example: "holdout: {percent: 10}",
+        example: "timeline: {from: [web.tracks]}",
         fix: "remove the key, or wait for a version that has it"
     }
     NoEffect "K0902" {

@@ -5,11 +5,14 @@ use super::fold::{self, FoldColumn, FoldInput, FoldTable};
 use super::functions::{Anchor, PickFirst, Returns, Sequence, SequenceSpec, SequenceStep};
 use super::identity::BoundIdentity;
 use super::measures::{FoldScope, Reading, all_of, clock, column, window};
+use super::mistakes::sql_type;
 use super::profile::BoundProfile;
+use super::rank::RankKey;
 use super::{EngineParts, Relation};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::model::{
-    AudienceCondition, AudienceModel, Condition, EventCondition, EventMatch, Measure, Step, StepOrigin, StepPick,
+    AudienceCondition, AudienceModel, Condition, EventCondition, EventMatch, Holdout, Measure, RankBy, Step,
+    StepOrigin, StepPick,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -29,6 +32,22 @@ pub(super) struct BoundAudience {
     pub rule: Rule,
     /// Other audiences that the condition mentions.
     pub audiences: BTreeSet<String>,
+    /// Audiences that stand before it in its group, with whether they hold people out.
+    pub before: Vec<(String, bool)>,
+    /// What `top` ranks by; nothing without it.
+    pub rank: Vec<RankKey>,
+    pub holdout: Option<Holdout>,
+    /// Whether people are added or removed by hand.
+    pub has_lists: bool,
+}
+
+/// What an audience is bound against.
+pub(super) struct Scope<'a> {
+    pub profile: &'a BoundProfile,
+    pub identity: &'a BoundIdentity,
+    pub relations: &'a BTreeMap<String, Relation>,
+    /// Audiences that stand before it in its group.
+    pub before: Vec<&'a BoundAudience>,
 }
 
 /// How members are found.
@@ -56,6 +75,48 @@ pub(super) fn membership(audience: &str) -> String {
     format!("__in_{audience}")
 }
 
+/// Name of the table of those whom an audience holds out.
+pub(super) fn holdout_table(audience: &str) -> String {
+    format!("{audience}_holdout")
+}
+
+/// Name of the table of list rows that name nobody.
+pub(super) fn rejected_table(audience: &str) -> String {
+    format!("{audience}_rejected")
+}
+
+/// A table that an audience writes beside its segment.
+pub(super) struct SideTable {
+    pub name: String,
+    pub schema: SchemaRef,
+    /// Its clock.
+    pub time: Option<&'static str>,
+}
+
+impl BoundAudience {
+    /// The tables beside the segment.
+    pub(super) fn side_tables(&self) -> Vec<SideTable> {
+        let schema = Arc::clone(&self.schema);
+        let holdout = SideTable { name: holdout_table(&self.name), schema, time: Some("entered_at") };
+        let rejected = SideTable { name: rejected_table(&self.name), schema: rejected_schema(), time: None };
+        let has = [(self.holdout.is_some(), holdout), (self.has_lists, rejected)];
+        has.into_iter().filter(|(has, _)| *has).map(|(_, table)| table).collect()
+    }
+}
+
+/// Schema of rejected list rows.
+pub(super) fn rejected_schema() -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    Arc::new(Schema::new(vec![
+        text("list"),
+        text("identifier"),
+        text("listed_by"),
+        text("listed_reason"),
+        Field::new("listed_at", super::time_type(), true),
+        text("reason"),
+    ]))
+}
+
 /// Schema of a segment table.
 pub(super) fn segment_schema(identity: &str) -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -70,12 +131,12 @@ pub(super) async fn bind(
     parts: &EngineParts<'_>,
     name: &str,
     model: &AudienceModel,
-    profile: &BoundProfile,
-    identity: &BoundIdentity,
-    relations: &BTreeMap<String, Relation>,
+    scope: &Scope<'_>,
     findings: &mut Vec<Diagnostic>,
 ) -> Option<BoundAudience> {
-    let before = findings.len();
+    let found_before = findings.len();
+    let Scope { profile, identity, relations, before } = scope;
+    let rank = model.narrowing.top.as_ref().map(|top| rank(parts, profile, &top.by, findings)).unwrap_or_default();
     let mut audiences = BTreeSet::new();
     let rule = match &model.condition {
         AudienceCondition::Sql(sql) => query(parts, sql, &profile.identity, findings).await?,
@@ -92,14 +153,48 @@ pub(super) async fn bind(
             Rule::Condition { columns, tables, holds }
         }
     };
-    (findings.len() == before).then(|| BoundAudience {
+    (findings.len() == found_before).then(|| BoundAudience {
         name: name.to_owned(),
         profile: profile.name.clone(),
         identity: profile.identity.clone(),
         schema: segment_schema(&profile.identity),
         rule,
         audiences,
+        before: before.iter().map(|other| (other.name.clone(), other.holdout.is_some())).collect(),
+        rank,
+        holdout: model.narrowing.holdout.clone(),
+        has_lists: model.has_lists(),
     })
+}
+
+/// Binds what `top` ranks by over the profile's columns.
+fn rank(
+    parts: &EngineParts<'_>,
+    profile: &BoundProfile,
+    by: &[RankBy],
+    findings: &mut Vec<Diagnostic>,
+) -> Vec<RankKey> {
+    let Ok(schema) = DFSchema::try_from(profile.schema.as_ref().clone()) else { return Vec::new() };
+    let mut keys = Vec::new();
+    for RankBy { sql, descending } in by {
+        let bound = parts.binder().expression(sql, &schema, &profile.name);
+        let bound = bound.and_then(|expr| {
+            let data_type =
+                expr.get_type(&schema).map_err(|e| Box::new(parts.binder().finding(&e, sql, &profile.name)))?;
+            let key = RankKey { expr, descending: *descending };
+            if key.orders(&data_type) {
+                return Ok(key);
+            }
+            let message = format!("people cannot be ranked by {}", sql_type(&data_type.to_string()));
+            let finding = Diagnostic::error(Code::SqlTypes, sql.span, message).with_label("has no order");
+            Err(Box::new(finding.with_help("rank by a number, a text or a time")))
+        });
+        match bound {
+            Ok(key) => keys.push(key),
+            Err(finding) => findings.push(*finding),
+        }
+    }
+    keys
 }
 
 async fn query(

@@ -1,13 +1,17 @@
 //! Executing one bound model: what it makes, and the facts that the summary tells.
 
-use super::audience::{Rule, membership};
+use super::audience::{BoundAudience, Rule, holdout_table, membership};
 use super::committed::{self, Columns};
+use super::entities::Entities;
 use super::fold;
+use super::functions::random_share;
 use super::identity::BoundIdentity;
 use super::identity_report::{self, IdentityFacts};
 use super::identity_tables::{self as tables, IdentityTable};
+use super::narrow::{Members, Narrowed, Rules, narrow};
 use super::profile::BoundProfile;
-use super::segment::{self, Members};
+use super::rank::Ranked;
+use super::segment::{self, AudienceFacts, Listed, Segment};
 use super::wide::{Wide, holds};
 use super::{BoundModel, Engine, internal};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -74,16 +78,7 @@ pub enum Facts {
         columns: u64,
     },
     /// An audience.
-    Audience {
-        /// Members now.
-        members: u64,
-        /// Members that were none before.
-        entered: u64,
-        /// Members before that are none now.
-        left: u64,
-        /// Entries of its lists that name nobody known.
-        unknown_in_lists: u64,
-    },
+    Audience(AudienceFacts),
 }
 
 /// A built model.
@@ -243,7 +238,31 @@ impl Engine {
             return Err(Error::new(ErrorKind::Failed, format!("`{name}` is not bound")));
         };
         let entities = self.entities(&bound.identity)?;
-        let matching = match &bound.rule {
+        let matching = self.matching(bound, &entities).await?;
+        let listed = segment::with_lists(matching, model, self.identity(&bound.identity)?, &entities);
+        let mut facts = AudienceFacts {
+            min_size: model.narrowing.min_size,
+            rejected: listed.rejected.len() as u64,
+            ..AudienceFacts::default()
+        };
+        let rejected = bound.has_lists.then(|| segment::rejected(name, &listed.rejected)).transpose()?;
+        let Narrowed { members, in_group, beyond_top } = self.narrowed(bound, model, listed, &entities)?;
+        (facts.in_group, facts.beyond_top) = (in_group, beyond_top);
+        let previous = [
+            committed::rows(&run.warehouse, &run.base, name).await?,
+            committed::rows(&run.warehouse, &run.base, &holdout_table(name)).await?,
+        ];
+        let segment =
+            Segment { bound, members: &members, entities: &entities, previous, as_of: self.as_of, run: run.number };
+        let mut outputs = segment.tables(&mut facts)?;
+        outputs.extend(rejected);
+        self.keep_members(name, members);
+        Ok(Built { outputs, facts: Facts::Audience(facts) })
+    }
+
+    /// Those whom the audience's condition finds.
+    async fn matching(&self, bound: &BoundAudience, entities: &Entities) -> Result<Vec<u32>> {
+        match &bound.rule {
             Rule::Condition { columns, tables, holds: condition } => {
                 let mut wide = self.wide_of(&bound.profile)?;
                 let missing: Vec<_> = columns.iter().filter(|c| !wide.has(&c.name)).cloned().collect();
@@ -256,26 +275,47 @@ impl Engine {
                     wide.push(&membership(other), Arc::new(BooleanArray::from(members.flags(wide.rows()))));
                 }
                 let result = wide.evaluate(&self.state, condition.clone(), self.resources.threads)?;
-                holds(&result)
+                Ok(holds(&result))
             }
             Rule::Query(plan) => {
-                let doing = || format!("the query of `{name}` failed");
+                let doing = || format!("the query of `{}` failed", bound.name);
                 let batches = fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
-                segment::ids(&batches, &bound.identity, &entities)?
+                segment::ids(&batches, &bound.identity, entities)
             }
-        };
-        let identity = self.identity(&bound.identity)?;
-        let (members, unknown) = segment::with_lists(matching, model, identity, &entities);
-        let previous = committed::rows(&run.warehouse, &run.base, name).await?;
-        let made = segment::tables(bound, &members, &entities, &previous, self.as_of, run.number)?;
-        self.keep_members(name, members);
-        let facts = Facts::Audience {
-            members: made.members,
-            entered: made.entered,
-            left: made.left,
-            unknown_in_lists: unknown,
-        };
-        Ok(Built { outputs: made.outputs, facts })
+        }
+    }
+
+    /// Those of them who are members in the end.
+    fn narrowed(
+        &self,
+        bound: &BoundAudience,
+        model: &AudienceModel,
+        listed: Listed<'_>,
+        entities: &Entities,
+    ) -> Result<Narrowed> {
+        let mut rules = Rules { picked: listed.picked, ..Rules::default() };
+        for (other, _) in &bound.before {
+            rules.taken.extend(self.members_of(other)?.taken());
+        }
+        let id = |code: u32| entities.ids[code as usize];
+        let share = bound.holdout.as_ref().map(|h| (h.percent / 100.0, &h.salt.value));
+        let held_out = |code: u32| share.is_some_and(|(share, salt)| random_share(&id(code).to_string(), salt) < share);
+        rules.held_out = share.is_some().then_some(&held_out);
+        let Some(top) = &model.narrowing.top else { return Ok(narrow(listed.found, &rules)) };
+        let wide = self.wide_of(&bound.profile)?;
+        let ranked = Ranked::new(&wide, &bound.rank, &self.state, self.resources.threads)?;
+        let rank = |a: u32, b: u32| ranked.compare(a, b).then_with(|| id(a).cmp(&id(b)));
+        rules.top = Some((top.rows, &rank));
+        Ok(narrow(listed.found, &rules))
+    }
+
+    /// Why syncs of a built or loaded model send nothing: it is an audience with fewer members than its `min_size`.
+    pub fn too_small(&self, model: &str) -> Option<String> {
+        let ModelKind::Audience(audience) = &self.project.models.get(model)?.kind else { return None };
+        let min_size = audience.narrowing.min_size;
+        let members = self.members_of(model).ok()?.codes.len() as u64;
+        let too_small = min_size.is_some_and(|least| members < u64::from(least));
+        AudienceFacts { members, min_size, too_small, ..AudienceFacts::default() }.too_small_text(model)
     }
 
     pub(super) fn identity(&self, name: &str) -> Result<&BoundIdentity> {
@@ -285,7 +325,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn entities(&self, identity: &str) -> Result<Arc<super::entities::Entities>> {
+    pub(super) fn entities(&self, identity: &str) -> Result<Arc<Entities>> {
         self.identity(identity)?
             .slot
             .get()
@@ -360,7 +400,16 @@ impl Engine {
                 self.load_table(name, run).await?;
                 let rows = committed::rows(&run.warehouse, &run.base, name).await?;
                 let entities = self.entities(&bound.identity)?;
-                self.keep_members(name, Members::from_codes(segment::ids(&rows, &bound.identity, &entities)?));
+                let mut members = Members::from_codes(segment::ids(&rows, &bound.identity, &entities)?);
+                // a table whose key was added since is not there yet
+                for side in bound.side_tables().iter().filter(|s| run.base.tables.contains_key(&s.name)) {
+                    self.load_table(&side.name, run).await?;
+                }
+                if bound.holdout.is_some() {
+                    let rows = committed::rows(&run.warehouse, &run.base, &holdout_table(name)).await?;
+                    members.held_out.extend(segment::ids(&rows, &bound.identity, &entities)?);
+                }
+                self.keep_members(name, members);
                 Ok(())
             }
         }
@@ -414,7 +463,7 @@ pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
 }
 
 /// The rows of both tables.
-fn one_after_the_other(
+pub(super) fn one_after_the_other(
     first: Arc<dyn TableProvider>,
     second: Arc<dyn TableProvider>,
 ) -> datafusion::error::Result<Arc<dyn TableProvider>> {

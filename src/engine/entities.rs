@@ -57,6 +57,11 @@ impl Entities {
         self.of_node(self.nodes.lookup(type_code, text)?)
     }
 
+    /// Whether an identifier is there and is a hub.
+    pub(super) fn is_hub(&self, type_code: u8, text: &str) -> bool {
+        self.nodes.lookup(type_code, text).is_some_and(|node| self.of_node(node).is_none())
+    }
+
     fn of_node(&self, node: u32) -> Option<u32> {
         let entity = self.entity[node as usize];
         (entity != HUB).then_some(entity)

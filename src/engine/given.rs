@@ -17,7 +17,8 @@ use super::files::Found;
 use super::identity::BoundIdentity;
 use super::mentions::{Mentions, Sort};
 use super::mistakes::sql_type;
-use super::segment::{self, Members};
+use super::narrow::Members;
+use super::segment;
 use super::sources::{self, OpenTable, parse_type};
 use super::{BoundModel, Engine, EngineParts, committed, identity_tables, internal, time_type};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
@@ -157,6 +158,9 @@ impl Engine {
                 let entities = self.entities(&audience.identity)?;
                 let codes = segment::ids(std::slice::from_ref(&batch), &audience.identity, &entities)?;
                 self.keep_members(name, Members::from_codes(codes));
+                for side in audience.side_tables() {
+                    self.fill_late(&side.name, RecordBatch::new_empty(side.schema))?;
+                }
             }
             BoundModel::Sql { .. } | BoundModel::Identity(_) | BoundModel::Sync(_) => {}
         }
@@ -243,7 +247,7 @@ impl Engine {
         }
         let identity = self.identity_of_column(column)?;
         let entities = identity.slot.get()?;
-        let code = identity.entity_of(&entities, text)?;
+        let code = identity.entity_of(&entities, text).ok()?;
         Some(entities.ids[code as usize].to_string())
     }
 }

@@ -6,15 +6,15 @@
 //! [`crate::identity`]: everything about links and entities.
 
 use super::entities::{Entities, EntitySlot};
-use super::functions::Normalizer;
+use super::functions::{Judged, Normalizer};
 use super::identity_report::SourceRows;
 use super::link_rows::{self, Collected, EvidenceRows};
 use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{
-    BridgeInput, Cause, CauseInput, HUB, Holdings, IdInput, Links, MaxLinks, NO_NODE, Nodes, Registered, RowOwners,
-    StitchInput, Stitched, Suspects, TypePolicy, assign_ids, find_causes, find_suspects, stitch,
+    BridgeInput, Cause, CauseInput, EntityId, HUB, Holdings, IdInput, Links, MaxLinks, NO_NODE, Nodes, Registered,
+    RowOwners, StitchInput, Stitched, Suspects, TypePolicy, assign_ids, find_causes, find_suspects, stitch,
 };
 use crate::model::{self, IdentityModel, Normalize, Verdict};
 use datafusion::arrow::array::{AsArray, RecordBatch};
@@ -273,13 +273,25 @@ impl BoundIdentity {
         self.policies.iter().map(|p| p.name.as_str()).collect()
     }
 
-    /// The identifier behind `type:value`, as its table spells it.
-    pub(super) fn entity_of(&self, entities: &Entities, text: &str) -> Option<u32> {
-        let Some((kind, value)) = text.split_once(':') else { return entities.of_id(text) };
-        let code = self.policies.iter().position(|p| p.name == kind)?;
-        let code = u8::try_from(code).ok()?;
-        let spelled = self.slot.normalizer(code).apply(&[value]).ok()?.pop().flatten()?;
-        entities.of_identifier(code, &spelled)
+    /// The entity of `type:value`, or with an id, as people write it; or why there is none.
+    pub(super) fn entity_of(&self, entities: &Entities, text: &str) -> Result<u32, String> {
+        let Some((kind, value)) = text.split_once(':') else {
+            if text.parse::<EntityId>().is_err() {
+                return Err("neither `type:value` nor an entity id".to_owned());
+            }
+            return entities.of_id(text).ok_or_else(|| "nobody has this entity id".to_owned());
+        };
+        let code = self.policies.iter().position(|p| p.name == kind).and_then(|code| u8::try_from(code).ok());
+        let code = code.ok_or_else(|| format!("`{kind}` is no identifier type of `{}`", self.name))?;
+        let spelled = match self.slot.normalizer(code).judge(value) {
+            Ok(Judged::Identifier(spelled)) => spelled,
+            Ok(Judged::Blocked { by, .. }) => return Err(format!("blocked by `{by}`: it never identifies anyone")),
+            Ok(Judged::Nothing) => return Err(format!("not a value of `{kind}`: normalising leaves nothing")),
+            Err(error) => return Err(format!("cannot be normalised: {error}")),
+        };
+        let hub = || entities.is_hub(code, &spelled);
+        let why = || if hub() { "a hub, which belongs to nobody" } else { "nobody has this identifier" };
+        entities.of_identifier(code, &spelled).ok_or_else(|| why().to_owned())
     }
 
     /// Streams all link tables, stitches, and names the entities.

@@ -27,11 +27,14 @@ mod late;
 mod lineage;
 mod link_rows;
 mod measures;
+mod membership;
 mod mentions;
 mod mistakes;
+mod narrow;
 mod print;
 mod profile;
 mod query;
+mod rank;
 mod schemas;
 mod segment;
 mod session;
@@ -51,9 +54,11 @@ pub use evidence::LinkRows;
 pub use expected::{Actual, ExpectedCell, ExpectedRow};
 pub use functions::Judged;
 pub use identity_report::{IdentityFacts, SizeCount, SourceRows};
+pub use membership::CHANGES;
 pub use print::{TextTable, to_csv, to_json, to_text};
 pub use query::Reader;
 pub use schemas::{SchemaLock, differences_text};
+pub use segment::AudienceFacts;
 pub use session::Resources;
 pub use spelling::spelling;
 pub use validate::validate_text_tables;
@@ -158,7 +163,7 @@ pub struct Engine {
     tests: BTreeMap<String, Vec<checks::BoundTest>>,
     given: Option<given::Given>,
     wide: Mutex<BTreeMap<String, wide::Wide>>,
-    members: Mutex<BTreeMap<String, segment::Members>>,
+    members: Mutex<BTreeMap<String, narrow::Members>>,
 }
 
 impl Engine {
@@ -325,7 +330,10 @@ impl Engine {
             },
             ModelKind::Audience(audience) => match self.profile_of(&audience.profile) {
                 Some((profile, identity)) => {
-                    audience::bind(&parts, name, audience, profile, identity, &self.relations, findings)
+                    let before = self.project.before_in_group(name);
+                    let before = before.into_iter().filter_map(|other| self.audience(other)).collect();
+                    let scope = audience::Scope { profile, identity, relations: &self.relations, before };
+                    audience::bind(&parts, name, audience, &scope, findings)
                         .await
                         .map(|b| BoundModel::Audience(b.into()))
                 }
@@ -340,6 +348,13 @@ impl Engine {
         let Some(BoundModel::Profile(profile)) = self.models.get(&name.value) else { return None };
         let Some(BoundModel::Identity(identity)) = self.models.get(&profile.identity) else { return None };
         Some((profile, identity))
+    }
+
+    fn audience(&self, name: &str) -> Option<&BoundAudience> {
+        match self.models.get(name) {
+            Some(BoundModel::Audience(bound)) => Some(bound),
+            _ => None,
+        }
     }
 
     async fn bind_sql(&self, model: &crate::model::SqlModel, findings: &mut Vec<Diagnostic>) -> Option<BoundModel> {
@@ -392,6 +407,9 @@ impl Engine {
             }
             BoundModel::Audience(audience) => {
                 self.publish_table(name, Arc::clone(&audience.schema), Some("entered_at"))?;
+                for side in audience.side_tables() {
+                    self.publish_table(&side.name, side.schema, side.time)?;
+                }
             }
             BoundModel::Sync(_) => self.relate(name, LogicalPlanBuilder::empty(false).build().map_err(internal)?, None),
         }

@@ -1,44 +1,24 @@
 //! Segment tables: members, who entered and left, sizes and overlap.
 
-use super::audience::BoundAudience;
+use super::audience::{BoundAudience, holdout_table, rejected_schema, rejected_table};
 use super::build::Output;
 use super::entities::Entities;
 use super::identity::BoundIdentity;
+use super::membership::CHANGES;
+use super::narrow::{Found, Members};
 use crate::error::{Context, ErrorKind, Result};
-use crate::model::AudienceModel;
+use crate::model::{AudienceModel, ListEntry};
 use crate::warehouse::WriteMode;
 use datafusion::arrow::array::{
-    Array, AsArray, Int64Array, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondArray,
+    Array, AsArray, BooleanArray, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Reason of members that the condition found.
 const BY_RULE: &str = "rule";
-
-/// Members by entity code, with a reason for those added by hand.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Members {
-    codes: BTreeMap<u32, Option<String>>,
-}
-
-impl Members {
-    pub(super) fn from_codes(codes: Vec<u32>) -> Self {
-        Self { codes: codes.into_iter().map(|c| (c, None)).collect() }
-    }
-
-    /// One flag per entity.
-    pub(super) fn flags(&self, rows: usize) -> Vec<bool> {
-        let mut flags = vec![false; rows];
-        for code in self.codes.keys() {
-            if let Some(flag) = flags.get_mut(*code as usize) {
-                *flag = true;
-            }
-        }
-        flags
-    }
-}
 
 /// Entity codes of a result's id column.
 pub(super) fn ids(batches: &[RecordBatch], identity: &str, entities: &Entities) -> Result<Vec<u32>> {
@@ -52,65 +32,157 @@ pub(super) fn ids(batches: &[RecordBatch], identity: &str, entities: &Entities) 
     Ok(out)
 }
 
-/// Adds and removes people by hand; the count is of list entries that name nobody known.
-pub(super) fn with_lists(
+/// What the summary tells of an audience.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct AudienceFacts {
+    /// Members now.
+    pub members: u64,
+    /// Members that were none before.
+    pub entered: u64,
+    /// Members before that are none now.
+    pub left: u64,
+    /// People whom an earlier audience of the group took.
+    pub in_group: u64,
+    /// People who are held out.
+    pub held_out: u64,
+    /// People who rank behind the last member.
+    pub beyond_top: u64,
+    /// The least number of members with which syncs send.
+    pub min_size: Option<u32>,
+    /// Whether there are fewer.
+    pub too_small: bool,
+    /// Rows of its lists that name nobody known.
+    pub rejected: u64,
+}
+
+impl AudienceFacts {
+    /// Why syncs of the audience send nothing, if it is too small.
+    pub fn too_small_text(&self, audience: &str) -> Option<String> {
+        let least = self.min_size.filter(|_| self.too_small)?;
+        let members = if self.members == 1 { "member" } else { "members" };
+        Some(format!("`{audience}` has {} {members}, and its min_size is {least}", self.members))
+    }
+}
+
+/// Who was found, with the people by hand.
+#[derive(Default)]
+pub(super) struct Listed<'m> {
+    pub found: Found,
+    /// Those of include lists.
+    pub picked: BTreeSet<u32>,
+    /// Rows that name nobody known.
+    pub rejected: Vec<Rejected<'m>>,
+}
+
+/// A row of a list that names nobody.
+pub(super) struct Rejected<'m> {
+    list: &'static str,
+    entry: &'m ListEntry,
+    reason: String,
+}
+
+/// Adds and removes people by hand.
+pub(super) fn with_lists<'m>(
     matching: Vec<u32>,
-    model: &AudienceModel,
+    model: &'m AudienceModel,
     identity: &BoundIdentity,
     entities: &Entities,
-) -> (Members, u64) {
-    let mut members = Members::from_codes(matching);
-    let mut unknown = 0;
+) -> Listed<'m> {
+    let mut listed = Listed { found: matching.into_iter().map(|c| (c, None)).collect(), ..Listed::default() };
     for entry in &model.include {
         match identity.entity_of(entities, &entry.identifier.value) {
-            Some(code) => {
-                let why = format!("included by {}: {}", entry.by, entry.reason);
-                members.codes.entry(code).or_insert(Some(why));
+            Ok(code) => {
+                listed.found.entry(code).or_insert_with(|| Some(included(entry)));
+                listed.picked.insert(code);
             }
-            None => unknown += 1,
+            Err(reason) => listed.rejected.push(Rejected { list: "include", entry, reason }),
         }
     }
     for entry in &model.exclude {
         match identity.entity_of(entities, &entry.identifier.value) {
-            Some(code) => {
-                members.codes.remove(&code);
-            }
-            None => unknown += 1,
+            Ok(code) => drop(listed.found.remove(&code)),
+            Err(reason) => listed.rejected.push(Rejected { list: "exclude", entry, reason }),
         }
     }
-    (members, unknown)
+    listed
 }
 
-/// What an audience's stage writes.
-pub(super) struct SegmentTables {
-    pub outputs: Vec<Output>,
-    pub members: u64,
-    pub entered: u64,
-    pub left: u64,
+/// Why somebody is a member whom the condition did not find.
+fn included(entry: &ListEntry) -> String {
+    let on = entry.at.map(|at| format!(" on {}", at.format("%Y-%m-%d"))).unwrap_or_default();
+    format!("included by {}{on}: {}", entry.by, entry.reason)
 }
 
-/// The segment, its changes and its size, compared with the segment before.
-pub(super) fn tables(
-    bound: &BoundAudience,
-    members: &Members,
-    entities: &Entities,
-    previous: &[RecordBatch],
-    as_of: i64,
-    run: u64,
-) -> Result<SegmentTables> {
-    let before = previous_members(previous, &bound.identity);
-    let mut now: BTreeMap<String, (i64, &str)> = BTreeMap::new();
-    for (code, reason) in &members.codes {
-        let id = entities.ids[*code as usize].to_string();
-        let entered_at = before.get(&id).copied().unwrap_or(as_of);
-        now.insert(id, (entered_at, reason.as_deref().unwrap_or(BY_RULE)));
+/// The table of list rows that name nobody.
+pub(super) fn rejected(audience: &str, rows: &[Rejected<'_>]) -> Result<Output> {
+    let texts = |of: for<'r> fn(&'r Rejected<'_>) -> &'r str| -> Arc<dyn Array> {
+        Arc::new(rows.iter().map(|r| Some(of(r).to_owned())).collect::<StringArray>())
+    };
+    let at = rows.iter().map(|r| r.entry.at.map(|at| at.timestamp_micros()));
+    made(
+        &rejected_table(audience),
+        rejected_schema(),
+        vec![
+            texts(|r| r.list),
+            texts(|r| &r.entry.identifier.value),
+            texts(|r| &r.entry.by),
+            texts(|r| &r.entry.reason),
+            Arc::new(at.collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
+            texts(|r| &r.reason),
+        ],
+        WriteMode::Overwrite,
+    )
+}
+
+/// What an audience's tables are made from.
+pub(super) struct Segment<'a> {
+    pub bound: &'a BoundAudience,
+    pub members: &'a Members,
+    pub entities: &'a Entities,
+    /// Its segment and its held out as they were committed.
+    pub previous: [Vec<RecordBatch>; 2],
+    pub as_of: i64,
+    pub run: u64,
+}
+
+impl Segment<'_> {
+    /// The segment, its changes and size compared with the segment before, and those whom it holds out. Completes
+    /// the facts.
+    pub(super) fn tables(&self, facts: &mut AudienceFacts) -> Result<Vec<Output>> {
+        let Self { bound, members, previous: [before, held_before], as_of, run, .. } = self;
+        let before = previous_members(before, &bound.identity);
+        let now = self.rows(members.codes.iter().map(|(code, reason)| (*code, reason.as_deref())), &before);
+        let entered: Vec<&str> = now.keys().filter(|id| !before.contains_key(*id)).map(String::as_str).collect();
+        let left: Vec<&str> = before.keys().filter(|id| !now.contains_key(*id)).map(String::as_str).collect();
+        (facts.members, facts.entered, facts.left) = (now.len() as u64, entered.len() as u64, left.len() as u64);
+        facts.held_out = members.held_out.len() as u64;
+        facts.too_small = facts.min_size.is_some_and(|least| facts.members < u64::from(least));
+        let mut outputs = vec![
+            segment(&bound.name, bound, &now)?,
+            changes(bound, *run, *as_of, &entered, &left)?,
+            size(bound, *run, *as_of, facts)?,
+        ];
+        if bound.holdout.is_some() {
+            let held_before = previous_members(held_before, &bound.identity);
+            let held = self.rows(members.held_out.iter().map(|code| (*code, None)), &held_before);
+            outputs.push(segment(&holdout_table(&bound.name), bound, &held)?);
+        }
+        Ok(outputs)
     }
-    let entered: Vec<&str> = now.keys().filter(|id| !before.contains_key(*id)).map(String::as_str).collect();
-    let left: Vec<&str> = before.keys().filter(|id| !now.contains_key(*id)).map(String::as_str).collect();
-    let counts = (now.len() as u64, entered.len() as u64, left.len() as u64);
-    let outputs =
-        vec![segment(bound, &now)?, changes(bound, run, as_of, &entered, &left)?, size(bound, run, as_of, counts)?];
-    Ok(SegmentTables { outputs, members: counts.0, entered: counts.1, left: counts.2 })
+
+    /// Ids with the time since when, and the reason.
+    fn rows<'r>(
+        &self,
+        codes: impl Iterator<Item = (u32, Option<&'r str>)>,
+        before: &BTreeMap<String, i64>,
+    ) -> BTreeMap<String, (i64, &'r str)> {
+        let row = |(code, reason): (u32, Option<&'r str>)| {
+            let id = self.entities.ids[code as usize].to_string();
+            let since = before.get(&id).copied().unwrap_or(self.as_of);
+            (id, (since, reason.unwrap_or(BY_RULE)))
+        };
+        codes.map(row).collect()
+    }
 }
 
 fn previous_members(previous: &[RecordBatch], identity: &str) -> BTreeMap<String, i64> {
@@ -139,7 +211,7 @@ fn made(table: &str, schema: SchemaRef, columns: Vec<Arc<dyn Array>>, mode: Writ
     Ok(Output { table: table.to_owned(), schema, batches: vec![batch], mode })
 }
 
-fn segment(bound: &BoundAudience, now: &BTreeMap<String, (i64, &str)>) -> Result<Output> {
+fn segment(table: &str, bound: &BoundAudience, now: &BTreeMap<String, (i64, &str)>) -> Result<Output> {
     let (mut ids, mut reasons) = (StringBuilder::new(), StringBuilder::new());
     for (id, (_, reason)) in now {
         ids.append_value(id);
@@ -147,7 +219,7 @@ fn segment(bound: &BoundAudience, now: &BTreeMap<String, (i64, &str)>) -> Result
     }
     let entered = times(now.values().map(|v| v.0));
     made(
-        &bound.name,
+        table,
         Arc::clone(&bound.schema),
         vec![Arc::new(ids.finish()), Arc::new(entered), Arc::new(reasons.finish())],
         WriteMode::Overwrite,
@@ -179,7 +251,7 @@ fn changes(bound: &BoundAudience, run: u64, as_of: i64, entered: &[&str], left: 
         words.append_value(word);
     }
     made(
-        "audience_changes",
+        CHANGES,
         schema,
         vec![
             Arc::new(Int64Array::from(vec![run.cast_signed(); count])),
@@ -192,10 +264,21 @@ fn changes(bound: &BoundAudience, run: u64, as_of: i64, entered: &[&str], left: 
     )
 }
 
-fn size(bound: &BoundAudience, run: u64, as_of: i64, counts: (u64, u64, u64)) -> Result<Output> {
+fn size(bound: &BoundAudience, run: u64, as_of: i64, facts: &AudienceFacts) -> Result<Output> {
     let number = |name: &str| Field::new(name, DataType::Int64, false);
-    let schema = history_fields(vec![number("members"), number("entered"), number("left")]);
-    let one = |value: u64| Arc::new(Int64Array::from(vec![value.cast_signed()]));
+    // what came later is null in rows of older versions
+    let added = |name: &str, data_type| Field::new(name, data_type, true);
+    let schema = history_fields(vec![
+        number("members"),
+        number("entered"),
+        number("left"),
+        added("in_group", DataType::Int64),
+        added("held_out", DataType::Int64),
+        added("beyond_top", DataType::Int64),
+        added("min_size", DataType::Int64),
+        added("too_small", DataType::Boolean),
+    ]);
+    let one = |value: u64| -> Arc<dyn Array> { Arc::new(Int64Array::from(vec![value.cast_signed()])) };
     let mut audience = StringBuilder::new();
     audience.append_value(&bound.name);
     made(
@@ -205,9 +288,14 @@ fn size(bound: &BoundAudience, run: u64, as_of: i64, counts: (u64, u64, u64)) ->
             one(run),
             Arc::new(times([as_of])),
             Arc::new(audience.finish()),
-            one(counts.0),
-            one(counts.1),
-            one(counts.2),
+            one(facts.members),
+            one(facts.entered),
+            one(facts.left),
+            one(facts.in_group),
+            one(facts.held_out),
+            one(facts.beyond_top),
+            Arc::new(Int64Array::from(vec![facts.min_size.map(i64::from)])),
+            Arc::new(BooleanArray::from(vec![facts.too_small])),
         ],
         WriteMode::Append,
     )

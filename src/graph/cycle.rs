@@ -2,7 +2,7 @@
 
 use super::dependencies::{named, owner};
 use crate::diagnostic::{Code, Diagnostic, Span};
-use crate::model::Project;
+use crate::model::{ModelKind, Project};
 use std::collections::BTreeMap;
 
 /// The finding of a path that ends where it began. `sql` has the places of the tables that each model's SQL names.
@@ -10,7 +10,12 @@ pub fn cycle(project: &Project, path: &[String], sql: &BTreeMap<String, BTreeMap
     let message = format!("models need each other: {}", path.join(" -> "));
     let step = |pair: &[String]| {
         let (reader, read) = (&pair[0], &pair[1]);
-        let text = if reader == read { "it reads itself".to_owned() } else { format!("`{reader}` reads `{read}`") };
+        let grouped = project.before_in_group(reader).contains(&read.as_str());
+        let text = match (reader == read, grouped) {
+            (true, _) => "it reads itself".to_owned(),
+            (false, true) => format!("`{reader}` is decided after `{read}`"),
+            (false, false) => format!("`{reader}` reads `{read}`"),
+        };
         Some((place(project, reader, read, sql)?, text))
     };
     let mut steps = path.windows(2).filter_map(step);
@@ -29,5 +34,9 @@ fn place(project: &Project, reader: &str, read: &str, sql: &BTreeMap<String, BTr
     let model = project.models.get(reader)?;
     let by_key = named(model).into_iter().find(|n| owner(project, &n.value) == read).map(|n| n.span);
     let in_sql = || sql.get(reader)?.iter().find(|(name, _)| owner(project, name) == read).map(|(_, span)| *span);
-    by_key.or_else(in_sql).or(Some(model.name.span))
+    let in_group = || match &model.kind {
+        ModelKind::Audience(audience) => audience.narrowing.group.as_ref().map(|g| g.priority.span),
+        _ => None,
+    };
+    by_key.or_else(in_sql).or_else(in_group).or(Some(model.name.span))
 }

@@ -9,7 +9,10 @@ pub fn direct(project: &Project, model: &Model, sql: BTreeSet<String>) -> BTreeS
     let mut names = sql;
     names.extend(named(model).into_iter().map(|n| n.value.clone()));
     match &model.kind {
-        ModelKind::Audience(audience) => names.extend(identity_of(project, &audience.profile.value)),
+        ModelKind::Audience(audience) => {
+            names.extend(identity_of(project, &audience.profile.value));
+            names.extend(project.before_in_group(&model.name.value).into_iter().map(str::to_owned));
+        }
         ModelKind::Sync(sync) => names.extend(profile_of(project, &sync.from.value)),
         ModelKind::Sql(_) | ModelKind::Identity(_) | ModelKind::Profile(_) => {}
     }
@@ -48,10 +51,16 @@ pub fn owner(project: &Project, table: &str) -> String {
 
 /// Tables that a model makes beside its own and that models can read.
 pub fn side_tables(name: &str, model: &Model) -> Vec<String> {
-    let suffixes: &[&str] = match model.kind {
+    let suffixes: &[&str] = match &model.kind {
+        ModelKind::Audience(audience) => match (audience.narrowing.holdout.is_some(), audience.has_lists()) {
+            (true, true) => &["_holdout", "_rejected"],
+            (true, false) => &["_holdout"],
+            (false, true) => &["_rejected"],
+            (false, false) => &[],
+        },
         ModelKind::Identity(_) => &["_links", "_changes", "_hubs", "_registry", "_report", "_suspects"],
         ModelKind::Profile(_) => &["_provenance"],
-        ModelKind::Sql(_) | ModelKind::Audience(_) | ModelKind::Sync(_) => &[],
+        ModelKind::Sql(_) | ModelKind::Sync(_) => &[],
     };
     suffixes.iter().map(|suffix| format!("{name}{suffix}")).collect()
 }

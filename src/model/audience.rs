@@ -2,6 +2,7 @@
 
 use super::{Duration, Measure, Window};
 use crate::diagnostic::Spanned;
+use chrono::{DateTime, Utc};
 
 /// A condition whose members form a segment.
 #[derive(Debug, Clone)]
@@ -14,6 +15,64 @@ pub struct AudienceModel {
     pub include: Vec<ListEntry>,
     /// People removed by hand.
     pub exclude: Vec<ListEntry>,
+    /// Who of them is left in the end.
+    pub narrowing: Narrowing,
+}
+
+impl AudienceModel {
+    /// Whether people are added or removed by hand.
+    pub fn has_lists(&self) -> bool {
+        !(self.include.is_empty() && self.exclude.is_empty())
+    }
+}
+
+/// What narrows an audience once its condition and its lists have said who belongs; in the order of the fields.
+#[derive(Debug, Clone, Default)]
+pub struct Narrowing {
+    /// One person in at most one audience of a group.
+    pub group: Option<Group>,
+    /// Some are left out at random.
+    pub holdout: Option<Holdout>,
+    /// Only the first few by rank.
+    pub top: Option<Top>,
+    /// Below so many members nothing is sent.
+    pub min_size: Option<u32>,
+}
+
+/// `group:` — the place of an audience among those that share no person.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Name of the group.
+    pub name: Spanned<String>,
+    /// The lowest number is decided first.
+    pub priority: Spanned<u32>,
+}
+
+/// `holdout:` — a share that is left out, the same people in every run.
+#[derive(Debug, Clone)]
+pub struct Holdout {
+    /// How many of a hundred, 0 to 100.
+    pub percent: f64,
+    /// Another salt holds out other people.
+    pub salt: Spanned<String>,
+}
+
+/// `top:` — the first few by rank.
+#[derive(Debug, Clone)]
+pub struct Top {
+    /// At most so many members.
+    pub rows: u32,
+    /// What they are ranked by, the most important first.
+    pub by: Vec<RankBy>,
+}
+
+/// One expression of a rank.
+#[derive(Debug, Clone)]
+pub struct RankBy {
+    /// SQL over the profile's columns.
+    pub sql: Spanned<String>,
+    /// The greatest first.
+    pub descending: bool,
 }
 
 /// Conditions or SQL.
@@ -25,7 +84,7 @@ pub enum AudienceCondition {
     Sql(Spanned<String>),
 }
 
-/// A person named in a list file: `identifier` (`type:value` or an entity id), `by`, `reason`.
+/// A person named in a list file: `identifier` (`type:value` or an entity id), `by`, `reason`, and perhaps `at`.
 #[derive(Debug, Clone)]
 pub struct ListEntry {
     /// `type:value`, or an entity id.
@@ -34,6 +93,8 @@ pub struct ListEntry {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// When, if the list says so.
+    pub at: Option<DateTime<Utc>>,
 }
 
 /// A condition tree.

@@ -49,6 +49,19 @@ impl Project {
         Some((source, table))
     }
 
+    /// Audiences that are decided before this one because they stand before it in its group.
+    pub fn before_in_group(&self, audience: &str) -> Vec<&str> {
+        let group_of = |model: &'_ Model| match &model.kind {
+            ModelKind::Audience(audience) => audience.narrowing.group.clone(),
+            _ => None,
+        };
+        let Some(own) = self.models.get(audience).and_then(group_of) else { return Vec::new() };
+        let before = self.models.values().filter(|m| {
+            group_of(m).is_some_and(|g| g.name.value == own.name.value && g.priority.value < own.priority.value)
+        });
+        before.map(|m| m.name.value.as_str()).collect()
+    }
+
     /// Data tests of a source table or a model; none for other names.
     pub fn tests_of(&self, name: &str) -> &[DataTest] {
         match (self.models.get(name), self.source_table(name)) {
@@ -147,10 +160,14 @@ impl Model {
                 let persona = profile.persona.iter().flat_map(|p| &p.rules).map(|(_, condition)| condition);
                 traits.chain(attributes).chain(persona).collect()
             }
-            ModelKind::Audience(audience) => match &audience.condition {
-                AudienceCondition::Sql(sql) => vec![sql],
-                AudienceCondition::Where(condition) => condition.value.sql_snippets(),
-            },
+            ModelKind::Audience(audience) => {
+                let condition = match &audience.condition {
+                    AudienceCondition::Sql(sql) => vec![sql],
+                    AudienceCondition::Where(condition) => condition.value.sql_snippets(),
+                };
+                let rank = audience.narrowing.top.iter().flat_map(|top| &top.by).map(|by| &by.sql);
+                condition.into_iter().chain(rank).collect()
+            }
             ModelKind::Sync(sync) => sync.columns.iter().map(|(_, sql)| sql).collect(),
         }
     }

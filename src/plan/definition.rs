@@ -13,10 +13,10 @@
 use crate::diagnostic::{SourceMap, Spanned};
 use crate::model::{
     Attribute, AttributeSource, AudienceCondition, AudienceModel, BlockRule, Column, Condition, Dedupe, Destination,
-    DestinationKind, EventCondition, EventMatch, FileFormat, Format, IdentifierType, IdentityModel, IdentityRule,
-    LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, MaxPerEntity, Measure, Model, ModelKind, Normalize,
-    Persona, Pick, ProfileModel, Source, SourceTable, SqlModel, Step, StepOrigin, StepPick, SyncModel, TableSelect,
-    Trait, Verdict, Window,
+    DestinationKind, EventCondition, EventMatch, FileFormat, Format, Group, Holdout, IdentifierType, IdentityModel,
+    IdentityRule, LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, MaxPerEntity, Measure, Model, ModelKind,
+    Narrowing, Normalize, Persona, Pick, ProfileModel, RankBy, Source, SourceTable, SqlModel, Step, StepOrigin,
+    StepPick, SyncModel, TableSelect, Top, Trait, Verdict, Window,
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -290,7 +290,7 @@ impl Writer<'_> {
     }
 
     fn audience(&self, audience: &AudienceModel) -> Doc {
-        let AudienceModel { profile, condition, include, exclude } = audience;
+        let AudienceModel { profile, condition, include, exclude, narrowing } = audience;
         let doc = Doc::default().set("profile", self.text(profile));
         let doc = match condition {
             AudienceCondition::Where(condition) => doc.set("where", self.condition(&condition.value)),
@@ -298,12 +298,30 @@ impl Writer<'_> {
         };
         let listed = |entries: &[ListEntry]| {
             let names = entries.iter().map(|entry| {
-                let ListEntry { identifier, by: _, reason: _ } = entry;
+                let ListEntry { identifier, by: _, reason: _, at: _ } = entry;
                 identifier.value.clone()
             });
             people(names)
         };
-        doc.maybe("include", listed(include)).maybe("exclude", listed(exclude))
+        doc.maybe("include", listed(include)).maybe("exclude", listed(exclude)).join(self.narrowing(narrowing))
+    }
+
+    fn narrowing(&self, narrowing: &Narrowing) -> Doc {
+        let Narrowing { group, holdout, top, min_size } = narrowing;
+        let group = group.as_ref().map(|Group { name, priority }| {
+            Doc::default().set("name", self.text(name)).set("priority", priority.value)
+        });
+        let holdout = holdout
+            .as_ref()
+            .map(|Holdout { percent, salt }| Doc::default().set("percent", *percent).set("salt", self.text(salt)));
+        let top = top.as_ref().map(|Top { rows, by }| {
+            let by = by.iter().map(|RankBy { sql, descending }| {
+                let end = if *descending { "desc" } else { "asc" };
+                Value::from(format!("{} {end}", self.sql(sql)))
+            });
+            Doc::default().set("rows", *rows).list("by", by)
+        });
+        Doc::default().maybe("group", group).maybe("holdout", holdout).maybe("top", top).maybe("min_size", *min_size)
     }
 
     fn condition(&self, condition: &Condition) -> Value {

@@ -1,31 +1,31 @@
 //! `kind: audience`: conditions over a profile and its events.
 
-use super::lists;
 use super::reader::{Fields, Reader, alternatives};
 use super::values::WINDOW_KEYS;
 use super::yaml::{Node, NodeKind};
+use super::{lists, narrowing};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::model::{
-    AudienceCondition, AudienceModel, Condition, EventCondition, EventMatch, Step, StepOrigin, StepPick,
+    AudienceCondition, AudienceModel, Condition, EventCondition, EventMatch, Step, StepOrigin, StepPick, Window,
 };
 
 /// Keys besides those of every model.
 pub(super) const KEYS: [&str; 9] =
     ["profile", "where", "sql", "include", "exclude", "holdout", "group", "top", "min_size"];
-/// Those of them that this version refuses.
-pub(super) const LATER: [&str; 4] = ["holdout", "group", "top", "min_size"];
 /// Keys of which a condition has exactly one.
 pub(super) const HEADS: [&str; 8] = ["event", "trait", "audience", "sequence", "all", "any", "not", "related"];
 pub(super) const MATCH_KEYS: [&str; 4] = ["event", "is", "column", "where"];
+/// As [`MATCH_KEYS`], of `related`.
+pub(super) const RELATED_KEYS: [&str; 3] = ["is", "column", "where"];
 pub(super) const EVENT_KEYS: [&str; 9] = ["count", "sum", "min", "max", "avg", "unique_count", "first", "last", "by"];
 pub(super) const STEP_KEYS: [&str; 7] = ["not", "within", "of", "inclusive", "open", "pick", "same"];
 
 /// Reads an audience's own keys.
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<AudienceModel> {
-    fields.unavailable(reader, &LATER);
     let profile = fields.require(reader, "profile").and_then(|n| reader.filled("profile", n));
     let include = fields.get("include").map(|n| lists::entries(reader, "include", n)).unwrap_or_default();
     let exclude = fields.get("exclude").map(|n| lists::entries(reader, "exclude", n)).unwrap_or_default();
+    let narrowing = narrowing::read(reader, fields);
     let condition = match (fields.get("where"), fields.get("sql")) {
         (Some(node), None) => condition(reader, node).map(AudienceCondition::Where),
         (None, Some(node)) => reader.sql("sql", node).map(AudienceCondition::Sql),
@@ -45,7 +45,7 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Audie
             None
         }
     };
-    Some(AudienceModel { profile: profile?, condition: condition?, include, exclude })
+    Some(AudienceModel { profile: profile?, condition: condition?, include, exclude, narrowing })
 }
 
 /// One condition: a mapping with exactly one of [`HEADS`].
@@ -69,14 +69,14 @@ fn condition(reader: &mut Reader<'_>, node: &Node) -> Option<Spanned<Condition>>
         reader.conflict(other.key.span, key, head.key.span, first, "put both in a list under `all:` or `any:`");
     }
     let key = head.key.value.as_str();
-    if key == "related" {
-        reader.unavailable(head.key.span, "`related`");
-        return None;
-    }
     let fields = match key {
         "event" => {
             let keys = [MATCH_KEYS.as_slice(), &EVENT_KEYS, &WINDOW_KEYS].concat();
             reader.fields(node, "an `event` condition", &[keys.as_slice(), &HEADS].concat())
+        }
+        "related" => {
+            let keys = [RELATED_KEYS.as_slice(), &EVENT_KEYS, &WINDOW_KEYS, &HEADS].concat();
+            reader.fields(node, "a `related` condition", &keys)
         }
         // Each of the others stands alone; HEADS were dealt with above.
         _ => reader.fields(node, "this condition", &HEADS),
@@ -86,6 +86,7 @@ fn condition(reader: &mut Reader<'_>, node: &Node) -> Option<Spanned<Condition>>
     }
     let value = match key {
         "event" => Condition::Event(Box::new(event(reader, &fields)?)),
+        "related" => Condition::Event(Box::new(related(reader, &fields)?)),
         "trait" => Condition::Trait(reader.sql("trait", &head.value)?),
         "audience" => Condition::Audience(reader.filled("audience", &head.value)?),
         "sequence" => Condition::Sequence(sequence(reader, &head.value)?),
@@ -102,7 +103,7 @@ fn no_head(reader: &mut Reader<'_>, node: &Node) {
     let known = [HEADS.as_slice(), &MATCH_KEYS, &EVENT_KEYS, &WINDOW_KEYS].concat();
     reader.fields(node, "a condition", &known);
     if reader.findings.len() == before || entries.is_empty() {
-        let message = format!("a condition needs one of {}", alternatives(&HEADS[..7]));
+        let message = format!("a condition needs one of {}", alternatives(&HEADS));
         reader.findings.push(Diagnostic::error(Code::MissingKey, node.span, message).with_label("says nothing"));
     }
 }
@@ -117,8 +118,8 @@ fn conditions(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<Vec<Spa
     found.into_iter().collect()
 }
 
-fn matching(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<EventMatch> {
-    let table = fields.require(reader, "event").and_then(|n| reader.filled("event", n));
+fn matching(reader: &mut Reader<'_>, fields: &Fields<'_>, head: &str) -> Option<EventMatch> {
+    let table = fields.require(reader, head).and_then(|n| reader.filled(head, n));
     let is = if let Some(node) = fields.get("is") {
         reader.one_or_list("is", node).into_iter().filter_map(|n| reader.scalar("is", n)).collect()
     } else {
@@ -134,9 +135,27 @@ fn matching(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<EventMatch> 
 }
 
 fn event(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<EventCondition> {
-    let matching = matching(reader, fields);
-    let measures = reader.measures(fields);
     let window = reader.window(fields, reader.zone);
+    rows(reader, fields, "event", window)
+}
+
+/// As an `event`, of rows that need no time: there is no window, no default column, and an order must be said.
+fn related(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<EventCondition> {
+    let why = "a window needs the time of each row: write `event:` instead of `related:`";
+    fields.meaningless(reader, &WINDOW_KEYS, why);
+    if fields.get("is").is_some() {
+        fields.require(reader, "column");
+    }
+    if fields.get("first").or(fields.get("last")).is_some() {
+        fields.require(reader, "by");
+    }
+    rows(reader, fields, "related", Window::default())
+}
+
+/// Enough rows of the table that `head` names.
+fn rows(reader: &mut Reader<'_>, fields: &Fields<'_>, head: &str, window: Window) -> Option<EventCondition> {
+    let matching = matching(reader, fields, head);
+    let measures = reader.measures(fields);
     let first = fields.get("first").and_then(|n| reader.sql("first", n));
     let last = fields.get("last").and_then(|n| reader.sql("last", n));
     let by = fields.get("by").map(|n| reader.sql_list("by", n)).unwrap_or_default();
@@ -155,12 +174,11 @@ fn sequence(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<Spanned<Step>>> 
                 .with_help("for a single event write `event:` instead of `sequence:`"),
         );
     }
-    let last = items.len().saturating_sub(1);
-    let steps: Vec<_> = items.iter().enumerate().map(|(i, item)| step(reader, item, i == 0, i == last)).collect();
+    let steps: Vec<_> = items.iter().enumerate().map(|(i, item)| step(reader, item, i == 0)).collect();
     steps.into_iter().collect()
 }
 
-fn step(reader: &mut Reader<'_>, node: &Node, first: bool, last: bool) -> Option<Spanned<Step>> {
+fn step(reader: &mut Reader<'_>, node: &Node, first: bool) -> Option<Spanned<Step>> {
     let keys = [STEP_KEYS.as_slice(), &MATCH_KEYS].concat();
     let outer = reader.fields(node, "a step", &keys)?;
     let negated = outer.key_span("not");
@@ -188,7 +206,7 @@ fn step(reader: &mut Reader<'_>, node: &Node, first: bool, last: bool) -> Option
             inner.meaningless(reader, &["open"], "only a `not` step waits for its window to pass");
         }
     }
-    let matching = matching(reader, &inner);
+    let matching = matching(reader, &inner, "event");
     let origins = [("previous", StepOrigin::Previous), ("first", StepOrigin::First)];
     let picks = [("latest", StepPick::Latest), ("earliest", StepPick::Earliest)];
     let step = Step {
@@ -201,7 +219,7 @@ fn step(reader: &mut Reader<'_>, node: &Node, first: bool, last: bool) -> Option
         same: inner.get("same").and_then(|n| reader.filled("same", n)),
         matching: matching?,
     };
-    if let (Some(span), true, false, None) = (negated, last && !first, step.open, inner.get("within")) {
+    if let (Some(span), false, false, None) = (negated, first, step.open, inner.get("within")) {
         reader.findings.push(
             Diagnostic::error(Code::NeverHolds, span, "this `not` step can never hold")
                 .with_label("its window has no end, so it never passes")

@@ -5,6 +5,7 @@
 
 use super::files;
 use super::reader::{Reader, alternatives};
+use super::values::parse_time;
 use super::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic, FileId, Span, Spanned};
 use crate::model::{BlockRule, IdentityRule, ListEntry, Verdict};
@@ -78,22 +79,37 @@ fn identifier(reader: &mut Reader<'_>, cell: &Spanned<String>, types: &[&str]) -
     Some((kind.to_owned(), value.trim().to_owned()))
 }
 
-/// Reads one `include` or `exclude` path or a list of them: identifier, by, reason.
+/// Reads one `include` or `exclude` path or a list of them: identifier, by, reason, and perhaps at.
 pub(super) fn entries(reader: &mut Reader<'_>, key: &str, node: &Node) -> Vec<ListEntry> {
     let mut entries: Vec<ListEntry> = Vec::new();
     for node in reader.one_or_list(key, node) {
-        for row in table(reader, key, node, &["identifier", "by", "reason"]) {
-            let [identifier, by, reason] = row.cells.as_slice() else { continue };
-            let blank = row.cells.iter().zip(["identifier", "by", "reason"]).find(|(cell, _)| cell.value.is_empty());
-            if let Some((_, name)) = blank {
-                row_mistake(reader, row.span, &format!("`{name}` is empty"), "who is meant, who says so and why");
-                continue;
-            }
-            let (by, reason) = (by.value.clone(), reason.value.clone());
-            entries.push(ListEntry { identifier: identifier.clone(), by, reason });
+        for row in table_with(reader, key, node, &LISTED, &["at"]) {
+            entries.extend(entry(reader, &row));
         }
     }
     entries
+}
+
+const LISTED: [&str; 3] = ["identifier", "by", "reason"];
+
+fn entry(reader: &mut Reader<'_>, row: &Row) -> Option<ListEntry> {
+    let [identifier, by, reason, at] = row.cells.as_slice() else { return None };
+    if let Some((_, name)) = row.cells.iter().zip(LISTED).find(|(cell, _)| cell.value.is_empty()) {
+        row_mistake(reader, row.span, &format!("`{name}` is empty"), "who is meant, who says so and why");
+        return None;
+    }
+    let at = match at.value.as_str() {
+        "" => None,
+        text => match parse_time(text, reader.zone) {
+            Ok(time) => Some(time),
+            Err(_) => {
+                row_mistake(reader, at.span, "`at` is not a date or time", "expected YYYY-MM-DD, or with THH:MM:SSZ");
+                return None;
+            }
+        },
+    };
+    let (by, reason) = (by.value.clone(), reason.value.clone());
+    Some(ListEntry { identifier: identifier.clone(), by, reason, at })
 }
 
 /// Reads `block_file`: a column `value`, or one value a line without a header.
@@ -133,6 +149,11 @@ pub(super) fn block_rule(reader: &mut Reader<'_>, text: Spanned<String>) -> Opti
 
 /// The rows of a CSV file with these columns in any order; cells come in the order of `columns`.
 fn table(reader: &mut Reader<'_>, key: &str, node: &Node, columns: &[&str]) -> Vec<Row> {
+    table_with(reader, key, node, columns, &[])
+}
+
+/// As [`table`], with columns behind the others that may be missing: their cells are empty then.
+fn table_with(reader: &mut Reader<'_>, key: &str, node: &Node, columns: &[&str], optional: &[&str]) -> Vec<Row> {
     let Some(id) = open(reader, key, node) else { return Vec::new() };
     let mut rows = rows(reader, id).into_iter();
     let Some(header) = rows.next() else {
@@ -140,8 +161,9 @@ fn table(reader: &mut Reader<'_>, key: &str, node: &Node, columns: &[&str]) -> V
         row_mistake(reader, start, "the file is empty", &format!("expected the header {}", columns.join(",")));
         return Vec::new();
     };
-    let positions: Option<Vec<usize>> =
-        columns.iter().map(|c| header.cells.iter().position(|h| h.value == *c)).collect();
+    let position = |column: &&str| header.cells.iter().position(|h| h.value == *column);
+    let positions: Option<Vec<usize>> = columns.iter().map(position).collect();
+    let further: Vec<Option<usize>> = optional.iter().map(position).collect();
     let Some(positions) = positions else {
         row_mistake(reader, header.span, "the header lacks a column", &format!("expected {}", columns.join(",")));
         return Vec::new();
@@ -153,7 +175,10 @@ fn table(reader: &mut Reader<'_>, key: &str, node: &Node, columns: &[&str]) -> V
             row_mistake(reader, row.span, "this row does not fit the header", &label);
             continue;
         }
-        let cells = positions.iter().filter_map(|p| row.cells.get(*p).cloned()).collect();
+        let cell = |place: Option<usize>| place.and_then(|p| row.cells.get(p).cloned());
+        let empty = || Spanned::new(String::new(), row.span);
+        let required = positions.iter().filter_map(|p| cell(Some(*p)));
+        let cells = required.chain(further.iter().map(|p| cell(*p).unwrap_or_else(empty))).collect();
         kept.push(Row { span: row.span, cells });
     }
     kept

@@ -20,6 +20,7 @@ mod identity;
 mod lists;
 mod meaning;
 mod models;
+mod narrowing;
 mod profile;
 mod reader;
 mod references;

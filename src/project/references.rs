@@ -4,6 +4,7 @@
 //! and nothing about unknown names at all while some file or name could not be read: they may be there.
 
 use super::models::Models;
+use super::narrowing::check_groups;
 use super::reader::{Reader, alternatives};
 use super::suggest::{nearest, nearest_table};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
@@ -40,6 +41,7 @@ pub(super) fn check(reader: &mut Reader<'_>, sources: &[Source], destinations: &
             ModelKind::Sync(sync) => check_sync(reader, &names, sync),
         }
     }
+    check_groups(reader, models);
     check_data_tests(reader, &names);
     for test in &models.unit_tests {
         check_unit_test(reader, &names, test);
@@ -83,11 +85,13 @@ fn reserved(reader: &mut Reader<'_>, models: &Models) {
         let beside: &[&str] = match model.kind {
             ModelKind::Identity(_) => &["links", "changes", "hubs", "registry", "report", "suspects"],
             ModelKind::Profile(_) => &["provenance", "timeline"],
-            _ => &[],
+            ModelKind::Audience(_) => &["holdout", "rejected"],
+            ModelKind::Sql(_) | ModelKind::Sync(_) => &[],
         };
         taken.extend(beside.iter().map(|suffix| (format!("{}_{suffix}", model.name.value), model)));
         if let ModelKind::Audience(_) = model.kind {
-            taken.extend(["changes", "sizes", "overlap"].map(|suffix| (format!("audience_{suffix}"), model)));
+            let shared = ["changes", "history", "sizes", "overlap"];
+            taken.extend(shared.map(|suffix| (format!("audience_{suffix}"), model)));
         }
     }
     for model in models.enabled.values() {

@@ -1,6 +1,7 @@
 //! `kind: sync`.
 
 use super::reader::{Fields, Reader};
+use super::values::PercentSign;
 use super::yaml::{Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::model::{SyncMode, SyncModel};
@@ -32,13 +33,15 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, enabled: bool) 
     if let Some(retry) = fields.get("retry").and_then(|n| reader.fields(n, "retry", &RETRY_KEYS)) {
         retry.get("for").and_then(|n| reader.duration("for", n));
     }
-    fields.get("fail_above").and_then(|n| percent(reader, "fail_above", n));
+    fields.get("fail_above").and_then(|n| reader.percent("fail_above", n, PercentSign::Required));
     let from = fields.require(reader, "from").and_then(|n| reader.filled("from", n));
     let to = fields.require(reader, "to").and_then(|n| reader.filled("to", n));
     let mode = fields.require(reader, "mode").and_then(|n| reader.word("mode", n, &MODES));
     let key = fields.require(reader, "key").and_then(|n| reader.filled("key", n));
     let columns = fields.require(reader, "columns").and_then(|n| columns(reader, n));
-    let max_delete = fields.get("max_delete").map_or(Some(MAX_DELETE_PERCENT), |n| percent(reader, "max_delete", n));
+    let max_delete = fields
+        .get("max_delete")
+        .map_or(Some(MAX_DELETE_PERCENT), |n| reader.percent("max_delete", n, PercentSign::Required));
     Some(SyncModel {
         from: from?,
         to: to?,
@@ -79,19 +82,4 @@ fn columns(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<(Spanned<String>,
         columns.push((entry.key.clone(), sql));
     }
     Some(columns)
-}
-
-/// `10%`
-fn percent(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<f64> {
-    let text = reader.scalar(key, node)?;
-    let number = text.value.trim().strip_suffix('%').and_then(|t| t.trim().parse::<f64>().ok());
-    let number = number.filter(|n| (0.0..=100.0).contains(n));
-    if number.is_none() {
-        reader.findings.push(
-            Diagnostic::error(Code::OutOfRange, text.span, format!("`{key}` must be a share in percent"))
-                .with_label("expected 0% to 100%")
-                .with_help(format!("write it like `{key}: 10%`")),
-        );
-    }
-    number
 }

@@ -86,7 +86,33 @@ pub(super) fn parse_time(text: &str, zone: Zone) -> Result<DateTime<Utc>, TimeMi
     }
 }
 
+/// Whether a share is written with its sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PercentSign {
+    /// `10%` only.
+    Required,
+    /// The key says that it is percent: `10` or `10%`.
+    Optional,
+}
+
 impl Reader<'_> {
+    /// A share in percent, from 0 to 100.
+    pub(super) fn percent(&mut self, key: &str, node: &Node, sign: PercentSign) -> Option<f64> {
+        let text = self.scalar(key, node)?;
+        let written = text.value.trim();
+        let bare = written.strip_suffix('%').or((sign == PercentSign::Optional).then_some(written));
+        let number = bare.and_then(|t| t.trim().parse::<f64>().ok()).filter(|n| (0.0..=100.0).contains(n));
+        if number.is_none() {
+            let example = if sign == PercentSign::Required { "10%" } else { "10" };
+            self.findings.push(
+                Diagnostic::error(Code::OutOfRange, text.span, format!("`{key}` must be a share in percent"))
+                    .with_label("expected 0% to 100%")
+                    .with_help(format!("write it like `{key}: {example}`")),
+            );
+        }
+        number
+    }
+
     /// A length of time.
     pub(super) fn duration(&mut self, key: &str, node: &Node) -> Option<Spanned<Duration>> {
         let text = self.scalar(key, node)?;

@@ -130,7 +130,7 @@ pub(super) fn kind(facts: &Facts) -> &'static str {
         Facts::Sql { .. } => "sql",
         Facts::Identity(_) => "identity",
         Facts::Profile { .. } => "profile",
-        Facts::Audience { .. } => "audience",
+        Facts::Audience(_) => "audience",
     }
 }
 
@@ -330,5 +330,6 @@ pub(super) fn syncs(run: u64, syncs: &[SyncReport]) -> Result<Output> {
         .numbers("withheld", count(|s| s.withheld))
         .seconds("seconds", syncs.iter().map(|s| s.seconds))
         .texts("error", syncs.iter().map(|s| s.error.as_deref()))
+        .texts("note", syncs.iter().map(|s| s.note.as_deref()))
         .output("kinfold.syncs", WriteMode::Append)
 }

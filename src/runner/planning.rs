@@ -127,6 +127,8 @@ pub enum Effect {
         counts: SyncSummary,
         /// Why it would be refused or fail.
         error: Option<String>,
+        /// Why it would send nothing, though nothing fails.
+        note: Option<String>,
     },
 }
 
@@ -324,13 +326,20 @@ async fn compute(
         if !model.enabled {
             continue;
         }
+        let destination = model.to.value.clone();
+        let note = engine.too_small(&model.from.value);
+        if note.is_some() {
+            let counts = SyncSummary::default();
+            preview.effects.push(Effect::Sync { sync: name, destination, counts, error: None, note });
+            continue;
+        }
         let state = (&*context.warehouse, &context.base);
         let counts = syncs::preview(&engine, project, &name, model, state, options).await;
         let (counts, error) = match counts {
             Ok(counts) => (counts.into(), None),
             Err(error) => (SyncSummary::default(), Some(error.to_string())),
         };
-        preview.effects.push(Effect::Sync { sync: name, destination: model.to.value.clone(), counts, error });
+        preview.effects.push(Effect::Sync { sync: name, destination, counts, error, note });
     }
     Ok(())
 }

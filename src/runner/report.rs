@@ -39,7 +39,7 @@ pub struct SyncReport {
     pub sync: String,
     /// Where it went.
     pub destination: String,
-    /// `success`, `partial` or `failure`.
+    /// `success`, `partial`, `failure`, or `withheld` when nothing may be sent though nothing failed.
     pub result: String,
     /// Rows of its model.
     pub read: u64,
@@ -57,8 +57,10 @@ pub struct SyncReport {
     pub acknowledged: u64,
     /// Rows that it refused.
     pub rejected: u64,
-    /// Rows held back by consent or policy.
+    /// Rows held back by consent, policy or the `min_size` of their audience.
     pub withheld: u64,
+    /// Why nothing was sent, when nothing failed.
+    pub note: Option<String>,
     /// Duration in seconds.
     pub seconds: f64,
     /// Whether a policy stopped it.
@@ -113,10 +115,10 @@ pub struct Stage {
 }
 
 impl RunReport {
-    /// Whether every test and every sync succeeded.
+    /// Whether every test and every sync succeeded. A sync that may send nothing has nothing to fail.
     pub fn is_success(&self) -> bool {
         self.checks.iter().all(|c| c.status != CheckStatus::Fail)
             && self.withheld.is_empty()
-            && self.syncs.iter().all(|s| s.result == "success")
+            && self.syncs.iter().all(|s| matches!(s.result.as_str(), "success" | "withheld"))
     }
 }

@@ -8,7 +8,7 @@ use super::stages;
 use super::state::manifest;
 use super::syncs;
 use crate::diagnostic::Severity;
-use crate::engine::{CheckStatus, Engine, RunContext, SourceFileAt, validate_text_tables};
+use crate::engine::{CHANGES, CheckStatus, Engine, RunContext, SourceFileAt, validate_text_tables};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::model::{ModelKind, Project};
@@ -289,6 +289,10 @@ async fn commit(
         }
         for output in outputs {
             appended.entry(output.table.clone()).or_default().push(output);
+        }
+        let changes = appended.get(CHANGES).map_or(&[][..], Vec::as_slice);
+        if let Some(history) = engine.membership_history(changes, context).await? {
+            staged.push(stages::write(&run, &history).await?);
         }
         staged.extend(stages::write_appended(&run, appended).await?);
         let number = context.number;

@@ -39,6 +39,12 @@ pub(super) async fn run(
         if !model.enabled || withheld {
             continue;
         }
+        if let Some(note) = engine.too_small(&model.from.value) {
+            let sync = withheld_report(engine, &stage.model, model, note).await?;
+            progress.synced(&sync);
+            report.syncs.push(sync);
+            continue;
+        }
         let started = Instant::now();
         let one = send(engine, project, &stage.model, model, &run, options).await;
         let sync = sync_report(&stage.model, model, &one, started.elapsed().as_secs_f64());
@@ -163,8 +169,16 @@ fn fail(report: &mut SyncReport, error: &Error) {
     report.help = error.help().map(str::to_owned);
 }
 
-fn sync_report(name: &str, model: &SyncModel, outcome: &Result<SyncOutcome>, seconds: f64) -> SyncReport {
-    let mut report = SyncReport {
+/// A sync of an audience that is too small: nothing is sent, and nothing at the destination is touched.
+async fn withheld_report(engine: &Engine, name: &str, model: &SyncModel, note: String) -> Result<SyncReport> {
+    let (_, rows) = engine.sync_rows(name).await?;
+    let rows = rows.iter().map(|batch| batch.num_rows() as u64).sum();
+    let result = "withheld".to_owned();
+    Ok(SyncReport { result, read: rows, withheld: rows, note: Some(note), ..empty_report(name, model, 0.0) })
+}
+
+fn empty_report(name: &str, model: &SyncModel, seconds: f64) -> SyncReport {
+    SyncReport {
         sync: name.to_owned(),
         destination: model.to.value.clone(),
         result: "failure".to_owned(),
@@ -177,11 +191,16 @@ fn sync_report(name: &str, model: &SyncModel, outcome: &Result<SyncOutcome>, sec
         acknowledged: 0,
         rejected: 0,
         withheld: 0,
+        note: None,
         seconds,
         refused: false,
         error: None,
         help: None,
-    };
+    }
+}
+
+fn sync_report(name: &str, model: &SyncModel, outcome: &Result<SyncOutcome>, seconds: f64) -> SyncReport {
+    let mut report = empty_report(name, model, seconds);
     match outcome {
         Err(error) => fail(&mut report, error),
         Ok(outcome) => {

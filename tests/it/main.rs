@@ -8,11 +8,13 @@
 
 mod architecture;
 mod artefacts;
+mod audiences;
 mod bad_input;
 mod binding;
 mod checking;
 mod cli;
 mod clinic;
+mod conditions;
 mod crash;
 mod data_tests;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]

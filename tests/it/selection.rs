@@ -60,7 +60,8 @@ fn plus_after_a_name_takes_what_needs_it() {
     project.kinfold(&["run", "--as-of", LATER, "--select", "searched_not_booked+"]).exits(0);
     assert_eq!(project.built(), names(&["searched_not_booked", "seniors_to_call"]));
     assert_eq!(project.report()["syncs"][0]["sync"], "searched_not_booked_to_lake");
-    assert_eq!(written(&project), names(&["searched_not_booked", "seniors_to_call"]));
+    let tables = ["searched_not_booked", "searched_not_booked_rejected", "seniors_to_call"];
+    assert_eq!(written(&project), names(&tables));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod date_trunc;
 mod normalize;
 mod pick;
+mod random;
 mod rows;
 mod scalar;
 mod sequence;
@@ -17,6 +18,7 @@ mod tests;
 pub use normalize::Judged;
 pub(super) use normalize::Normalizer;
 pub(super) use pick::{PickFirst, Returns};
+pub(super) use random::random_share;
 pub(super) use scalar::{as_of_literal, as_of_literal_null, scalar_functions};
 pub(super) use sequence::{Anchor, Sequence, SequenceSpec, SequenceStep};
 

@@ -1,6 +1,7 @@
 //! Scalar functions: the run's logical time, secrets, keyed hashes and masks.
 
 use super::date_trunc::DateTrunc;
+use super::random::RandomShare;
 use crate::model::Secret;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use datafusion::arrow::compute::cast;
@@ -28,6 +29,7 @@ pub(crate) fn scalar_functions(as_of: i64, secrets: &BTreeMap<String, Secret>) -
         text("mask", 1, |a| Some(mask(a[0]))),
         text("redact", 1, |_| Some("[redacted]".to_owned())),
         text("zip3", 1, |a| zip3(a[0])),
+        ScalarUDF::new_from_impl(RandomShare::new()),
     ]
 }
 

@@ -60,13 +60,15 @@ pub(crate) struct Event {
 impl SequenceSpec {
     /// Whether the sequence holds over events sorted by time.
     pub(crate) fn holds(&self, events: &[Event]) -> bool {
-        let mut anchors = (0..events.len()).filter(|i| events[*i].steps & 1 == 1);
+        let anchors = (0..events.len()).filter(|i| events[*i].steps & 1 == 1);
+        let end = match self.anchor {
+            Anchor::Any => None,
+            Anchor::Latest => anchors.clone().next_back(),
+            Anchor::Earliest => anchors.clone().next(),
+        };
         let mut search = Search { spec: self, events, chosen: Vec::new(), failed: BTreeSet::new() };
-        match self.anchor {
-            Anchor::Any => anchors.any(|a| search.from(a)),
-            Anchor::Latest => anchors.next_back().is_some_and(|a| search.from(a)),
-            Anchor::Earliest => anchors.next().is_some_and(|a| search.from(a)),
-        }
+        // rows of one moment have no order: each of them may be the anchor
+        anchors.filter(|a| end.is_none_or(|end| events[*a].time == events[end].time)).any(|a| search.from(a))
     }
 
     /// Whether what follows a step depends on the row it chose only, so that failures can be remembered.

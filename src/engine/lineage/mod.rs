@@ -145,7 +145,7 @@ impl Engine {
             BoundModel::Profile(profile) => models::profile(known, profile),
             BoundModel::Audience(audience) => {
                 let Some(BoundModel::Profile(profile)) = self.models.get(&audience.profile) else { return None };
-                vec![models::audience(known, audience, profile)]
+                models::audience(known, audience, profile)
             }
         };
         Some(ModelLineage { model: name.to_owned(), tables })

@@ -15,7 +15,7 @@
 use super::Tables;
 use super::flow::{Flow, Refs, Scope, Sets};
 use super::plan::Analysis;
-use crate::engine::audience::{BoundAudience, Rule, membership};
+use crate::engine::audience::{BoundAudience, Rule, holdout_table, membership, rejected_schema, rejected_table};
 use crate::engine::fold::{FoldColumn, FoldTable};
 use crate::engine::functions::PickFirst;
 use crate::engine::identity::BoundIdentity;
@@ -232,8 +232,8 @@ fn provenance(
     (names, Flow { columns, frame, order: Refs::new() })
 }
 
-/// The table of an audience.
-pub(super) fn audience(known: &Tables, bound: &BoundAudience, profile: &BoundProfile) -> TableLineage {
+/// The table of an audience, and that of those whom it holds out.
+pub(super) fn audience(known: &Tables, bound: &BoundAudience, profile: &BoundProfile) -> Vec<TableLineage> {
     let mut analysis = Analysis::new(known, None);
     let (mut id, entities) = who(&mut analysis, &bound.identity);
     let id_name = format!("{}_id", bound.identity);
@@ -272,8 +272,45 @@ pub(super) fn audience(known: &Tables, bound: &BoundAudience, profile: &BoundPro
             frame.extend(id.all());
         }
     }
+    frame.extend(narrowing(&mut analysis, bound, profile, &id_name));
     let names = columns_of(&bound.schema);
     let column = |n: &String| if *n == id_name { id.clone() } else { Sets::default() };
     let columns = names.iter().map(column).collect();
-    analysis.names.table(&bound.name, &names, &Flow { columns, frame, order: Refs::new() })
+    let flow = Flow { columns, frame, order: Refs::new() };
+    // who is held out depends on the same columns as who is not
+    let held_out = bound.holdout.as_ref().map(|_| holdout_table(&bound.name));
+    let tables = std::iter::once(bound.name.clone()).chain(held_out);
+    let mut tables: Vec<TableLineage> = tables.map(|table| analysis.names.table(&table, &names, &flow)).collect();
+    if bound.has_lists {
+        tables.push(rejected(&mut analysis, bound, entities));
+    }
+    tables
+}
+
+/// Rows of lists, which are no columns, that name nobody: who is known decides.
+fn rejected(analysis: &mut Analysis<'_>, bound: &BoundAudience, entities: Refs) -> TableLineage {
+    let names = columns_of(&rejected_schema());
+    let column = |name: &String| if name == "reason" { Sets::of_rows(entities.clone()) } else { Sets::default() };
+    let columns = names.iter().map(column).collect();
+    let flow = Flow { columns, frame: entities.clone(), order: Refs::new() };
+    analysis.names.table(&rejected_table(&bound.name), &names, &flow)
+}
+
+/// What narrows an audience: what people are ranked by, and who is in earlier audiences of the group.
+fn narrowing(analysis: &mut Analysis<'_>, bound: &BoundAudience, profile: &BoundProfile, id_name: &str) -> Refs {
+    let mut found = Refs::new();
+    let names = columns_of(&profile.schema);
+    let mut row = WideRow::new(&names);
+    for name in &names {
+        row.set(name, Sets::of_values(Refs::from([analysis.names.number(&bound.profile, name)])));
+    }
+    for key in &bound.rank {
+        found.extend(analysis.sets(&key.expr, &Scope::new(&row.schema, &row.flow, None)).all());
+    }
+    for (other, holds_out) in &bound.before {
+        for table in std::iter::once(other.clone()).chain(holds_out.then(|| holdout_table(other))) {
+            found.extend([id_name, ColumnRef::ROWS].map(|column| analysis.names.number(&table, column)));
+        }
+    }
+    found
 }

@@ -3,7 +3,8 @@
 use super::models::{About, Tested};
 use super::profile::Window;
 use super::values::{
-    Boolean, Comparison, Duration, Filled, Name, NonEmpty, OneOrMany, RowComparison, Scalar, Sql, Word, schema,
+    Boolean, Comparison, Count, Duration, Filled, Name, NonEmpty, OneOrMany, RowComparison, Salt, Scalar, Share, Sql,
+    Word, schema,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::json;
@@ -31,6 +32,44 @@ pub(super) struct Audience {
     include: Option<OneOrMany<Filled>>,
     /// List files of people removed by hand: identifier, by, reason. Exclusion wins.
     exclude: Option<OneOrMany<Filled>>,
+    /// One person in at most one audience of a group.
+    group: Option<Group>,
+    /// Leaves out a share of the people at random, the same ones in every run.
+    holdout: Option<Holdout>,
+    /// Only the first few by rank.
+    top: Option<Top>,
+    /// With fewer members syncs of this audience send nothing.
+    min_size: Option<Count>,
+}
+
+/// The place of an audience among those that share no person.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Group {
+    /// Name of the group; audiences that name it share no person.
+    name: Name,
+    /// A number from 1, another for each audience of the group. The lowest is decided first.
+    priority: Count,
+}
+
+/// A share of the people that is left out at random.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Holdout {
+    /// How many of a hundred: `10`.
+    percent: Share,
+    /// Another salt holds out other people; audiences with one salt hold out the same.
+    salt: Salt,
+}
+
+/// The first few by rank.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Top {
+    /// At most so many members.
+    rows: Count,
+    /// SQL over the profile's columns, with `desc` for the greatest first. Nulls come last, ties go by entity id.
+    by: OneOrMany<Sql>,
 }
 
 /// The word for an audience.
@@ -40,11 +79,12 @@ pub(super) enum AudienceKind {
     Audience,
 }
 
-/// A condition: a mapping with one of `event`, `trait`, `audience`, `sequence`, `all`, `any` or `not`.
+/// A condition: a mapping with one of `event`, `related`, `trait`, `audience`, `sequence`, `all`, `any` or `not`.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum Condition {
     Event(EventCondition),
+    Related(RelatedCondition),
     Trait(TraitCondition),
     Audience(MemberCondition),
     Sequence(SequenceCondition),
@@ -59,6 +99,34 @@ pub(super) enum Condition {
 pub(super) struct EventCondition {
     #[schemars(flatten)]
     matching: Matching,
+    #[schemars(flatten)]
+    measures: Measures,
+    #[schemars(flatten)]
+    window: Window,
+}
+
+/// Enough matching rows, of any table or model whose rows belong to somebody; no time is needed.
+#[derive(JsonSchema)]
+#[schemars(
+    deny_unknown_fields,
+    extend("dependencies" = {"column": ["is"], "is": ["column"], "first": ["by"], "last": ["by"]})
+)]
+pub(super) struct RelatedCondition {
+    /// Source table or model whose rows are looked at.
+    related: Filled,
+    /// Value, or list of values, that `column` has, compared as text. Without it every row matches.
+    is: Option<OneOrMany<Scalar>>,
+    /// The column of `is`.
+    column: Option<Filled>,
+    /// SQL over the table's columns: only these rows.
+    r#where: Option<Sql>,
+    #[schemars(flatten)]
+    measures: Measures,
+}
+
+/// How many rows, and of what kind.
+#[derive(JsonSchema)]
+pub(super) struct Measures {
     /// How many rows match: `3`, `'> 2'`. Without a measure one row is enough.
     count: Option<RowComparison>,
     /// Sum over the matching rows: `'amount >= 100'`.
@@ -71,11 +139,9 @@ pub(super) struct EventCondition {
     avg: Option<Comparison>,
     /// How many distinct values: `'provider_id > 2'`.
     unique_count: Option<Comparison>,
-    #[schemars(flatten)]
-    window: Window,
-    /// SQL that must be true of the first matching row (by time, then `row_id`).
+    /// SQL that must be true of the first matching row (by time, then `row_id`, or `by`).
     first: Option<Sql>,
-    /// SQL that must be true of the latest matching row (by time, then `row_id`).
+    /// SQL that must be true of the latest matching row (by time, then `row_id`, or `by`).
     last: Option<Sql>,
     /// Another order for `first` and `last`.
     by: Option<OneOrMany<Sql>>,

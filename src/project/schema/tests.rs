@@ -2,7 +2,9 @@
 
 use super::FileKind;
 use crate::project::values::WINDOW_KEYS;
-use crate::project::{audience, checks, destinations, identity, models, profile, settings, sources, sync, unit};
+use crate::project::{
+    audience, checks, destinations, identity, models, narrowing, profile, settings, sources, sync, unit,
+};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -56,7 +58,10 @@ fn keys_of_models_are_those_of_the_readers() {
     assert_eq!(of("Attribute"), taken(&[&profile::ATTRIBUTE_KEYS], &[]));
     assert_eq!(of("Trait"), taken(&[&profile::TRAIT_KEYS, &WINDOW_KEYS], &[]));
     assert_eq!(union(FileKind::Models, &["PersonaRule", "PersonaDefault"]), taken(&[&profile::PERSONA_KEYS], &[]));
-    assert_eq!(of("Audience"), taken(&[common, &audience::KEYS], &audience::LATER));
+    assert_eq!(of("Audience"), taken(&[common, &audience::KEYS], &[]));
+    assert_eq!(of("Group"), taken(&[&narrowing::GROUP_KEYS], &[]));
+    assert_eq!(of("Holdout"), taken(&[&narrowing::HOLDOUT_KEYS], &[]));
+    assert_eq!(of("Top"), taken(&[&narrowing::TOP_KEYS], &[]));
     // a sync has no table to test
     assert_eq!(of("Sync"), taken(&[common, &sync::KEYS], &[&sync::LATER[..], &["tests"]].concat()));
     assert_eq!(of("Batch"), taken(&[&sync::BATCH_KEYS], &[]));
@@ -73,12 +78,15 @@ fn keys_of_models_are_those_of_the_readers() {
 fn keys_of_conditions_are_those_of_the_readers() {
     let event: [&[&str]; 3] = [&audience::MATCH_KEYS, &audience::EVENT_KEYS, &WINDOW_KEYS];
     assert_eq!(keys(FileKind::Models, "EventCondition"), taken(&event, &[]));
+    // related rows have no window
+    let related: [&[&str]; 3] = [&["related"], &audience::RELATED_KEYS, &audience::EVENT_KEYS];
+    assert_eq!(keys(FileKind::Models, "RelatedCondition"), taken(&related, &[]));
     let others =
         ["TraitCondition", "MemberCondition", "SequenceCondition", "AllCondition", "AnyCondition", "NotCondition"];
     let mut heads = union(FileKind::Models, &others);
     assert_eq!(heads.len(), others.len(), "each has one head: {heads:?}");
-    heads.insert("event".to_owned());
-    assert_eq!(heads, taken(&[&audience::HEADS], &["related"]));
+    heads.extend(["event", "related"].map(str::to_owned));
+    assert_eq!(heads, taken(&[&audience::HEADS], &[]));
     let steps = union(FileKind::Models, &["AnchorStep", "NextStep", "AbsentStep", "AbsentRow"]);
     assert_eq!(steps, taken(&[&audience::STEP_KEYS, &audience::MATCH_KEYS], &[]));
 }

@@ -153,6 +153,23 @@ value! {
     )
 }
 value! {
+    /// A share where the key says that it is percent: `10` or `10%`.
+    Share, false, {
+        let number = r"^\s*0*(100(\.0*)?|[0-9]{1,2}(\.[0-9]*)?|\.[0-9]+)\s*%?\s*$";
+        let mut share = text(&[number], "expected 0 to 100, such as `10`");
+        for (key, value) in [("type", json!(["string", "number"])), ("minimum", json!(0)), ("maximum", json!(100))] {
+            share.insert(key.to_owned(), value);
+        }
+        share
+    }
+}
+value! {
+    /// Text that is not blank, or a number.
+    Salt, true, schema(json!({
+        "type": ["string", "number"], "pattern": FILLED, "patternErrorMessage": "must not be blank"
+    }))
+}
+value! {
     /// A number of rows, or a comparison with one: `3`, `'> 2'`.
     RowComparison, false, {
         let mut count = text(&[&format!(r"^\s*{COMPARED}"), TEMPLATE], "expected a comparison with a number: '> 2'");
