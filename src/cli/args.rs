@@ -101,11 +101,12 @@ pub(super) enum Command {
     /// Make a new project that runs at once.
     #[command(after_help = "Example: kinfold init shop && cd shop && kinfold run")]
     Init(InitArguments),
-    /// Explain a finding's code, such as K0102, or why two identifiers are one entity.
+    /// Explain a finding's code, such as K0102, why two identifiers are one entity, or why somebody is in an audience.
     #[command(after_help = "Examples:
   kinfold explain K0102
   kinfold explain identity email:ann@x.com phone:+12125550160
-  kinfold explain identity email:ann@x.com --output mermaid")]
+  kinfold explain identity email:ann@x.com --output mermaid
+  kinfold explain audience searched_not_booked email:ann@x.com")]
     Explain(super::explain::ExplainArguments),
     /// Print the JSON Schema of the project's files, for editors.
     #[command(after_help = "Examples:

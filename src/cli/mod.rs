@@ -9,6 +9,7 @@ mod docs;
 mod early;
 mod exit;
 mod explain;
+mod explain_audience;
 mod explain_identity;
 mod init;
 mod lineage;

@@ -298,7 +298,7 @@ impl Engine {
         self.wide.lock().unwrap_or_else(PoisonError::into_inner).insert(profile.to_owned(), wide);
     }
 
-    fn wide_of(&self, profile: &str) -> Result<Wide> {
+    pub(super) fn wide_of(&self, profile: &str) -> Result<Wide> {
         let wide = self.wide.lock().unwrap_or_else(PoisonError::into_inner);
         wide.get(profile)
             .cloned()
@@ -309,7 +309,7 @@ impl Engine {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).insert(audience.to_owned(), members);
     }
 
-    fn members_of(&self, audience: &str) -> Result<Members> {
+    pub(super) fn members_of(&self, audience: &str) -> Result<Members> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         members
             .get(audience)

@@ -28,6 +28,11 @@ impl Members {
         Self { codes: codes.into_iter().map(|c| (c, None)).collect() }
     }
 
+    /// Whether an entity is one of them.
+    pub(super) fn contains(&self, code: u32) -> bool {
+        self.codes.contains_key(&code)
+    }
+
     /// One flag per entity.
     pub(super) fn flags(&self, rows: usize) -> Vec<bool> {
         let mut flags = vec![false; rows];

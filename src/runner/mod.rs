@@ -5,6 +5,7 @@
 //! error test is not committed, and what reads it is neither built nor sent; the last committed tables stay. A
 //! sync sends only what is committed. The wall clock is used for leases, durations and the default logical time.
 
+mod audience;
 mod checks;
 mod explain;
 mod history;
@@ -25,6 +26,7 @@ mod state;
 mod syncs;
 mod unit;
 
+pub use audience::{AudienceAnswer, explain_audience};
 pub use checks::{DataReport, test_data};
 pub use explain::{IdentityAnswer, IdentityQuestion, explain_identity};
 pub use lineage::{LineageAnswer, LineageRequest, lineage};

@@ -8,6 +8,7 @@
 
 mod architecture;
 mod artefacts;
+mod audience_explain;
 mod bad_input;
 mod binding;
 mod checking;

@@ -70,6 +70,7 @@ fn every_command_that_works_exits_0() {
         &["init", "another"],
         &["explain", "K0102"],
         &["explain", "identity", "email:ann@example.com"],
+        &["explain", "audience", "came_back", "email:ann@example.com"],
         &["schema", "sources"],
         &["schema", "--write", "schemas"],
         &["completions", "bash"],

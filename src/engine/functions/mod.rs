@@ -16,7 +16,8 @@ pub use normalize::Judged;
 pub(super) use normalize::Normalizer;
 pub(super) use pick::{PickFirst, Returns};
 pub(super) use scalar::{as_of_literal, as_of_literal_null, scalar_functions};
-pub(super) use sequence::{Anchor, Sequence, SequenceSpec, SequenceStep};
+pub(super) use sequence::{Anchor, Event, Sequence, SequenceSpec, SequenceStep};
+pub(super) use values::NULL;
 
 use datafusion::logical_expr::AggregateUDF;
 use tally::{Finish, Tally};

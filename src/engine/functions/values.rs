@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use std::cmp::Ordering;
 
 /// Code of a null.
-pub(super) const NULL: u32 = u32::MAX;
+pub(crate) const NULL: u32 = u32::MAX;
 
 /// Distinct values of one type and their codes.
 pub(super) enum ValueCoder {
