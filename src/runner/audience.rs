@@ -9,7 +9,7 @@ use super::explain::{Story, resolve};
 use super::prepare::{Failure, Options, Purpose, loaded, prepare_for};
 use super::reading::reader;
 use super::run::{last_as_of, warehouse_of};
-use crate::engine::{Engine, ListNote, Membership, RunContext};
+use crate::engine::{Engine, Facts, ListNote, Membership, Output, RunContext};
 use crate::error::{Error, ErrorKind};
 use crate::identity::Asked;
 use crate::model::{AudienceModel, ListEntry, ModelKind, Project};
@@ -69,6 +69,46 @@ pub async fn explain_audience(options: &Options, audience: &str, id: &str) -> Re
         membership,
         listed,
     })
+}
+
+/// How large an audience would be.
+#[derive(Debug, Clone)]
+pub struct AudiencePreview {
+    /// The audience.
+    pub audience: String,
+    /// Logical time of the answer.
+    pub as_of: DateTime<Utc>,
+    /// Members by the present definition.
+    pub members: u64,
+    /// Those of them that the last run does not have.
+    pub entered: u64,
+    /// Members of the last run that are none.
+    pub left: u64,
+    /// Entries of its lists that name nobody known.
+    pub unknown_in_lists: u64,
+    /// The first members, as rows of its table.
+    pub first: Output,
+}
+
+/// Decides an audience by its present definition, and commits nothing.
+///
+/// # Errors
+/// As [`explain_audience`].
+pub async fn preview_audience(options: &Options, audience: &str, limit: usize) -> Result<AudiencePreview, Failure> {
+    let ready = Ready::new(options, audience).await?;
+    let built = ready.engine.build(audience, &ready.context).await?;
+    let (Facts::Audience { members, entered, left, unknown_in_lists }, Some(mut first)) =
+        (built.facts, built.outputs.into_iter().next())
+    else {
+        return Err(Error::new(ErrorKind::Failed, format!("`{audience}` has no members to show")).into());
+    };
+    let mut rest = limit;
+    for batch in &mut first.batches {
+        *batch = batch.slice(0, rest.min(batch.num_rows()));
+        rest -= batch.num_rows();
+    }
+    let (audience, as_of) = (audience.to_owned(), ready.as_of);
+    Ok(AudiencePreview { audience, as_of, members, entered, left, unknown_in_lists, first })
 }
 
 /// A bound audience, and what it needs as it was committed.

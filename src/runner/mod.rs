@@ -26,7 +26,7 @@ mod state;
 mod syncs;
 mod unit;
 
-pub use audience::{AudienceAnswer, explain_audience};
+pub use audience::{AudienceAnswer, AudiencePreview, explain_audience, preview_audience};
 pub use checks::{DataReport, test_data};
 pub use explain::{IdentityAnswer, IdentityQuestion, explain_identity};
 pub use lineage::{LineageAnswer, LineageRequest, lineage};

@@ -300,6 +300,39 @@ fn a_definition_and_rows_that_changed_since_the_run_are_told_as_they_are_now() {
     assert!(text.contains("[count = 2, sum(amount) = 25]"), "{text}");
 }
 
+/// ann by the rule and eve by hand; zoe and h1 stand in lists, of whom only h1 is known.
+#[test]
+fn an_audience_is_counted_by_its_present_definition_without_committing() {
+    let project = project();
+    project.kinfold(&["show", "audience", "wanted", "--count"]).exits(2).without_data().says(&["kinfold run"]);
+    project.kinfold(&["run"]).exits(0);
+    let before = files(&project.path(""));
+    let count = |limit: &str| {
+        let arguments = ["show", "audience", "wanted", "--count", "--limit", limit, "--output", "json"];
+        serde_json::from_str::<Value>(&project.kinfold(&arguments).exits(0).stdout).unwrap()
+    };
+    let counts =
+        |answer: &Value| ["members", "entered", "left", "unknown_in_lists"].map(|k| answer[k].as_u64().unwrap());
+    let now = count("10");
+    assert_eq!((counts(&now), now["first"].as_array().unwrap().len()), ([2, 0, 0, 1], 2), "{now:#}");
+    // with two purchases of any amount and any sequence: ann, bob, cat and dan; and eve by hand
+    let wider = "kind: audience\nname: wanted\nprofile: person_profile\nwhere: {event: shop.visits, is: buy, column: page, count: '>= 2'}\ninclude: models/picks.csv\n";
+    project.write("models/wanted.yaml", wider);
+    let now = count("1");
+    assert_eq!((counts(&now), now["first"].as_array().unwrap().len()), ([5, 3, 0, 1], 1), "{now:#}");
+    let text = project.kinfold(&["show", "audience", "wanted", "--count", "-n", "0"]).exits(0).stdout;
+    let expected = "wanted would have 5 members, as of 2026-03-31 00:00:00 UTC; since the last run 3 entered and 0 left\n1 entry of its lists names nobody known\n";
+    assert_eq!(text, expected);
+    let csv = project.kinfold(&["show", "audience", "wanted", "--count", "--output", "csv"]).exits(0).stdout;
+    assert_eq!((csv.lines().count(), csv.lines().next()), (6, Some("person_id,entered_at,reason")));
+    assert_eq!(project.kinfold(&["show", "audience", "wanted", "--output", "json"]).exits(0).rows().len(), 2);
+    project.kinfold(&["show", "audience", "wantd", "--count"]).exits(2).says(&["did you mean `wanted`?"]);
+    project.kinfold(&["show"]).exits(2);
+    let after: std::collections::BTreeMap<String, u64> = files(&project.path(""));
+    let changed: Vec<&String> = after.keys().filter(|k| before.get(*k) != after.get(*k)).collect();
+    assert_eq!(changed, ["models/wanted.yaml"]);
+}
+
 /// Ann Weaver searched on one cookie and looked at physicians on two others (README).
 #[test]
 fn in_the_demo_members_are_told_what_made_them_members() {

@@ -65,6 +65,7 @@ fn every_command_that_works_exits_0() {
         &["check"][..],
         &["run"],
         &["show", "person"],
+        &["show", "audience", "came_back", "--count"],
         &["query", "SELECT 1"],
         &["status"],
         &["init", "another"],
