@@ -8,9 +8,11 @@ use super::identity_report::{self, IdentityFacts};
 use super::identity_tables::{self as tables, IdentityTable};
 use super::profile::BoundProfile;
 use super::segment::{self, Members};
+use super::timeline::{BoundTimeline, PlannedRows};
 use super::wide::{Wide, holds};
 use super::{BoundModel, Engine, internal};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::graph::owner;
 use crate::model::{AudienceModel, IdentityModel, ModelKind};
 use crate::warehouse::{Snapshot, Warehouse, WriteMode};
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
@@ -91,6 +93,8 @@ pub enum Facts {
 pub struct Built {
     /// Its tables, the main one first.
     pub outputs: Vec<Output>,
+    /// Tables whose rows are made while they are written.
+    pub planned: Vec<PlannedRows>,
     /// For the summary.
     pub facts: Facts,
 }
@@ -118,6 +122,12 @@ impl Engine {
         for output in &built.outputs {
             self.fill(output, run).await?;
         }
+        for planned in &built.planned {
+            // whoever reads them makes them again: they may be more than memory holds
+            if let Some(late) = self.late.get(&planned.table) {
+                late.fill(planned.unsorted());
+            }
+        }
         Ok(built)
     }
 
@@ -144,13 +154,13 @@ impl Engine {
         view: bool,
     ) -> Result<Built> {
         if view {
-            return Ok(Built { outputs: Vec::new(), facts: Facts::Sql { rows: 0 } });
+            return Ok(Built { outputs: Vec::new(), planned: Vec::new(), facts: Facts::Sql { rows: 0 } });
         }
         let doing = || format!("the query of `{name}` failed");
         let batches = fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
         let batches = batches.iter().map(|b| conform(b, schema)).collect::<Result<Vec<_>>>()?;
         let output = Output { table: name.to_owned(), schema: Arc::clone(schema), batches, mode: WriteMode::Overwrite };
-        Ok(Built { facts: Facts::Sql { rows: output.rows() }, outputs: vec![output] })
+        Ok(Built { facts: Facts::Sql { rows: output.rows() }, outputs: vec![output], planned: Vec::new() })
     }
 
     async fn build_identity(&self, bound: &BoundIdentity, model: &IdentityModel, run: &RunContext) -> Result<Built> {
@@ -183,7 +193,7 @@ impl Engine {
                 mode: kind.mode(),
             });
         }
-        Ok(Built { facts: Facts::Identity(facts), outputs })
+        Ok(Built { facts: Facts::Identity(facts), outputs, planned: Vec::new() })
     }
 
     async fn build_profile(&self, bound: &BoundProfile, run: &RunContext) -> Result<Built> {
@@ -217,7 +227,8 @@ impl Engine {
                 mode: WriteMode::Overwrite,
             },
         ];
-        Ok(Built { outputs, facts })
+        let planned = bound.timeline.iter().map(BoundTimeline::rows).collect::<Result<_>>()?;
+        Ok(Built { outputs, planned, facts })
     }
 
     /// Columns of this run's audiences over the profile that read source tables only: they share its scan.
@@ -277,7 +288,7 @@ impl Engine {
             left: made.left,
             unknown_in_lists: unknown,
         };
-        Ok(Built { outputs: made.outputs, facts })
+        Ok(Built { outputs: made.outputs, planned: Vec::new(), facts })
     }
 
     pub(super) fn identity(&self, name: &str) -> Result<&BoundIdentity> {
@@ -357,6 +368,13 @@ impl Engine {
                 let wide = committed::wide(&bound.identity, &bound.schema, &rows, &entities)?;
                 self.keep_wide(name, wide);
                 Ok(())
+                let timeline = bound.timeline.iter().map(|t| t.table.clone());
+                for beside in timeline.chain([format!("{name}_provenance")]) {
+                    // an older definition had no timeline
+                    if run.base.tables.contains_key(&beside) {
+                        self.load_table(&beside, run).await?;
+                    }
+                }
             }
             Some(BoundModel::Audience(bound)) => {
                 self.load_table(name, run).await?;
@@ -380,8 +398,7 @@ impl Engine {
         if !run.base.tables.contains_key(name) {
             return Ok(false);
         }
-        let beside = format!("{name}_");
-        for table in self.late.keys().filter(|t| *t == name || t.starts_with(&beside)) {
+        for table in self.late.keys().filter(|table| owner(&self.project, table) == name) {
             if run.base.tables.contains_key(table) {
                 self.load_table(table, run).await?;
             }

@@ -43,6 +43,7 @@ mod syntax;
 mod validate;
 mod wide;
 mod words;
+mod timeline;
 
 pub use build::{Built, Facts, Output, RunContext};
 pub use checks::{CheckResult, CheckStatus, KEPT_ROWS};
@@ -61,6 +62,7 @@ pub use validate::validate_text_tables;
 
 use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span, Spanned};
 use crate::error::Result;
+pub use timeline::{PlannedRows, RowStream};
 use crate::model::{Materialize, Model, ModelKind, Project};
 use crate::warehouse::{Environment, storable_schema};
 use audience::BoundAudience;
@@ -394,6 +396,9 @@ impl Engine {
             BoundModel::Audience(audience) => {
                 self.publish_table(name, Arc::clone(&audience.schema), Some("entered_at"))?;
             }
+                if let Some(timeline) = &profile.timeline {
+                    self.publish_table(&timeline.table, Arc::clone(&timeline.schema), Some(timeline::TIME))?;
+                }
             BoundModel::Sync(_) => self.relate(name, LogicalPlanBuilder::empty(false).build().map_err(internal)?, None),
         }
         Ok(())

@@ -4,6 +4,7 @@ use super::fold::{self, FoldColumn, FoldInput};
 use super::functions::{PickFirst, Returns};
 use super::identity::BoundIdentity;
 use super::measures::{FoldScope, Reading, all_of, clock, column, take_apart, window};
+use super::timeline::{self, BoundTimeline};
 use super::wide::{Wide, null_of, physical};
 use super::{EngineParts, Relation};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
@@ -49,6 +50,7 @@ pub(super) struct BoundProfile {
     pub provenance: Vec<Provenance>,
 }
 
+    pub timeline: Option<BoundTimeline>,
 struct Building<'a> {
     scope: FoldScope<'a>,
     columns: Vec<FoldColumn>,
@@ -98,6 +100,10 @@ pub(super) fn bind(
     }
     let schema = output_schema(name, model, &fields, building.findings)?;
     Some(BoundProfile {
+    let timeline = timeline::bind(&mut building.scope, model, building.findings);
+    if building.findings.len() > before {
+        return None;
+    }
         name: name.to_owned(),
         identity: model.identity.value.clone(),
         columns: building.columns,
@@ -107,6 +113,7 @@ pub(super) fn bind(
         provenance: building.provenance,
     })
 }
+        timeline,
 
 /// Output columns in the author's order, in the types that the warehouse stores.
 fn output_schema(

@@ -29,4 +29,5 @@ mod schema;
 mod selection;
 mod shell;
 mod support;
+mod timeline;
 mod unit_tests;

@@ -1,6 +1,7 @@
 //! Kinfold's own SQL functions. Scalars: `as_of`, `secret`, HMACs, masks. Aggregates: `first`, `last`,
 //! `most_frequent`, `unique_count`, `unique_list`, and the internal ones of the fold.
 
+mod details;
 mod normalize;
 mod pick;
 mod scalar;
@@ -13,6 +14,7 @@ mod values;
 mod tests;
 
 pub use normalize::Judged;
+pub(super) use details::details;
 pub(super) use normalize::Normalizer;
 pub(super) use pick::{PickFirst, Returns};
 pub(super) use scalar::{as_of_literal, as_of_literal_null, scalar_functions};

@@ -21,6 +21,7 @@ use crate::engine::functions::PickFirst;
 use crate::engine::identity::BoundIdentity;
 use crate::engine::identity_tables::IdentityTable;
 use crate::engine::profile::BoundProfile;
+use crate::engine::timeline::BoundTimeline;
 use crate::graph::{ColumnRef, TableLineage};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
@@ -200,7 +201,20 @@ pub(super) fn profile(known: &Tables, bound: &BoundProfile) -> Vec<TableLineage>
         Flow { columns: columns.iter().map(|n| wide.get(n)).collect(), frame: entities.clone(), order: Refs::new() };
     let main = analysis.names.table(&bound.name, &columns, &flow);
     let (columns, flow) = provenance(bound, &wide, &payloads, entities);
-    vec![main, analysis.names.table(&format!("{}_provenance", bound.name), &columns, &flow)]
+    let mut tables = vec![main, analysis.names.table(&format!("{}_provenance", bound.name), &columns, &flow)];
+    tables.extend(bound.timeline.iter().map(|t| timeline(&mut analysis, &bound.identity, t)));
+    tables
+}
+
+/// The table of a timeline: its plan, and who is who.
+fn timeline(analysis: &mut Analysis<'_>, identity: &str, bound: &BoundTimeline) -> TableLineage {
+    let (id, entities) = who(analysis, identity);
+    let mut flow = analysis.plan(&bound.plan, None);
+    if let Some(first) = flow.columns.first_mut() {
+        first.take(&id);
+    }
+    flow.frame.extend(&entities);
+    analysis.names.table(&bound.table, &columns_of(&bound.schema), &flow)
 }
 
 /// One row for each attribute with a value: there are as many as the attributes have values.
