@@ -11,6 +11,7 @@ mod exit;
 mod explain;
 mod explain_audience;
 mod explain_identity;
+mod explain_plan;
 mod init;
 mod lineage;
 mod log;

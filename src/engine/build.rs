@@ -244,10 +244,15 @@ impl Engine {
             if audience.profile != profile.name {
                 continue;
             }
-            let early = |c: &&fold::FoldColumn| c.inputs.iter().all(|i| self.sources.contains_key(&i.table));
+            let early = |c: &&fold::FoldColumn| self.reads_sources_only(c);
             out.push((columns.iter().filter(early).cloned().collect(), tables.clone()));
         }
         out
+    }
+
+    /// Whether a column needs no other model's rows.
+    pub(super) fn reads_sources_only(&self, column: &fold::FoldColumn) -> bool {
+        column.inputs.iter().all(|input| self.sources.contains_key(&input.table))
     }
 
     async fn build_audience(&self, name: &str, model: &AudienceModel, run: &RunContext) -> Result<Built> {
@@ -363,11 +368,6 @@ impl Engine {
             }
             Some(BoundModel::Profile(bound)) => {
                 self.load_table(name, run).await?;
-                let rows = committed::rows(&run.warehouse, &run.base, name).await?;
-                let entities = self.entities(&bound.identity)?;
-                let wide = committed::wide(&bound.identity, &bound.schema, &rows, &entities)?;
-                self.keep_wide(name, wide);
-                Ok(())
                 let timeline = bound.timeline.iter().map(|t| t.table.clone());
                 for beside in timeline.chain([format!("{name}_provenance")]) {
                     // an older definition had no timeline
@@ -375,6 +375,11 @@ impl Engine {
                         self.load_table(&beside, run).await?;
                     }
                 }
+                let rows = committed::rows(&run.warehouse, &run.base, name).await?;
+                let entities = self.entities(&bound.identity)?;
+                let wide = committed::wide(&bound.identity, &bound.schema, &rows, &entities)?;
+                self.keep_wide(name, wide);
+                Ok(())
             }
             Some(BoundModel::Audience(bound)) => {
                 self.load_table(name, run).await?;

@@ -536,7 +536,7 @@ impl Draft<'_> {
 }
 
 /// What the columns of an `event` condition measure, in their order.
-fn measured(event: &EventCondition) -> Vec<String> {
+pub(super) fn measured(event: &EventCondition) -> Vec<String> {
     let measure = |measure: &crate::model::Measure| match &measure.operand {
         Some(sql) => format!("{}({})", measure.function.word(), sql.value),
         None => measure.function.word().to_owned(),

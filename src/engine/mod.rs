@@ -31,7 +31,10 @@ mod mentions;
 mod mistakes;
 mod print;
 mod profile;
+#[cfg(test)]
+mod pushdown_tests;
 mod query;
+mod scans;
 mod schemas;
 mod segment;
 mod session;
@@ -40,10 +43,10 @@ mod spelling;
 mod steps;
 mod sync_rows;
 mod syntax;
+mod timeline;
 mod validate;
 mod wide;
 mod words;
-mod timeline;
 
 pub use build::{Built, Facts, Output, RunContext};
 pub use checks::{CheckResult, CheckStatus, KEPT_ROWS};
@@ -55,14 +58,15 @@ pub use identity_report::{IdentityFacts, SizeCount, SourceRows};
 pub use membership::{ConditionNote, ConditionResult, ListNote, Membership, RowNote};
 pub use print::{TextTable, to_csv, to_json, to_text};
 pub use query::Reader;
+pub use scans::{Scan, ScanPath, ScanPlan, TableRead};
 pub use schemas::{SchemaLock, differences_text};
 pub use session::Resources;
 pub use spelling::spelling;
+pub use timeline::{PlannedRows, RowStream};
 pub use validate::validate_text_tables;
 
 use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span, Spanned};
 use crate::error::Result;
-pub use timeline::{PlannedRows, RowStream};
 use crate::model::{Materialize, Model, ModelKind, Project};
 use crate::warehouse::{Environment, storable_schema};
 use audience::BoundAudience;
@@ -392,13 +396,13 @@ impl Engine {
             BoundModel::Profile(profile) => {
                 self.publish_table(name, Arc::clone(&profile.schema), None)?;
                 self.publish_table(&format!("{name}_provenance"), profile.provenance_schema(), None)?;
+                if let Some(timeline) = &profile.timeline {
+                    self.publish_table(&timeline.table, Arc::clone(&timeline.schema), Some(timeline::TIME))?;
+                }
             }
             BoundModel::Audience(audience) => {
                 self.publish_table(name, Arc::clone(&audience.schema), Some("entered_at"))?;
             }
-                if let Some(timeline) = &profile.timeline {
-                    self.publish_table(&timeline.table, Arc::clone(&timeline.schema), Some(timeline::TIME))?;
-                }
             BoundModel::Sync(_) => self.relate(name, LogicalPlanBuilder::empty(false).build().map_err(internal)?, None),
         }
         Ok(())

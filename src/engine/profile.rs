@@ -11,9 +11,11 @@ use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Attribute, Persona, Pick, ProfileModel, Trait};
 use crate::warehouse::storable_schema;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListBuilder, RecordBatch, StringBuilder};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+};
 use datafusion::arrow::compute::cast as cast_array;
-use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::SessionState;
@@ -48,9 +50,9 @@ pub(super) struct BoundProfile {
     pub schema: SchemaRef,
     pub steps: Vec<Step>,
     pub provenance: Vec<Provenance>,
+    pub timeline: Option<BoundTimeline>,
 }
 
-    pub timeline: Option<BoundTimeline>,
 struct Building<'a> {
     scope: FoldScope<'a>,
     columns: Vec<FoldColumn>,
@@ -98,12 +100,12 @@ pub(super) fn bind(
     if building.findings.len() > before {
         return None;
     }
-    let schema = output_schema(name, model, &fields, building.findings)?;
-    Some(BoundProfile {
     let timeline = timeline::bind(&mut building.scope, model, building.findings);
     if building.findings.len() > before {
         return None;
     }
+    let schema = output_schema(name, model, &fields, building.findings)?;
+    Some(BoundProfile {
         name: name.to_owned(),
         identity: model.identity.value.clone(),
         columns: building.columns,
@@ -111,9 +113,9 @@ pub(super) fn bind(
         schema,
         steps: building.steps,
         provenance: building.provenance,
+        timeline,
     })
 }
-        timeline,
 
 /// Output columns in the author's order, in the types that the warehouse stores.
 fn output_schema(
@@ -188,6 +190,7 @@ impl Building<'_> {
                 Some(row_id) => cast(ident(row_id), DataType::Utf8),
                 None => lit(ScalarValue::Utf8(None)),
             });
+            arguments.push(clock(&relation, None).unwrap_or_else(|| lit(super::functions::as_of_literal_null())));
             inputs.push(FoldInput { table: key.clone(), arguments, filter: None });
             values.push(FoldInput { table: key, arguments: vec![cast(value, DataType::Utf8)], filter: None });
         }
@@ -513,6 +516,7 @@ impl BoundProfile {
             text("value", false),
             text("source", true),
             text("row_id", true),
+            Field::new("happened_at", super::time_type(), true),
             Field::new("lost", DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))), true),
         ]))
     }
@@ -544,6 +548,8 @@ impl Provenance {
         let picked = self.picked.as_ref().and_then(|p| wide.column(p)).and_then(AsArray::as_struct_opt);
         let sources = picked.map(|p| p.column(1).as_primitive::<Int32Type>());
         let rows = picked.map(|p| p.column(2).as_string::<i32>());
+        let times = picked.map(|p| p.column(3).as_primitive::<TimestampMicrosecondType>());
+        let mut happened = TimestampMicrosecondBuilder::new().with_timezone("UTC");
         let mut texts: [StringBuilder; 5] = std::array::from_fn(|_| StringBuilder::new());
         let mut lost = ListBuilder::new(StringBuilder::new());
         for row in (0..wide.rows()).filter(|r| values.is_valid(*r)) {
@@ -553,6 +559,7 @@ impl Provenance {
             let source = sources.filter(|s| s.is_valid(row)).and_then(|s| self.sources.get(s.value(row) as usize));
             texts[3].append_option(source);
             texts[4].append_option(rows.filter(|r| r.is_valid(row)).map(|r| r.value(row)));
+            happened.append_option(times.filter(|t| t.is_valid(row)).map(|t| t.value(row)));
             let offsets = all.value_offsets();
             for k in offsets[row]..offsets[row + 1] {
                 let other = all_values.value(k as usize);
@@ -563,6 +570,7 @@ impl Provenance {
             lost.append(true);
         }
         let mut columns: Vec<ArrayRef> = texts.map(|mut t| Arc::new(t.finish()) as ArrayRef).into();
+        columns.push(Arc::new(happened.finish()));
         columns.push(Arc::new(lost.finish()));
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
     }

@@ -6,6 +6,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
+mod aggregates;
 mod architecture;
 mod artefacts;
 mod audience_explain;

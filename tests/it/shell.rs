@@ -72,6 +72,7 @@ fn every_command_that_works_exits_0() {
         &["explain", "K0102"],
         &["explain", "identity", "email:ann@example.com"],
         &["explain", "audience", "came_back", "email:ann@example.com"],
+        &["explain", "plan", "person_profile"],
         &["schema", "sources"],
         &["schema", "--write", "schemas"],
         &["completions", "bash"],

@@ -3,6 +3,7 @@
 
 mod details;
 mod normalize;
+mod ordered;
 mod pick;
 mod scalar;
 mod sequence;
@@ -13,9 +14,10 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use normalize::Judged;
 pub(super) use details::details;
+pub use normalize::Judged;
 pub(super) use normalize::Normalizer;
+pub(super) use ordered::Ordered;
 pub(super) use pick::{PickFirst, Returns};
 pub(super) use scalar::{as_of_literal, as_of_literal_null, scalar_functions};
 pub(super) use sequence::{Anchor, Event, Sequence, SequenceSpec, SequenceStep};
