@@ -114,8 +114,7 @@ attributes:
   name: {{from: shop.people.name, pick: latest}}
   city: {{from: shop.people.city, pick: earliest}}
 traits:
-{folded}\
-  score: {{select: 'rows * 10 + coalesce(total, 0)'}}
+{folded}  score: {{select: 'rows * 10 + coalesce(total, 0)'}}
   score_in_words: {{select: \"CASE WHEN score >= 50 THEN 'high' ELSE 'low' END\"}}
 persona:
   - {{name: known, when: score_in_words = 'high' AND name IS NOT NULL}}
