@@ -76,7 +76,8 @@ pub(super) enum Command {
     /// Print the first rows of a table.
     #[command(after_help = "Examples:
   kinfold show patient_profile --limit 3
-  kinfold show web.tracks --output csv")]
+  kinfold show web.tracks --output csv
+  kinfold show audience searched_not_booked --count")]
     Show(ShowArguments),
     /// Ask a SQL question of the committed tables and the source tables.
     #[command(
@@ -101,11 +102,12 @@ pub(super) enum Command {
     /// Make a new project that runs at once.
     #[command(after_help = "Example: kinfold init shop && cd shop && kinfold run")]
     Init(InitArguments),
-    /// Explain a finding's code, such as K0102, or why two identifiers are one entity.
+    /// Explain a finding's code, such as K0102, why two identifiers are one entity, or why somebody is in an audience.
     #[command(after_help = "Examples:
   kinfold explain K0102
   kinfold explain identity email:ann@x.com phone:+12125550160
-  kinfold explain identity email:ann@x.com --output mermaid")]
+  kinfold explain identity email:ann@x.com --output mermaid
+  kinfold explain audience searched_not_booked email:ann@x.com")]
     Explain(super::explain::ExplainArguments),
     /// Print the JSON Schema of the project's files, for editors.
     #[command(after_help = "Examples:
@@ -183,13 +185,40 @@ pub(super) enum RowFormat {
 }
 
 #[derive(Debug, Args)]
+#[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub(super) struct ShowArguments {
+    #[command(subcommand)]
+    pub(super) topic: Option<ShowTopic>,
     /// A model, one of its tables, or a source table.
-    pub(super) name: String,
+    #[arg(required = true)]
+    pub(super) name: Option<String>,
     /// How many rows.
     #[arg(long, short = 'n', default_value_t = 10)]
     pub(super) limit: usize,
     /// Format of the rows.
+    #[arg(long, short, value_enum, default_value_t = RowFormat::Text)]
+    pub(super) output: RowFormat,
+}
+
+/// What is shown beside tables.
+#[derive(Debug, Subcommand)]
+pub(super) enum ShowTopic {
+    /// Print the first members of an audience; with --count decide it anew, without committing anything.
+    #[command(after_help = "Example: kinfold show audience searched_not_booked --count --limit 3")]
+    Audience(ShowAudienceArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowAudienceArguments {
+    /// The audience.
+    pub(super) name: String,
+    /// Decide who is in it by its present definition, and say how many.
+    #[arg(long)]
+    pub(super) count: bool,
+    /// How many members.
+    #[arg(long, short = 'n', default_value_t = 10)]
+    pub(super) limit: usize,
+    /// Format of the answer; csv has only the members.
     #[arg(long, short, value_enum, default_value_t = RowFormat::Text)]
     pub(super) output: RowFormat,
 }

@@ -2,7 +2,9 @@
 
 use super::args::OutputFormat;
 use super::exit::Exit;
+use super::explain_audience::{AudienceArguments, audience};
 use super::explain_identity::{IdentityArguments, identity};
+use super::explain_plan::{PlanArguments, plan};
 use super::printer::Printer;
 use crate::diagnostic::{Code, CodeText};
 use crate::error::{Error, ErrorKind};
@@ -31,6 +33,14 @@ enum Topic {
   kinfold explain identity email:ann@x.com phone:+12125550160
   kinfold explain identity patient:8b2ccd1f --output mermaid")]
     Identity(IdentityArguments),
+    /// Say why somebody is in an audience or is not: every condition, its value, and the rows behind it.
+    #[command(after_help = "Examples:
+  kinfold explain audience searched_not_booked email:ann@x.com
+  kinfold explain audience searched_not_booked 8b2ccd1f --output json")]
+    Audience(AudienceArguments),
+    /// Say how a profile or an audience reads its tables: which traits and conditions share a scan, and what it reads.
+    #[command(after_help = "Example: kinfold explain plan patient_profile")]
+    Plan(PlanArguments),
 }
 
 impl ExplainArguments {
@@ -47,6 +57,8 @@ pub(super) async fn topic(arguments: &ExplainArguments, options: &Options, print
         return printer.error(&error.with_help("write `kinfold explain identity TYPE:VALUE --output json`"));
     }
     match &arguments.topic {
+        Some(Topic::Audience(arguments)) => audience(arguments, options, printer).await,
+        Some(Topic::Plan(arguments)) => plan(arguments, options, printer).await,
         Some(Topic::Identity(arguments)) => identity(arguments, options, printer).await,
         None => code(arguments, printer),
     }

@@ -85,7 +85,7 @@ fn pair_text(pair: &PairExplanation) -> String {
 }
 
 /// What an identifier is, as the rest of a sentence.
-fn standing(asked: &Asked, identity: &str) -> String {
+pub(super) fn standing(asked: &Asked, identity: &str) -> String {
     match &asked.standing {
         Standing::Member(member) => format!("is of {identity} {}", member.entity_id),
         Standing::Entity { members, .. } => format!("is an entity of {}", counted(members.len(), "identifier")),
@@ -177,7 +177,7 @@ fn grounds_text(grounds: &Grounds) -> String {
     }
 }
 
-fn time_text(time: DateTime<Utc>) -> String {
+pub(super) fn time_text(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
@@ -311,7 +311,7 @@ fn entity_json(entity: &EntityExplanation) -> Value {
     })
 }
 
-fn asked_json(asked: &Asked) -> Value {
+pub(super) fn asked_json(asked: &Asked) -> Value {
     let mut object = json!({
         "given": asked.given,
         "type": asked.identifier.as_ref().map(|i| &i.kind),
@@ -382,7 +382,7 @@ fn hub_json(hub: &HubNote) -> Value {
     })
 }
 
-fn time_json(micros: Option<i64>) -> Option<String> {
+pub(super) fn time_json(micros: Option<i64>) -> Option<String> {
     let time = micros.and_then(DateTime::from_timestamp_micros)?;
     Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }

@@ -179,7 +179,7 @@ fn audiences(out: &mut String, report: &RunReport) {
 }
 
 /// Who was found and is no member: `12 held out, 3 rank behind the last member`.
-fn narrowed(facts: &AudienceFacts) -> Option<String> {
+pub(super) fn narrowed(facts: &AudienceFacts) -> Option<String> {
     let parts = [
         (facts.in_group, "are in an earlier audience of the group"),
         (facts.held_out, "held out"),

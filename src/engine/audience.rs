@@ -2,7 +2,7 @@
 //! row of the profile.
 
 use super::fold::{self, FoldColumn, FoldInput, FoldTable};
-use super::functions::{Anchor, PickFirst, Returns, Sequence, SequenceSpec, SequenceStep};
+use super::functions::{Anchor, PickFirst, Returns, Sequence, SequenceSpec, SequenceStep, random_share};
 use super::identity::BoundIdentity;
 use super::measures::{FoldScope, Reading, all_of, clock, column, window};
 use super::mistakes::sql_type;
@@ -59,12 +59,13 @@ pub(super) enum Rule {
     Query(LogicalPlan),
 }
 
-struct Compiler<'a> {
-    scope: FoldScope<'a>,
+/// Makes columns of the fold and an expression over the wide row of each condition that it is given.
+pub(super) struct Compiler<'a> {
+    pub scope: FoldScope<'a>,
     profile: &'a BoundProfile,
     name: &'a str,
-    columns: Vec<FoldColumn>,
-    audiences: BTreeSet<String>,
+    pub columns: Vec<FoldColumn>,
+    pub audiences: BTreeSet<String>,
     findings: &'a mut Vec<Diagnostic>,
 }
 
@@ -78,6 +79,14 @@ pub(super) fn membership(audience: &str) -> String {
 /// Name of the table of those whom an audience holds out.
 pub(super) fn holdout_table(audience: &str) -> String {
     format!("{audience}_holdout")
+}
+
+impl BoundAudience {
+    /// Whether somebody who is found is left out at random.
+    pub(super) fn holds_out(&self, entity_id: &str) -> bool {
+        let held_out = |holdout: &Holdout| random_share(entity_id, &holdout.salt.value) < holdout.percent / 100.0;
+        self.holdout.as_ref().is_some_and(held_out)
+    }
 }
 
 /// Name of the table of list rows that name nobody.
@@ -142,8 +151,7 @@ pub(super) async fn bind(
         AudienceCondition::Sql(sql) => query(parts, sql, &profile.identity, findings).await?,
         AudienceCondition::Where(condition) => {
             let scope = FoldScope { parts, identity, relations, tables: BTreeMap::new() };
-            let mut compiler =
-                Compiler { scope, profile, name, columns: Vec::new(), audiences: BTreeSet::new(), findings };
+            let mut compiler = Compiler::new(scope, profile, name, findings);
             let holds = compiler.condition(condition)?;
             audiences = compiler.audiences;
             let (columns, tables) = (compiler.columns, compiler.scope.tables);
@@ -221,7 +229,17 @@ async fn query(
     }
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    /// A compiler of the conditions of the audience `name`.
+    pub(super) fn new(
+        scope: FoldScope<'a>,
+        profile: &'a BoundProfile,
+        name: &'a str,
+        findings: &'a mut Vec<Diagnostic>,
+    ) -> Self {
+        Self { scope, profile, name, columns: Vec::new(), audiences: BTreeSet::new(), findings }
+    }
+
     fn note<T>(&mut self, result: Result<T, Box<Diagnostic>>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -236,7 +254,8 @@ impl Compiler<'_> {
         format!("__{}_{}", self.name, self.columns.len())
     }
 
-    fn condition(&mut self, condition: &Spanned<Condition>) -> Compiled {
+    /// The expression that says whether a condition holds; `None` when something is wrong with it.
+    pub(super) fn condition(&mut self, condition: &Spanned<Condition>) -> Compiled {
         match &condition.value {
             Condition::All(parts) => self.many(parts, lit(true), Expr::and),
             Condition::Any(parts) => self.many(parts, lit(false), Expr::or),
@@ -448,7 +467,8 @@ impl Compiler<'_> {
         Some(yes(ident(name)))
     }
 
-    fn spec(&self, steps: &[Spanned<Step>]) -> SequenceSpec {
+    /// What a sequence asks of the rows that match its steps.
+    pub(super) fn spec(&self, steps: &[Spanned<Step>]) -> SequenceSpec {
         let anchor = match steps.first().and_then(|s| s.pick) {
             None => Anchor::Any,
             Some(StepPick::Latest) => Anchor::Latest,

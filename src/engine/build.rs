@@ -4,7 +4,6 @@ use super::audience::{BoundAudience, Rule, holdout_table, membership};
 use super::committed::{self, Columns};
 use super::entities::Entities;
 use super::fold;
-use super::functions::random_share;
 use super::identity::BoundIdentity;
 use super::identity_report::{self, IdentityFacts};
 use super::identity_tables::{self as tables, IdentityTable};
@@ -12,9 +11,11 @@ use super::narrow::{Members, Narrowed, Rules, narrow};
 use super::profile::BoundProfile;
 use super::rank::Ranked;
 use super::segment::{self, AudienceFacts, Listed, Segment};
+use super::timeline::{BoundTimeline, PlannedRows};
 use super::wide::{Wide, holds};
 use super::{BoundModel, Engine, internal};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::graph::owner;
 use crate::model::{AudienceModel, IdentityModel, ModelKind};
 use crate::warehouse::{Snapshot, Warehouse, WriteMode};
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
@@ -86,6 +87,8 @@ pub enum Facts {
 pub struct Built {
     /// Its tables, the main one first.
     pub outputs: Vec<Output>,
+    /// Tables whose rows are made while they are written.
+    pub planned: Vec<PlannedRows>,
     /// For the summary.
     pub facts: Facts,
 }
@@ -113,6 +116,12 @@ impl Engine {
         for output in &built.outputs {
             self.fill(output, run).await?;
         }
+        for planned in &built.planned {
+            // whoever reads them makes them again: they may be more than memory holds
+            if let Some(late) = self.late.get(&planned.table) {
+                late.fill(planned.unsorted());
+            }
+        }
         Ok(built)
     }
 
@@ -139,13 +148,13 @@ impl Engine {
         view: bool,
     ) -> Result<Built> {
         if view {
-            return Ok(Built { outputs: Vec::new(), facts: Facts::Sql { rows: 0 } });
+            return Ok(Built { outputs: Vec::new(), planned: Vec::new(), facts: Facts::Sql { rows: 0 } });
         }
         let doing = || format!("the query of `{name}` failed");
         let batches = fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
         let batches = batches.iter().map(|b| conform(b, schema)).collect::<Result<Vec<_>>>()?;
         let output = Output { table: name.to_owned(), schema: Arc::clone(schema), batches, mode: WriteMode::Overwrite };
-        Ok(Built { facts: Facts::Sql { rows: output.rows() }, outputs: vec![output] })
+        Ok(Built { facts: Facts::Sql { rows: output.rows() }, outputs: vec![output], planned: Vec::new() })
     }
 
     async fn build_identity(&self, bound: &BoundIdentity, model: &IdentityModel, run: &RunContext) -> Result<Built> {
@@ -178,7 +187,7 @@ impl Engine {
                 mode: kind.mode(),
             });
         }
-        Ok(Built { facts: Facts::Identity(facts), outputs })
+        Ok(Built { facts: Facts::Identity(facts), outputs, planned: Vec::new() })
     }
 
     async fn build_profile(&self, bound: &BoundProfile, run: &RunContext) -> Result<Built> {
@@ -211,7 +220,8 @@ impl Engine {
                 mode: WriteMode::Overwrite,
             },
         ];
-        Ok(Built { outputs, facts })
+        let planned = bound.timeline.iter().map(BoundTimeline::rows).collect::<Result<_>>()?;
+        Ok(Built { outputs, planned, facts })
     }
 
     /// Columns of this run's audiences over the profile that read source tables only: they share its scan.
@@ -227,10 +237,15 @@ impl Engine {
             if audience.profile != profile.name {
                 continue;
             }
-            let early = |c: &&fold::FoldColumn| c.inputs.iter().all(|i| self.sources.contains_key(&i.table));
+            let early = |c: &&fold::FoldColumn| self.reads_sources_only(c);
             out.push((columns.iter().filter(early).cloned().collect(), tables.clone()));
         }
         out
+    }
+
+    /// Whether a column needs no other model's rows.
+    pub(super) fn reads_sources_only(&self, column: &fold::FoldColumn) -> bool {
+        column.inputs.iter().all(|input| self.sources.contains_key(&input.table))
     }
 
     async fn build_audience(&self, name: &str, model: &AudienceModel, run: &RunContext) -> Result<Built> {
@@ -257,7 +272,7 @@ impl Engine {
         let mut outputs = segment.tables(&mut facts)?;
         outputs.extend(rejected);
         self.keep_members(name, members);
-        Ok(Built { outputs, facts: Facts::Audience(facts) })
+        Ok(Built { outputs, planned: Vec::new(), facts: Facts::Audience(facts) })
     }
 
     /// Those whom the audience's condition finds.
@@ -298,9 +313,8 @@ impl Engine {
             rules.taken.extend(self.members_of(other)?.taken());
         }
         let id = |code: u32| entities.ids[code as usize];
-        let share = bound.holdout.as_ref().map(|h| (h.percent / 100.0, &h.salt.value));
-        let held_out = |code: u32| share.is_some_and(|(share, salt)| random_share(&id(code).to_string(), salt) < share);
-        rules.held_out = share.is_some().then_some(&held_out);
+        let held_out = |code: u32| bound.holds_out(&id(code).to_string());
+        rules.held_out = bound.holdout.is_some().then_some(&held_out);
         let Some(top) = &model.narrowing.top else { return Ok(narrow(listed.found, &rules)) };
         let wide = self.wide_of(&bound.profile)?;
         let ranked = Ranked::new(&wide, &bound.rank, &self.state, self.resources.threads)?;
@@ -336,7 +350,7 @@ impl Engine {
         self.wide.lock().unwrap_or_else(PoisonError::into_inner).insert(profile.to_owned(), wide);
     }
 
-    fn wide_of(&self, profile: &str) -> Result<Wide> {
+    pub(super) fn wide_of(&self, profile: &str) -> Result<Wide> {
         let wide = self.wide.lock().unwrap_or_else(PoisonError::into_inner);
         wide.get(profile)
             .cloned()
@@ -347,7 +361,7 @@ impl Engine {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).insert(audience.to_owned(), members);
     }
 
-    fn members_of(&self, audience: &str) -> Result<Members> {
+    pub(super) fn members_of(&self, audience: &str) -> Result<Members> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         members
             .get(audience)
@@ -390,6 +404,13 @@ impl Engine {
             }
             Some(BoundModel::Profile(bound)) => {
                 self.load_table(name, run).await?;
+                let timeline = bound.timeline.iter().map(|t| t.table.clone());
+                for beside in timeline.chain([format!("{name}_provenance")]) {
+                    // an older definition had no timeline
+                    if run.base.tables.contains_key(&beside) {
+                        self.load_table(&beside, run).await?;
+                    }
+                }
                 let rows = committed::rows(&run.warehouse, &run.base, name).await?;
                 let entities = self.entities(&bound.identity)?;
                 let wide = committed::wide(&bound.identity, &bound.schema, &rows, &entities)?;
@@ -427,8 +448,7 @@ impl Engine {
         if !run.base.tables.contains_key(name) {
             return Ok(false);
         }
-        let beside = format!("{name}_");
-        for table in self.late.keys().filter(|t| *t == name || t.starts_with(&beside)) {
+        for table in self.late.keys().filter(|table| owner(&self.project, table) == name) {
             if run.base.tables.contains_key(table) {
                 self.load_table(table, run).await?;
             }

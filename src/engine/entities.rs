@@ -8,7 +8,7 @@ use super::functions::Normalizer;
 use crate::identity::{EntityId, HUB, Nodes, Scratch, Spelled, Spellings};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, UInt32Array};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, UInt32Type};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -125,9 +125,17 @@ impl EntitySlot {
         self.call(Lookup::Id, vec![id])
     }
 
+    /// The id of an entity.
+    pub(super) fn id_of(&self, entity: Expr) -> Expr {
+        self.call(Lookup::Entity, vec![entity])
+    }
+
     fn call(&self, lookup: Lookup, arguments: Vec<Expr>) -> Expr {
         let function = EntityOf {
-            name: format!("kinfold_entity_{}", self.identity),
+            name: match lookup {
+                Lookup::Entity => format!("kinfold_id_{}", self.identity),
+                Lookup::Identifiers(_) | Lookup::Id => format!("kinfold_entity_{}", self.identity),
+            },
             slot: self.clone(),
             lookup,
             // volatile keeps the optimiser from moving or repeating the look-up
@@ -141,6 +149,8 @@ impl EntitySlot {
 enum Lookup {
     Identifiers(Vec<u8>),
     Id,
+    /// The other way round.
+    Entity,
 }
 
 #[derive(Debug)]
@@ -176,13 +186,19 @@ impl ScalarUDFImpl for EntityOf {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::UInt32)
+        Ok(match self.lookup {
+            Lookup::Identifiers(_) | Lookup::Id => DataType::UInt32,
+            Lookup::Entity => DataType::Utf8,
+        })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let Some(entities) = self.slot.get() else {
             return exec_err!("identity `{}` has not been built yet", self.slot.identity);
         };
+        if self.lookup == Lookup::Entity {
+            return ids_of(&entities, &args);
+        }
         let mut found: Vec<Option<u32>> = vec![None; args.number_rows];
         let mut scratch = Scratch::default();
         for (index, argument) in args.args.iter().enumerate() {
@@ -197,7 +213,7 @@ impl ScalarUDFImpl for EntityOf {
                         _ => resolve(&entities, &mut scratch, kind, values.as_string::<i32>().iter(), &mut found)?,
                     }
                 }
-                Lookup::Id => {
+                Lookup::Id | Lookup::Entity => {
                     let ids = cast(&values, &DataType::Utf8)?;
                     for (slot, id) in found.iter_mut().zip(ids.as_string::<i32>()) {
                         *slot = slot.or_else(|| entities.of_id(id?));
@@ -207,6 +223,15 @@ impl ScalarUDFImpl for EntityOf {
         }
         Ok(ColumnarValue::Array(Arc::new(UInt32Array::from(found))))
     }
+}
+
+/// Ids of entities.
+fn ids_of(entities: &Entities, args: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let Some(codes) = args.args.first() else { return exec_err!("an entity's id needs the entity") };
+    let codes = codes.to_array(args.number_rows)?;
+    let id = |code: Option<u32>| entities.ids.get(code? as usize).map(ToString::to_string);
+    let ids: StringArray = codes.as_primitive::<UInt32Type>().iter().map(id).collect();
+    Ok(ColumnarValue::Array(Arc::new(ids)))
 }
 
 /// A column of texts as it is, or as plain text.

@@ -276,18 +276,19 @@ fn unreadable() -> String {
     "cannot read a committed table".to_owned()
 }
 
-fn text(column: &StringArray, row: usize) -> Option<String> {
+/// A text of a column, unless it is null.
+pub(super) fn text(column: &StringArray, row: usize) -> Option<String> {
     column.is_valid(row).then(|| column.value(row).to_owned())
 }
 
 /// A column as plain text.
-fn strings(batch: &RecordBatch, column: usize) -> Result<StringArray> {
+pub(super) fn strings(batch: &RecordBatch, column: usize) -> Result<StringArray> {
     let texts = cast(batch.column(column), &DataType::Utf8).or_fail(ErrorKind::Data, unreadable)?;
     texts.as_string_opt::<i32>().cloned().ok_or_else(|| Error::new(ErrorKind::Data, unreadable()))
 }
 
 /// A column as whole numbers; times as microseconds.
-fn numbers(batch: &RecordBatch, column: usize) -> Result<Int64Array> {
+pub(super) fn numbers(batch: &RecordBatch, column: usize) -> Result<Int64Array> {
     let times = matches!(batch.column(column).data_type(), DataType::Timestamp(..));
     let values = batch.column(column);
     let values = if times { cast(values, &super::time_type()) } else { Ok(values.clone()) };

@@ -3,10 +3,12 @@
 //! Every trait and condition asks for columns: an aggregate over one or more tables, a filter for each table,
 //! and the value of an entity without rows. Tables that some column reads together form a group; a group is
 //! one plan (its tables' rows united, one aggregation by entity), so that each table is scanned once however
-//! many columns read it. Predicates and arguments that occur twice are computed once.
+//! many columns read it. Predicates and arguments that occur twice are computed once. Rows that no column counts are
+//! left out before anything is done with them, where that is cheap to say: then files need not give them at all.
 
 use super::entities::EntitySlot;
 use super::folding::Folding;
+use super::functions::Ordered;
 use super::wide::Wide;
 use crate::error::{Context, ErrorKind, Result};
 use datafusion::arrow::array::RecordBatch;
@@ -18,6 +20,9 @@ use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How many different filters of one table are worth asking twice: once for all rows, then for each column.
+const MOST_FILTERS: usize = 8;
 
 /// Name of the entity code in a fold's plans.
 pub(super) const ENTITY: &str = "__entity";
@@ -64,6 +69,10 @@ pub(super) struct FoldGroup {
     columns: Vec<(String, ScalarValue)>,
     /// Tables that the group scans.
     pub tables: Vec<String>,
+    /// What is taken of each of them.
+    pub inputs: Vec<LogicalPlan>,
+    /// Whether it is a single column that sees its rows in an order.
+    pub ordered: bool,
 }
 
 impl FoldGroup {
@@ -75,6 +84,17 @@ impl FoldGroup {
             Some(folding) => folding.run(task, entities).await,
             None => collect(physical, Arc::new(task)).await,
         }
+    }
+
+    /// What it executes.
+    #[cfg(test)]
+    pub(super) fn plan(&self) -> &LogicalPlan {
+        &self.plan
+    }
+
+    /// Names of its columns.
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.columns.iter().map(|(name, _)| name)
     }
 
     /// Names and types of its columns.
@@ -125,8 +145,9 @@ pub(super) fn plan(
     columns: Vec<FoldColumn>,
 ) -> datafusion::error::Result<Vec<FoldGroup>> {
     let mut groups: Vec<(Vec<String>, Vec<FoldColumn>)> = Vec::new();
+    let (alone, columns): (Vec<_>, Vec<_>) = columns.into_iter().partition(|column| ordered(column).is_some());
     for column in columns {
-        let mut names: Vec<String> = column.inputs.iter().map(|i| i.table.clone()).collect();
+        let mut names = tables_of(&column);
         let mut members = vec![column];
         let (joined, rest): (Vec<_>, Vec<_>) =
             groups.into_iter().partition(|(t, _)| t.iter().any(|t| names.contains(t)));
@@ -140,7 +161,21 @@ pub(super) fn plan(
         names.dedup();
         groups.push((names, members));
     }
+    // two orders of one scan's rows cannot be had at once
+    groups.extend(alone.into_iter().map(|column| (tables_of(&column), vec![column])));
     groups.into_iter().map(|(names, columns)| group(tables, names, columns)).collect()
+}
+
+/// How a column wants its rows ordered, if it does.
+fn ordered(column: &FoldColumn) -> Option<&Ordered> {
+    column.function.inner().downcast_ref::<Ordered>()
+}
+
+fn tables_of(column: &FoldColumn) -> Vec<String> {
+    let mut names: Vec<String> = column.inputs.iter().map(|input| input.table.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn group(
@@ -149,6 +184,8 @@ fn group(
     columns: Vec<FoldColumn>,
 ) -> datafusion::error::Result<FoldGroup> {
     let mut projection = Projection::new(tables, &names);
+    projection.counted = names.iter().map(|name| counted(&columns, name)).collect();
+    let in_order = columns.iter().any(|column| ordered(column).is_some());
     let mut aggregates = Vec::with_capacity(columns.len());
     let mut outputs = Vec::with_capacity(columns.len());
     for column in columns {
@@ -158,25 +195,47 @@ fn group(
             arguments.push(projection.argument(&column.inputs, position)?);
         }
         let filter = projection.filter(&column.inputs);
-        let call = AggregateFunction::new_udf(
-            Arc::clone(&column.function),
-            arguments,
-            column.distinct,
-            filter.map(Box::new),
-            Vec::new(),
-            None,
-        );
+        let call = match ordered(&column) {
+            Some(marker) => marker.apart(arguments, column.distinct, filter),
+            None => {
+                let (function, filter) = (Arc::clone(&column.function), filter.map(Box::new));
+                AggregateFunction::new_udf(function, arguments, column.distinct, filter, Vec::new(), None)
+            }
+        };
         aggregates.push(Expr::AggregateFunction(call).alias(&column.name));
         outputs.push((column.name, column.empty));
     }
-    let input = projection.build()?;
-    let plan = LogicalPlanBuilder::from(input).aggregate(vec![ident(ENTITY)], aggregates)?.build()?;
-    Ok(FoldGroup { plan, columns: outputs, tables: names })
+    let inputs = projection.build()?;
+    let plan = union(&inputs)?.aggregate(vec![ident(ENTITY)], aggregates)?.build()?;
+    Ok(FoldGroup { plan, columns: outputs, tables: names, inputs, ordered: in_order })
+}
+
+/// The rows of a table that some column counts; `None` when that is all of them, or takes many filters to say.
+fn counted(columns: &[FoldColumn], table: &str) -> Option<Expr> {
+    let mut filters: Vec<&Expr> = Vec::new();
+    for input in columns.iter().flat_map(|column| &column.inputs).filter(|input| input.table == table) {
+        let filter = input.filter.as_ref()?;
+        if !filters.contains(&filter) {
+            filters.push(filter);
+        }
+    }
+    if filters.len() > MOST_FILTERS {
+        return None;
+    }
+    filters.into_iter().cloned().reduce(Expr::or)
+}
+
+fn union(inputs: &[LogicalPlan]) -> datafusion::error::Result<LogicalPlanBuilder> {
+    let [first, rest @ ..] = inputs else { return datafusion::common::plan_err!("a fold without tables") };
+    let first = LogicalPlanBuilder::from(first.clone());
+    rest.iter().try_fold(first, |all, one| all.union(one.clone()))
 }
 
 /// The united projection of a group's tables; equal expressions share a column.
 struct Projection<'a> {
     tables: Vec<(&'a String, &'a FoldTable)>,
+    /// The rows of each table that count.
+    counted: Vec<Option<Expr>>,
     columns: Vec<(String, Vec<Expr>)>,
     known: BTreeMap<String, String>,
 }
@@ -184,7 +243,7 @@ struct Projection<'a> {
 impl<'a> Projection<'a> {
     fn new(tables: &'a BTreeMap<String, FoldTable>, names: &[String]) -> Self {
         let tables = names.iter().filter_map(|n| tables.get_key_value(n)).collect();
-        Self { tables, columns: Vec::new(), known: BTreeMap::new() }
+        Self { tables, counted: Vec::new(), columns: Vec::new(), known: BTreeMap::new() }
     }
 
     /// A column that has one expression per table.
@@ -249,21 +308,19 @@ impl<'a> Projection<'a> {
         Some(self.column(expressions))
     }
 
-    fn build(self) -> datafusion::error::Result<LogicalPlan> {
-        let mut union: Option<LogicalPlanBuilder> = None;
+    /// The projection of each table.
+    fn build(self) -> datafusion::error::Result<Vec<LogicalPlan>> {
+        let mut inputs = Vec::with_capacity(self.tables.len());
         for (index, (_, table)) in self.tables.iter().enumerate() {
             let mut projected = vec![table.entity.clone().alias(ENTITY)];
             projected.extend(self.columns.iter().map(|(name, e)| e[index].clone().alias(name)));
-            let one = LogicalPlanBuilder::from(table.plan.clone()).project(projected)?;
-            union = Some(match union {
-                None => one,
-                Some(all) => all.union(one.build()?)?,
-            });
+            let mut builder = LogicalPlanBuilder::from(table.plan.clone());
+            if let Some(Some(counted)) = self.counted.get(index) {
+                builder = builder.filter(counted.clone())?;
+            }
+            inputs.push(builder.project(projected)?.build()?);
         }
-        match union {
-            Some(builder) => builder.build(),
-            None => datafusion::common::plan_err!("a fold without tables"),
-        }
+        Ok(inputs)
     }
 }
 

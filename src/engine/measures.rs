@@ -2,7 +2,7 @@
 
 use super::entities::EntitySlot;
 use super::fold::{FoldColumn, FoldInput, FoldTable, entity_by_id};
-use super::functions::{PickFirst, Returns};
+use super::functions::{Ordered, PickFirst, Returns};
 use super::identity::BoundIdentity;
 use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
@@ -194,12 +194,10 @@ pub(super) fn column(name: String, readings: &[Reading], calls: &[&AggregateFunc
     if calls.iter().any(|c| c.func.name() != function || c.params.args.len() != first.params.args.len()) {
         return Err("the aggregate is not the same over all tables of `from`".to_owned());
     }
-    if !first.params.order_by.is_empty() {
-        return column_ordered(name, readings, calls);
-    }
     let ordered = matches!(function, "first" | "last");
     let mut inputs = Vec::with_capacity(readings.len());
     let mut keys = 0;
+    let mut marker = None;
     for (reading, call) in readings.iter().zip(calls) {
         let mut arguments = Vec::new();
         if ordered {
@@ -209,11 +207,19 @@ pub(super) fn column(name: String, readings: &[Reading], calls: &[&AggregateFunc
             keys = reading.order.len();
             arguments.extend(reading.order.iter().cloned());
         }
-        arguments.extend(call.params.args.iter().cloned());
+        match Ordered::of(call, &reading.order) {
+            Some((ordered, all)) => {
+                arguments = all;
+                marker = Some(ordered);
+            }
+            None => arguments.extend(call.params.args.iter().cloned()),
+        }
         let filter = all_of([reading.filter.clone(), call.params.filter.as_deref().cloned()]);
         inputs.push(FoldInput { table: reading.key.clone(), arguments, filter });
     }
-    let udaf = if ordered {
+    let udaf = if let Some(marker) = marker {
+        Arc::new(AggregateUDF::new_from_impl(marker))
+    } else if ordered {
         Arc::new(AggregateUDF::new_from_impl(PickFirst::new(vec![function == "last"; keys], Returns::Value)))
     } else {
         Arc::clone(&first.func)
@@ -222,21 +228,13 @@ pub(super) fn column(name: String, readings: &[Reading], calls: &[&AggregateFunc
     Ok(FoldColumn { name, function: udaf, distinct: first.params.distinct, inputs, empty })
 }
 
-/// Aggregates that bring their own ORDER BY keep it through the same choice of the first row.
-fn column_ordered(_: String, _: &[Reading], calls: &[&AggregateFunction]) -> Result<FoldColumn, String> {
-    Err(format!(
-        "`{}(... ORDER BY ...)` is not available in traits; use first or last with `by:`",
-        calls[0].func.name()
-    ))
-}
-
 /// Counts of nothing are zero, other aggregates of nothing are null.
 fn empty_value(udaf: &AggregateUDF, inputs: &[FoldInput], readings: &[Reading]) -> ScalarValue {
     let types: datafusion::error::Result<Vec<DataType>> =
         inputs[0].arguments.iter().map(|a| a.get_type(readings[0].relation.plan.schema())).collect();
     let result = types.and_then(|t| udaf.return_type(&t));
     match udaf.name() {
-        "count" | "unique_count" => ScalarValue::Int64(Some(0)),
+        "count" | "unique_count" | "approx_distinct" | "regr_count" => ScalarValue::Int64(Some(0)),
         _ => result.ok().and_then(|t| ScalarValue::try_from(&t).ok()).unwrap_or(ScalarValue::Null),
     }
 }

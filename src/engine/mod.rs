@@ -20,6 +20,7 @@ mod fold;
 mod folding;
 mod functions;
 mod given;
+mod history;
 mod identity;
 mod identity_report;
 mod identity_tables;
@@ -33,16 +34,21 @@ mod mistakes;
 mod narrow;
 mod print;
 mod profile;
+#[cfg(test)]
+mod pushdown_tests;
 mod query;
 mod rank;
+mod scans;
 mod schemas;
 mod segment;
 mod session;
 mod sources;
 mod spelling;
+mod steps;
 mod sync_rows;
 mod syntax;
 mod threads;
+mod timeline;
 mod validate;
 mod wide;
 mod words;
@@ -53,14 +59,17 @@ pub use compare::RowChanges;
 pub use evidence::LinkRows;
 pub use expected::{Actual, ExpectedCell, ExpectedRow};
 pub use functions::Judged;
+pub use history::CHANGES;
 pub use identity_report::{IdentityFacts, SizeCount, SourceRows};
-pub use membership::CHANGES;
+pub use membership::{ConditionNote, ConditionResult, ListNote, Membership, RowNote};
 pub use print::{TextTable, to_csv, to_json, to_text};
 pub use query::Reader;
+pub use scans::{Scan, ScanPath, ScanPlan, TableRead};
 pub use schemas::{SchemaLock, differences_text};
 pub use segment::AudienceFacts;
 pub use session::Resources;
 pub use spelling::spelling;
+pub use timeline::{PlannedRows, RowStream};
 pub use validate::validate_text_tables;
 
 use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span, Spanned};
@@ -404,6 +413,9 @@ impl Engine {
             BoundModel::Profile(profile) => {
                 self.publish_table(name, Arc::clone(&profile.schema), None)?;
                 self.publish_table(&format!("{name}_provenance"), profile.provenance_schema(), None)?;
+                if let Some(timeline) = &profile.timeline {
+                    self.publish_table(&timeline.table, Arc::clone(&timeline.schema), Some(timeline::TIME))?;
+                }
             }
             BoundModel::Audience(audience) => {
                 self.publish_table(name, Arc::clone(&audience.schema), Some("entered_at"))?;

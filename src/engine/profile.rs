@@ -5,15 +5,18 @@ use super::functions::{PickFirst, Returns};
 use super::identity::BoundIdentity;
 use super::identity_tables::in_chunks;
 use super::measures::{FoldScope, Reading, all_of, clock, column, take_apart, window};
+use super::timeline::{self, BoundTimeline};
 use super::wide::{Wide, null_of, physical};
 use super::{EngineParts, Relation};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Attribute, Persona, Pick, ProfileModel, Trait};
 use crate::warehouse::storable_schema;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListBuilder, RecordBatch, StringBuilder};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+};
 use datafusion::arrow::compute::cast as cast_array;
-use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::SessionState;
@@ -49,6 +52,7 @@ pub(super) struct BoundProfile {
     pub schema: SchemaRef,
     pub steps: Vec<Step>,
     pub provenance: Vec<Provenance>,
+    pub timeline: Option<BoundTimeline>,
 }
 
 struct Building<'a> {
@@ -98,6 +102,10 @@ pub(super) fn bind(
     if building.findings.len() > before {
         return None;
     }
+    let timeline = timeline::bind(&mut building.scope, model, building.findings);
+    if building.findings.len() > before {
+        return None;
+    }
     let schema = output_schema(name, model, &fields, building.findings)?;
     Some(BoundProfile {
         name: name.to_owned(),
@@ -107,6 +115,7 @@ pub(super) fn bind(
         schema,
         steps: building.steps,
         provenance: building.provenance,
+        timeline,
     })
 }
 
@@ -183,6 +192,7 @@ impl Building<'_> {
                 Some(row_id) => cast(ident(row_id), DataType::Utf8),
                 None => lit(ScalarValue::Utf8(None)),
             });
+            arguments.push(clock(&relation, None).unwrap_or_else(|| lit(super::functions::as_of_literal_null())));
             inputs.push(FoldInput { table: key.clone(), arguments, filter: None });
             values.push(FoldInput { table: key, arguments: vec![cast(value, DataType::Utf8)], filter: None });
         }
@@ -508,6 +518,7 @@ impl BoundProfile {
             text("value", false),
             text("source", true),
             text("row_id", true),
+            Field::new("happened_at", super::time_type(), true),
             Field::new("lost", DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))), true),
         ]))
     }
@@ -548,6 +559,8 @@ impl Provenance {
         let picked = picked.as_ref().and_then(AsArray::as_struct_opt);
         let sources = picked.map(|p| p.column(1).as_primitive::<Int32Type>());
         let row_ids = picked.map(|p| p.column(2).as_string::<i32>());
+        let times = picked.map(|p| p.column(3).as_primitive::<TimestampMicrosecondType>());
+        let mut happened = TimestampMicrosecondBuilder::new().with_timezone("UTC");
         let mut texts: [StringBuilder; 5] = std::array::from_fn(|_| StringBuilder::new());
         let mut lost = ListBuilder::new(StringBuilder::new());
         for row in (0..rows.len()).filter(|r| values.is_valid(*r)) {
@@ -557,6 +570,7 @@ impl Provenance {
             let source = sources.filter(|s| s.is_valid(row)).and_then(|s| self.sources.get(s.value(row) as usize));
             texts[3].append_option(source);
             texts[4].append_option(row_ids.filter(|r| r.is_valid(row)).map(|r| r.value(row)));
+            happened.append_option(times.filter(|t| t.is_valid(row)).map(|t| t.value(row)));
             for other in (all[row]..all[row + 1]).map(|k| others.value(k as usize)) {
                 if other != values.value(row) {
                     lost.values().append_value(other);
@@ -565,6 +579,7 @@ impl Provenance {
             lost.append(true);
         }
         let mut columns: Vec<ArrayRef> = texts.map(|mut t| Arc::new(t.finish()) as ArrayRef).into();
+        columns.push(Arc::new(happened.finish()));
         columns.push(Arc::new(lost.finish()));
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
     }

@@ -3,8 +3,8 @@
 use super::audience::{BoundAudience, holdout_table, rejected_schema, rejected_table};
 use super::build::Output;
 use super::entities::Entities;
+use super::history::CHANGES;
 use super::identity::BoundIdentity;
-use super::membership::CHANGES;
 use super::narrow::{Found, Members};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{AudienceModel, ListEntry};

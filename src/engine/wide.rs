@@ -40,6 +40,12 @@ impl Wide {
         self.rows
     }
 
+    /// The columns of one entity.
+    pub(super) fn row(&self, row: usize) -> Self {
+        let columns = self.columns.iter().map(|column| column.slice(row, 1)).collect();
+        Self { rows: 1, names: self.names.clone(), columns }
+    }
+
     /// Adds a column.
     pub(super) fn push(&mut self, name: &str, column: ArrayRef) {
         debug_assert_eq!(column.len(), self.rows, "one value per entity");

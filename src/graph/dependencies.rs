@@ -27,7 +27,8 @@ pub(super) fn named(model: &Model) -> Vec<&Spanned<String>> {
         ModelKind::Profile(profile) => {
             let attributes = profile.attributes.iter().flat_map(|a| &a.from).map(|s| &s.table);
             let traits = profile.traits.iter().flat_map(|t| &t.from);
-            std::iter::once(&profile.identity).chain(attributes).chain(traits).collect()
+            let timeline = profile.timeline.iter().flat_map(|t| &t.from);
+            std::iter::once(&profile.identity).chain(attributes).chain(traits).chain(timeline).collect()
         }
         ModelKind::Audience(audience) => {
             let mut names = vec![&audience.profile];
@@ -62,7 +63,11 @@ pub fn side_tables(name: &str, model: &Model) -> Vec<String> {
         ModelKind::Profile(_) => &["_provenance"],
         ModelKind::Sql(_) | ModelKind::Sync(_) => &[],
     };
-    suffixes.iter().map(|suffix| format!("{name}{suffix}")).collect()
+    let timeline = match &model.kind {
+        ModelKind::Profile(profile) => profile.timeline_table(),
+        _ => None,
+    };
+    suffixes.iter().map(|suffix| format!("{name}{suffix}")).chain(timeline).collect()
 }
 
 fn identity_of(project: &Project, profile: &str) -> Option<String> {

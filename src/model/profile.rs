@@ -14,6 +14,22 @@ pub struct ProfileModel {
     pub traits: Vec<Trait>,
     /// First rule that holds.
     pub persona: Option<Persona>,
+    /// What happened to each entity, row by row.
+    pub timeline: Option<Timeline>,
+}
+
+/// `timeline:`: every row of these tables, by entity and time.
+#[derive(Debug, Clone)]
+pub struct Timeline {
+    /// Source tables or models.
+    pub from: Vec<Spanned<String>>,
+}
+
+impl ProfileModel {
+    /// The table of its timeline, which is named after the identity: a person has one.
+    pub fn timeline_table(&self) -> Option<String> {
+        self.timeline.as_ref().map(|_| format!("{}_timeline", self.identity.value))
+    }
 }
 
 /// A surviving value with its provenance.

@@ -16,7 +16,7 @@ use crate::model::{
     DestinationKind, EventCondition, EventMatch, FileFormat, Format, Group, Holdout, IdentifierType, IdentityModel,
     IdentityRule, LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, MaxPerEntity, Measure, Model, ModelKind,
     Narrowing, Normalize, Persona, Pick, ProfileModel, RankBy, Source, SourceTable, SqlModel, Step, StepOrigin,
-    StepPick, SyncModel, TableSelect, Top, Trait, Verdict, Window,
+    StepPick, SyncModel, TableSelect, Timeline, Top, Trait, Verdict, Window,
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -233,7 +233,10 @@ impl Writer<'_> {
     }
 
     fn profile(&self, profile: &ProfileModel) -> Doc {
-        let ProfileModel { identity, attributes, traits, persona } = profile;
+        let ProfileModel { identity, attributes, traits, persona, timeline } = profile;
+        let timeline = timeline
+            .as_ref()
+            .map(|Timeline { from }| Doc::default().list("from", sorted(from.iter().map(|f| self.text(f)))));
         let attributes = attributes.iter().fold(Doc::default(), |doc, a| doc.set(&a.name.value, self.attribute(a)));
         let traits = traits.iter().fold(Doc::default(), |doc, t| doc.set(&t.name.value, self.trait_(t)));
         Doc::default()
@@ -241,6 +244,7 @@ impl Writer<'_> {
             .set("attributes", attributes)
             .set("traits", traits)
             .maybe("persona", persona.as_ref().map(|p| self.persona(p)))
+            .maybe("timeline", timeline)
     }
 
     fn attribute(&self, attribute: &Attribute) -> Doc {

@@ -4,15 +4,14 @@ use super::reader::{Fields, Reader};
 use super::values::WINDOW_KEYS;
 use super::yaml::{Entry, Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
-use crate::model::{Attribute, AttributeSource, Persona, Pick, ProfileModel, Trait, Window};
+use crate::model::{Attribute, AttributeSource, Persona, Pick, ProfileModel, Timeline, Trait, Window};
 
 /// Keys besides those of every model.
 pub(super) const KEYS: [&str; 5] = ["identity", "attributes", "traits", "persona", "timeline"];
-/// Those of them that this version refuses.
-pub(super) const LATER: [&str; 1] = ["timeline"];
 pub(super) const ATTRIBUTE_KEYS: [&str; 6] = ["description", "label", "tests", "from", "pick", "raw"];
 pub(super) const TRAIT_KEYS: [&str; 9] =
     ["description", "label", "tests", "from", "select", "where", "by", "time", "default"];
+pub(super) const TIMELINE_KEYS: [&str; 1] = ["from"];
 pub(super) const PERSONA_KEYS: [&str; 3] = ["name", "when", "default"];
 const PICKS: [(&str, Pick); 5] = [
     ("source_order", Pick::SourceOrder),
@@ -24,7 +23,6 @@ const PICKS: [(&str, Pick); 5] = [
 
 /// Reads a profile's own keys.
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<ProfileModel> {
-    fields.unavailable(reader, &LATER);
     let identity = fields.require(reader, "identity").and_then(|n| reader.filled("identity", n));
     let mut columns: Vec<Spanned<String>> = Vec::new();
     let mut attributes = Vec::new();
@@ -45,6 +43,7 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Profi
     {
         reader.duplicate_name("the column", &Spanned::new("persona".to_owned(), key), clash.span);
     }
+    let timeline = fields.get("timeline").and_then(|n| timeline(reader, n));
     let identity = identity?;
     if let Some(clash) = columns.iter().find(|c| c.value == format!("{}_id", identity.value)) {
         let message = format!("`{}` is the entity id of this profile", clash.value);
@@ -54,7 +53,7 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Profi
                 .with_help("choose another name"),
         );
     }
-    Some(ProfileModel { identity, attributes, traits, persona })
+    Some(ProfileModel { identity, attributes, traits, persona, timeline })
 }
 
 /// The name of a column that the profile does not have yet. Twins in one mapping are duplicate keys and are
@@ -143,6 +142,24 @@ fn literal(reader: &mut Reader<'_>, node: &Node) -> Option<Spanned<String>> {
         }
     };
     Some(Spanned::new(text, node.span))
+}
+
+fn timeline(reader: &mut Reader<'_>, node: &Node) -> Option<Timeline> {
+    let fields = reader.fields(node, "a timeline", &TIMELINE_KEYS)?;
+    let mut from: Vec<Spanned<String>> = Vec::new();
+    let nodes = fields.require(reader, "from").map(|n| reader.text_list("from", n))?;
+    for table in nodes {
+        match from.iter().find(|known| known.value == table.value) {
+            Some(first) => {
+                let message = format!("`{}` stands twice in this timeline", table.value);
+                let finding = Diagnostic::error(Code::DuplicateName, table.span, message);
+                let finding = finding.with_label("again here").with_related(first.span, "first here");
+                reader.findings.push(finding.with_help("keep one: each of its rows would stand there twice"));
+            }
+            None => from.push(table),
+        }
+    }
+    Some(Timeline { from })
 }
 
 fn persona(reader: &mut Reader<'_>, node: &Node) -> Option<Persona> {

@@ -84,11 +84,17 @@ fn reserved(reader: &mut Reader<'_>, models: &Models) {
     for model in models.enabled.values() {
         let beside: &[&str] = match model.kind {
             ModelKind::Identity(_) => &["links", "changes", "hubs", "registry", "report", "suspects"],
-            ModelKind::Profile(_) => &["provenance", "timeline"],
+            ModelKind::Profile(_) => &["provenance"],
             ModelKind::Audience(_) => &["holdout", "rejected"],
             ModelKind::Sql(_) | ModelKind::Sync(_) => &[],
         };
         taken.extend(beside.iter().map(|suffix| (format!("{}_{suffix}", model.name.value), model)));
+        if let ModelKind::Profile(profile) = &model.kind
+            && let Some(table) = profile.timeline_table()
+        {
+            one_timeline(reader, &taken, &table, (model, profile));
+            taken.push((table, model));
+        }
         if let ModelKind::Audience(_) = model.kind {
             let shared = ["changes", "history", "sizes", "overlap"];
             taken.extend(shared.map(|suffix| (format!("audience_{suffix}"), model)));
@@ -107,6 +113,24 @@ fn reserved(reader: &mut Reader<'_>, models: &Models) {
     }
 }
 
+/// A person has one timeline, whichever profile writes it.
+fn one_timeline(
+    reader: &mut Reader<'_>,
+    taken: &[(String, &Model)],
+    table: &str,
+    (model, profile): (&Model, &ProfileModel),
+) {
+    let Some((_, first)) = taken.iter().find(|(name, _)| name == table) else { return };
+    let message =
+        format!("two profiles of `{}` have a timeline, and both would write `{table}`", profile.identity.value);
+    reader.findings.push(
+        Diagnostic::error(Code::DuplicateName, model.name.span, message)
+            .with_label("the second")
+            .with_related(first.name.span, "the first")
+            .with_help("keep one `timeline:` and name the tables of both in its `from`"),
+    );
+}
+
 fn check_identity(reader: &mut Reader<'_>, names: &Names<'_>, identity: &IdentityModel) {
     for link in &identity.links {
         table(reader, names, &link.from);
@@ -123,6 +147,14 @@ fn check_profile(reader: &mut Reader<'_>, names: &Names<'_>, profile: &ProfileMo
     }
     for found in &profile.traits {
         check_trait(reader, names, found);
+    }
+    for from in profile.timeline.iter().flat_map(|t| &t.from) {
+        if let Found::Source(at) = table(reader, names, from)
+            && at.time.is_none()
+        {
+            let label = format!("`{}` has no time column", reader.shown(from.span));
+            without_time(reader, at, from.span, "a timeline needs tables with a time", &label);
+        }
     }
 }
 

@@ -67,7 +67,7 @@ pub async fn explain_identity(options: &Options, question: &IdentityQuestion) ->
 
 /// A text that was asked about, as an identity reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     /// Identifier type and raw value.
     Identifier(String, String),
     /// The beginning of an entity id.
@@ -75,7 +75,7 @@ enum Side {
 }
 
 /// The one identity that can read all texts.
-fn resolve<'p>(
+pub(super) fn resolve<'p>(
     project: &'p Project,
     texts: &[&str],
     wanted: Option<&str>,
@@ -188,11 +188,11 @@ fn expected(normalize: &Normalize) -> String {
 }
 
 /// One identity and its tables.
-struct Story<'a> {
-    reader: &'a Reader,
-    name: &'a str,
-    model: &'a IdentityModel,
-    hubs: Vec<HubNote>,
+pub(super) struct Story<'a> {
+    pub reader: &'a Reader,
+    pub name: &'a str,
+    pub model: &'a IdentityModel,
+    pub hubs: Vec<HubNote>,
 }
 
 /// The links of the table, and after them the `always` rules, each with what stands against it.
@@ -202,7 +202,8 @@ struct Joined<'a> {
 }
 
 impl Story<'_> {
-    async fn asked(&self, given: &str, side: &Side) -> Result<Asked, Failure> {
+    /// What somebody named is.
+    pub(super) async fn asked(&self, given: &str, side: &Side) -> Result<Asked, Failure> {
         let given = given.to_owned();
         match side {
             Side::Identifier(kind, raw) => self.identifier(given, kind, raw).await,

@@ -5,6 +5,7 @@
 //! error test is not committed, and what reads it is neither built nor sent; the last committed tables stay. A
 //! sync sends only what is committed. The wall clock is used for leases, durations and the default logical time.
 
+mod audience;
 mod checks;
 mod explain;
 mod history;
@@ -18,6 +19,7 @@ mod reading;
 mod report;
 mod rows;
 mod run;
+mod scans;
 mod schemas;
 mod site;
 mod stages;
@@ -25,6 +27,7 @@ mod state;
 mod syncs;
 mod unit;
 
+pub use audience::{AudienceAnswer, AudiencePreview, explain_audience, preview_audience};
 pub use checks::{DataReport, test_data};
 pub use explain::{IdentityAnswer, IdentityQuestion, explain_identity};
 pub use lineage::{LineageAnswer, LineageRequest, lineage};
@@ -37,6 +40,7 @@ pub use reading::{last_runs, reader};
 pub use report::{NodeReport, RunReport, SyncReport, Withheld};
 pub use rows::{Difference, TableDifference};
 pub use run::{run, warehouse_of};
+pub use scans::explain_plan;
 pub use schemas::{LOCK, Refreshed, refresh_schemas};
 pub use site::build_site;
 pub use state::{current_manifest, leave_manifest, manifest};

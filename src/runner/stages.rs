@@ -6,7 +6,7 @@
 
 use super::progress::Progress;
 use super::report::{NodeReport, Withheld};
-use crate::engine::{Built, CheckResult, CheckStatus, Engine, Output, RunContext};
+use crate::engine::{Built, CheckResult, CheckStatus, Engine, Output, PlannedRows, RunContext};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::graph::tests_stage;
 use crate::plan::{Action, Plan, Stage};
@@ -42,7 +42,7 @@ struct State {
     /// Stages of tests that failed, and stages that wait for those: whose tests it was.
     broken: BTreeMap<String, String>,
     /// Models that are built and not yet tested.
-    untested: BTreeMap<String, (NodeReport, Vec<Output>)>,
+    untested: BTreeMap<String, (NodeReport, Built)>,
     done: Done,
 }
 
@@ -85,8 +85,8 @@ async fn drive(
             Finished::Written(table) => state.done.staged.push(table),
             Finished::Tested { stage, results } => {
                 progress.tested(&results);
-                if let Some((node, outputs)) = state.tested(&stage, results) {
-                    state.accept(node, outputs, run, tasks);
+                if let Some((node, built)) = state.tested(&stage, results) {
+                    state.accept(node, built, (engine, run), tasks);
                 }
             }
             Finished::Stage { stage, built, seconds } => {
@@ -95,9 +95,9 @@ async fn drive(
                 let node = report(&stage.model, &built, seconds, context).await?;
                 progress.finished(&node);
                 if tested.contains(&stage.model) {
-                    state.untested.insert(stage.model, (node, built.outputs));
+                    state.untested.insert(stage.model, (node, built));
                 } else {
-                    state.accept(node, built.outputs, run, tasks);
+                    state.accept(node, built, (engine, run), tasks);
                 }
             }
         }
@@ -148,7 +148,7 @@ impl State {
     }
 
     /// Ends a stage of tests; gives what may now be written.
-    fn tested(&mut self, stage: &Stage, results: Vec<CheckResult>) -> Option<(NodeReport, Vec<Output>)> {
+    fn tested(&mut self, stage: &Stage, results: Vec<CheckResult>) -> Option<(NodeReport, Built)> {
         let failed = results.iter().any(|r| r.status == CheckStatus::Fail);
         self.done.checks.extend(results);
         self.finished.insert(stage.name());
@@ -168,14 +168,18 @@ impl State {
     fn accept(
         &mut self,
         node: NodeReport,
-        outputs: Vec<Output>,
-        run: Option<&Arc<Run>>,
+        built: Built,
+        (engine, run): (&Arc<Engine>, Option<&Arc<Run>>),
         tasks: &mut JoinSet<Result<Finished>>,
     ) {
         self.done.nodes.push(node);
         let Some(run) = run else { return };
-        for output in outputs {
+        for output in built.outputs {
             keep(output, run, tasks, &mut self.done);
+        }
+        for planned in built.planned {
+            let (engine, run) = (Arc::clone(engine), Arc::clone(run));
+            tasks.spawn(async move { Ok(Finished::Written(write_planned(&run, &engine, &planned).await?)) });
         }
     }
 }
@@ -211,6 +215,29 @@ pub(super) async fn write(run: &Run, output: &Output) -> Result<StagedTable> {
     run.write_all(&output.table, &output.schema, output.mode, &output.batches)
         .await
         .map_err(|e| e.context(format!("cannot write the table `{}`", output.table)))
+}
+
+/// Stages one table whose rows are made meanwhile.
+async fn write_planned(run: &Run, engine: &Engine, planned: &PlannedRows) -> Result<StagedTable> {
+    let written = async {
+        let mut rows = engine.stream(planned).await?;
+        let mut writer = run.writer(&planned.table, &planned.schema, WriteMode::Overwrite)?;
+        loop {
+            let batch = match rows.next().await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return writer.finish().await,
+                Err(error) => {
+                    writer.abort().await;
+                    return Err(error);
+                }
+            };
+            if let Err(error) = writer.write(&batch).await {
+                writer.abort().await;
+                return Err(error);
+            }
+        }
+    };
+    written.await.map_err(|e| e.context(format!("cannot write the table `{}`", planned.table)))
 }
 
 /// Stages what several models append to one table.

@@ -6,8 +6,10 @@
 
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
 
+mod aggregates;
 mod architecture;
 mod artefacts;
+mod audience_explain;
 mod audiences;
 mod bad_input;
 mod binding;
@@ -30,4 +32,5 @@ mod schema;
 mod selection;
 mod shell;
 mod support;
+mod timeline;
 mod unit_tests;

@@ -2,7 +2,9 @@
 //! `most_frequent`, `unique_count`, `unique_list`, and the internal ones of the fold.
 
 mod date_trunc;
+mod details;
 mod normalize;
+mod ordered;
 mod pick;
 mod random;
 mod rows;
@@ -15,12 +17,15 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub(super) use details::details;
 pub use normalize::Judged;
 pub(super) use normalize::Normalizer;
+pub(super) use ordered::Ordered;
 pub(super) use pick::{PickFirst, Returns};
 pub(super) use random::random_share;
 pub(super) use scalar::{as_of_literal, as_of_literal_null, scalar_functions};
-pub(super) use sequence::{Anchor, Sequence, SequenceSpec, SequenceStep};
+pub(super) use sequence::{Anchor, Event, Sequence, SequenceSpec, SequenceStep};
+pub(super) use values::NULL;
 
 use datafusion::logical_expr::AggregateUDF;
 use tally::{Finish, Tally};

@@ -71,6 +71,14 @@ impl SequenceSpec {
         anchors.filter(|a| end.is_none_or(|end| events[*a].time == events[end].time)).any(|a| search.from(a))
     }
 
+    /// Where the window of a step begins and ends once these rows are chosen, and the other rows that match the step
+    /// inside it.
+    pub(crate) fn window(&self, events: &[Event], chosen: &[usize], index: usize) -> (i64, i64, Vec<usize>) {
+        let search = Search { spec: self, events, chosen: chosen.to_vec(), failed: BTreeSet::new() };
+        let (_, origin, end) = search.bounds(index);
+        (origin, end, search.candidates(index, origin, end))
+    }
+
     /// Whether what follows a step depends on the row it chose only, so that failures can be remembered.
     fn is_chain(&self) -> bool {
         self.steps.iter().all(|s| !s.of_first && !s.inclusive && !s.same)
@@ -94,13 +102,11 @@ impl Search<'_> {
 
     fn step(&mut self, index: usize) -> bool {
         let Some(step) = self.spec.steps.get(index) else { return true };
-        let origin_row = if step.of_first { self.chosen[0] } else { self.chosen[self.chosen.len() - 1] };
+        let (origin_row, origin, end) = self.bounds(index);
         let remember = self.spec.is_chain();
         if remember && self.failed.contains(&(index, origin_row)) {
             return false;
         }
-        let origin = self.events[origin_row].time;
-        let end = step.within.map_or(i64::MAX, |w| origin.saturating_add(w));
         let holds = if step.negated {
             let passed = step.open || end <= self.spec.as_of;
             passed && self.candidates(index, origin, end).is_empty() && self.step(index + 1)
@@ -116,6 +122,14 @@ impl Search<'_> {
             self.failed.insert((index, origin_row));
         }
         holds
+    }
+
+    /// The row at which a step's window begins, its time, and the window's end.
+    fn bounds(&self, index: usize) -> (usize, i64, i64) {
+        let step = &self.spec.steps[index];
+        let origin_row = if step.of_first { self.chosen[0] } else { self.chosen[self.chosen.len() - 1] };
+        let origin = self.events[origin_row].time;
+        (origin_row, origin, step.within.map_or(i64::MAX, |w| origin.saturating_add(w)))
     }
 
     /// Unchosen rows that match the step inside its window.

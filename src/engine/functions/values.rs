@@ -13,7 +13,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 /// Code of a null.
-pub(super) const NULL: u32 = u32::MAX;
+pub(crate) const NULL: u32 = u32::MAX;
 
 /// Distinct values of one type and their codes.
 pub(super) enum ValueCoder {

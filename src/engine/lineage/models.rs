@@ -17,10 +17,11 @@ use super::flow::{Flow, Refs, Scope, Sets};
 use super::plan::Analysis;
 use crate::engine::audience::{BoundAudience, Rule, holdout_table, membership, rejected_schema, rejected_table};
 use crate::engine::fold::{FoldColumn, FoldTable};
-use crate::engine::functions::PickFirst;
+use crate::engine::functions::{Ordered, PickFirst};
 use crate::engine::identity::BoundIdentity;
 use crate::engine::identity_tables::IdentityTable;
 use crate::engine::profile::BoundProfile;
+use crate::engine::timeline::BoundTimeline;
 use crate::graph::{ColumnRef, TableLineage};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
@@ -113,7 +114,7 @@ fn who(analysis: &mut Analysis<'_>, identity: &str) -> (Sets, Refs) {
 /// A fold column, and apart from it what a pick carries along with the value.
 struct Folded {
     column: Sets,
-    payload: Sets,
+    payload: Vec<Sets>,
 }
 
 fn folded(
@@ -124,7 +125,8 @@ fn folded(
 ) -> Folded {
     // a pick orders by its first arguments, takes the next, and carries the others
     let keys = column.function.inner().downcast_ref::<PickFirst>().map(PickFirst::keys);
-    let mut found = Folded { column: Sets::of_rows(who.clone()), payload: Sets::default() };
+    let ordered = column.function.inner().downcast_ref::<Ordered>();
+    let mut found = Folded { column: Sets::of_rows(who.clone()), payload: Vec::new() };
     for input in &column.inputs {
         let Some(table) = tables.get(&input.table) else { continue };
         let schema = table.plan.schema();
@@ -132,11 +134,17 @@ fn folded(
         let name = input.table.split('#').next().unwrap_or(&input.table);
         let flow = analysis.base(name, schema.fields().iter().map(|f| f.name()));
         let scope = Scope::new(schema, &flow, None);
+        let aggregated = ordered.map(|ordered| ordered.aggregated(input.arguments.len()));
         for (position, argument) in input.arguments.iter().enumerate() {
             let sets = analysis.sets(argument, &scope);
             match keys {
                 Some(keys) if position < keys => found.column.take_as_rows(&sets),
-                Some(keys) if position > keys => found.payload.take(&sets),
+                Some(keys) if position > keys => {
+                    let carried = position - keys;
+                    found.payload.resize(found.payload.len().max(carried), Sets::default());
+                    found.payload[carried - 1].take(&sets);
+                }
+                None if aggregated.is_some_and(|count| position >= count) => found.column.take_as_rows(&sets),
                 Some(_) | None => found.column.take(&sets),
             }
         }
@@ -185,7 +193,7 @@ pub(super) fn profile(known: &Tables, bound: &BoundProfile) -> Vec<TableLineage>
     names.extend(bound.steps.iter().map(|s| s.name.clone()));
     let mut wide = WideRow::new(&names);
     wide.set(&id_name, id);
-    let mut payloads: BTreeMap<&str, Sets> = BTreeMap::new();
+    let mut payloads: BTreeMap<&str, Vec<Sets>> = BTreeMap::new();
     for column in &bound.columns {
         let folded = folded(&mut analysis, column, &bound.tables, &entities);
         wide.set(&column.name, folded.column);
@@ -200,22 +208,38 @@ pub(super) fn profile(known: &Tables, bound: &BoundProfile) -> Vec<TableLineage>
         Flow { columns: columns.iter().map(|n| wide.get(n)).collect(), frame: entities.clone(), order: Refs::new() };
     let main = analysis.names.table(&bound.name, &columns, &flow);
     let (columns, flow) = provenance(bound, &wide, &payloads, entities);
-    vec![main, analysis.names.table(&format!("{}_provenance", bound.name), &columns, &flow)]
+    let mut tables = vec![main, analysis.names.table(&format!("{}_provenance", bound.name), &columns, &flow)];
+    tables.extend(bound.timeline.iter().map(|t| timeline(&mut analysis, &bound.identity, t)));
+    tables
+}
+
+/// The table of a timeline: its plan, and who is who.
+fn timeline(analysis: &mut Analysis<'_>, identity: &str, bound: &BoundTimeline) -> TableLineage {
+    let (id, entities) = who(analysis, identity);
+    let mut flow = analysis.plan(&bound.plan, None);
+    if let Some(first) = flow.columns.first_mut() {
+        first.take(&id);
+    }
+    flow.frame.extend(&entities);
+    analysis.names.table(&bound.table, &columns_of(&bound.schema), &flow)
 }
 
 /// One row for each attribute with a value: there are as many as the attributes have values.
 fn provenance(
     bound: &BoundProfile,
     wide: &WideRow,
-    payloads: &BTreeMap<&str, Sets>,
+    payloads: &BTreeMap<&str, Vec<Sets>>,
     mut frame: Refs,
 ) -> (Vec<String>, Flow) {
-    let (mut values, mut row_ids, mut lost) = (Sets::default(), Sets::default(), Sets::default());
+    let (mut values, mut lost) = (Sets::default(), Sets::default());
+    let (mut row_ids, mut times) = (Sets::default(), Sets::default());
     for one in &bound.provenance {
         values.take(&wide.get(&one.attribute));
         lost.take(&wide.get(&one.values));
         if let Some(payload) = one.picked.as_deref().and_then(|p| payloads.get(p)) {
-            row_ids.take(payload);
+            // the source's rank, the row's id, its time
+            payload.get(1).into_iter().for_each(|sets| row_ids.take(sets));
+            payload.get(2).into_iter().for_each(|sets| times.take(sets));
         }
     }
     frame.extend(values.all());
@@ -224,6 +248,7 @@ fn provenance(
         "attribute" | "source" => Sets::default(),
         "value" => values.clone(),
         "row_id" => row_ids.clone(),
+        "happened_at" => times.clone(),
         // a value that is like the winner is not lost
         "lost" => lost.clone(),
         _ => wide.get(name),

@@ -26,6 +26,16 @@ pub(super) struct Profile {
     traits: Option<ByName<Trait>>,
     /// Rules in order: the first that holds names the person's persona.
     persona: Option<NonEmpty<PersonaEntry>>,
+    /// What happened to each person, row by row, as the table `<identity>_timeline`.
+    timeline: Option<Timeline>,
+}
+
+/// Which rows a timeline has.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Timeline {
+    /// Source table, model, or a list of them, whose rows have a time.
+    from: OneOrMany<Filled>,
 }
 
 /// The word for a profile.

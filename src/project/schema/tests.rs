@@ -54,7 +54,8 @@ fn keys_of_models_are_those_of_the_readers() {
     assert_eq!(of("Identity"), taken(&[common, &identity::KEYS], &[]));
     assert_eq!(of("Identifier"), taken(&[&identity::IDENTIFIER_KEYS], &[]));
     assert_eq!(of("Link"), taken(&[&identity::LINK_KEYS], &[]));
-    assert_eq!(of("Profile"), taken(&[common, &profile::KEYS], &profile::LATER));
+    assert_eq!(of("Profile"), taken(&[common, &profile::KEYS], &[]));
+    assert_eq!(of("Timeline"), taken(&[&profile::TIMELINE_KEYS], &[]));
     assert_eq!(of("Attribute"), taken(&[&profile::ATTRIBUTE_KEYS], &[]));
     assert_eq!(of("Trait"), taken(&[&profile::TRAIT_KEYS, &WINDOW_KEYS], &[]));
     assert_eq!(union(FileKind::Models, &["PersonaRule", "PersonaDefault"]), taken(&[&profile::PERSONA_KEYS], &[]));

@@ -1,0 +1,1 @@
+SELECT person_id, count(*) AS rows FROM person GROUP BY person_id
