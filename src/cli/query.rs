@@ -8,18 +8,24 @@ use crate::engine::{Reader, to_csv, to_json, to_text};
 use crate::runner::{Failure, Options, reader};
 
 pub(super) async fn query(arguments: &QueryArguments, options: Options, printer: &Printer) -> Exit {
-    print("query", &arguments.sql, arguments.output, &options, printer).await
+    print(("query", arguments.at_run), &arguments.sql, arguments.output, &options, printer).await
 }
 
 pub(super) async fn show(arguments: &ShowArguments, options: Options, printer: &Printer) -> Exit {
     let quoted: Vec<String> =
         arguments.name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
     let sql = format!("SELECT * FROM {} LIMIT {}", quoted.join("."), arguments.limit);
-    print("show", &sql, arguments.output, &options, printer).await
+    print(("show", arguments.at_run), &sql, arguments.output, &options, printer).await
 }
 
-async fn print(command: &str, sql: &str, format: RowFormat, options: &Options, printer: &Printer) -> Exit {
-    let reader = match reader(options).await {
+async fn print(
+    (command, at_run): (&str, Option<u64>),
+    sql: &str,
+    format: RowFormat,
+    options: &Options,
+    printer: &Printer,
+) -> Exit {
+    let reader = match reader(options, at_run).await {
         Ok(reader) => reader,
         Err(failure) => return printer.not_loaded(command, &failure),
     };

@@ -119,7 +119,7 @@ impl Warehouse {
     /// What is visible after `run`, or after the newest run. Takes no lease and waits for nobody.
     ///
     /// # Errors
-    /// `Data` when there is no such run; `Storage`.
+    /// `Usage` when there is no such run; `Data` when its record is damaged; `Storage`.
     pub async fn snapshot(&self, run: Option<u64>) -> Result<Snapshot> {
         let run = match run {
             Some(run) => run,
@@ -128,7 +128,15 @@ impl Warehouse {
                 None => return Ok(Snapshot::default()),
             },
         };
-        Ok(record::load(&self.state, run).await?.snapshot())
+        Ok(self.run(run).await?.snapshot())
+    }
+
+    /// The record of a run that somebody names.
+    ///
+    /// # Errors
+    /// `Usage` when there is no such run, or not any more; `Data` when its record is damaged; `Storage`.
+    pub async fn run(&self, run: u64) -> Result<RunRecord> {
+        record::named(&self.state, run).await
     }
 
     /// A table at the version that a snapshot names.
