@@ -101,6 +101,11 @@ pub(super) enum Command {
   kinfold runs
   kinfold status --limit 1 --output json")]
     Status(StatusArguments),
+    /// Say which rows of which tables differ between two runs.
+    #[command(after_help = "Examples:
+  kinfold diff 1 3
+  kinfold diff 1 3 patient_profile --limit 10 --output json")]
+    Diff(super::diff::DiffArguments),
     /// Make a new project that runs at once.
     #[command(after_help = "Example: kinfold init shop && cd shop && kinfold run")]
     Init(InitArguments),

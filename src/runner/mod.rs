@@ -6,6 +6,7 @@
 //! sync sends only what is committed. The wall clock is used for leases, durations and the default logical time.
 
 mod checks;
+mod difference;
 mod explain;
 mod history;
 mod lineage;
@@ -26,6 +27,7 @@ mod syncs;
 mod unit;
 
 pub use checks::{DataReport, test_data};
+pub use difference::{RunDifference, RunPair, TableBetween, difference};
 pub use explain::{IdentityAnswer, IdentityQuestion, explain_identity};
 pub use lineage::{LineageAnswer, LineageRequest, lineage};
 pub use listing::{Listed, list};

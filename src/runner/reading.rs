@@ -1,8 +1,8 @@
 //! What `show`, `query` and `status` need: the committed tables, without binding any model.
 
-use super::prepare::{Failure, Options, loaded};
+use super::prepare::{Failure, Options, engine_of, loaded};
 use super::run::{as_of, warehouse_of};
-use crate::engine::{Engine, Reader};
+use crate::engine::Reader;
 use crate::warehouse::{RunRecord, Warehouse};
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
@@ -26,14 +26,7 @@ pub async fn reader(options: &Options, at_run: Option<u64>) -> Result<Reader, Fa
         None => (warehouse.snapshot(None).await?, None),
     };
     let as_of = options.as_of.or(then).or(project.settings.as_of).unwrap_or(options.now);
-    let engine = Engine::open(
-        Arc::clone(&project),
-        map,
-        &options.root,
-        options.environment.clone(),
-        as_of.timestamp_micros(),
-        options.resources,
-    )?;
+    let engine = engine_of(options, &project, map, as_of)?;
     Ok(Reader::new(engine, warehouse, snapshot, at_run))
 }
 

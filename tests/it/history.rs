@@ -80,3 +80,96 @@ fn runs_are_listed_with_what_they_changed() {
     assert_eq!((&runs[0]["rows"], &runs[1]["rows"]), (&Value::Null, &json!(22)));
     assert_eq!(runs[0]["tables_changed"], json!(["kinfold.sync_came_back_to_outbox", "kinfold.syncs"]));
 }
+
+/// The differences of one table between runs 1 and 3.
+#[track_caller]
+fn of_table(project: &Project, table: &str) -> Value {
+    let outcome = project.kinfold(&["diff", "1", "3", table, "--output", "json"]).exits(0);
+    let answer = parsed(&outcome);
+    assert_eq!(answer["tables"].as_array().map(Vec::len), Some(1), "{outcome}");
+    answer["tables"][0].clone()
+}
+
+#[track_caller]
+fn counts(changes: &Value) -> [u64; 3] {
+    ["added", "removed", "changed"].map(|sort| changes[sort].as_u64().unwrap_or_else(|| panic!("{changes}")))
+}
+
+#[test]
+fn two_runs_differ_by_rows_under_their_keys() {
+    let project = two_days();
+    // Zoe came, the nameless one behind `c3` went, Ann and Bob visited more
+    let profiles = of_table(&project, "person_profile");
+    assert_eq!(counts(&profiles), [1, 1, 2], "{profiles:#}");
+    assert_eq!(profiles["key"], json!(["person_id"]));
+    let examples = profiles["examples"].as_array().unwrap();
+    assert_eq!(examples.len(), 4, "{profiles:#}");
+    let ann = json!({"before": {"visits": 4, "last_visit": "2026-03-29T08:00:00Z"},
+                     "now": {"visits": 5, "last_visit": "2026-03-30T09:00:00Z"}});
+    let is_ann = |e: &&Value| e["before"] == ann["before"] && e["now"] == ann["now"];
+    assert_eq!(examples.iter().filter(is_ann).count(), 1, "{profiles:#}");
+    let zoe = examples.iter().find(|e| e["before"].is_null()).unwrap();
+    assert_eq!((&zoe["now"]["email"], &zoe["now"]["visits"]), (&json!("zoe@example.com"), &json!(2)));
+    let gone = examples.iter().find(|e| e["now"].is_null()).unwrap();
+    assert_eq!((&gone["before"]["email"], &gone["before"]["visits"]), (&Value::Null, &json!(2)));
+    // `c5` and Zoe's address are new; `c3` is Bob's now, and `c1` was seen again
+    let identity = of_table(&project, "person");
+    assert_eq!((counts(&identity), &identity["versions"]), ([2, 0, 2], &json!([0, 1])), "{identity:#}");
+    assert_eq!(counts(&of_table(&project, "came_back")), [1, 0, 0]);
+    // history only grows: Bob was merged, Zoe was made
+    assert_eq!(counts(&of_table(&project, "person_changes")), [2, 0, 0]);
+}
+
+#[test]
+fn without_a_key_whole_rows_are_compared() {
+    let project = two_days();
+    // one visit more on one day, three on another
+    let whole = of_table(&project, "daily_visits");
+    assert_eq!((counts(&whole), &whole["key"]), ([2, 2, 0], &json!([])), "{whole:#}");
+    project.write("models/daily_visits.yaml", "tests:\n  - unique: day\n");
+    let keyed = of_table(&project, "daily_visits");
+    assert_eq!((counts(&keyed), &keyed["key"]), ([0, 0, 2], &json!(["day"])), "{keyed:#}");
+    assert_eq!(keyed["examples"][0]["before"], json!({"visits": 1, "cookies": 1}));
+    assert_eq!(keyed["examples"][0]["now"], json!({"visits": 2, "cookies": 2}));
+    // the other way round
+    let back = parsed(&project.kinfold(&["diff", "3", "1", "daily_visits", "-o", "json", "-n", "1"]).exits(0));
+    assert_eq!((counts(&back["tables"][0]), &back["tables"][0]["examples"].as_array().unwrap().len()), ([0, 0, 2], &1));
+}
+
+#[test]
+fn a_difference_is_told_to_people() {
+    let project = two_days();
+    let told = project.kinfold(&["diff", "1", "3"]).exits(0);
+    for part in [
+        "person_profile (by person_id)",
+        "visits 4 -> 5",
+        "daily_visits (whole rows)",
+        "  + identifier_type=cookie identifier=c5",
+    ] {
+        assert!(told.stdout.contains(part), "no `{part}`: {told}");
+    }
+    assert!(!told.stdout.contains("kinfold."), "every run writes those: {told}");
+    let same = project.kinfold(&["diff", "3", "4"]).exits(0);
+    assert!(same.stdout.starts_with("the same after run 3 and run 4: "), "{same}");
+    let asked = project.kinfold(&["diff", "3", "4", "kinfold.syncs"]).exits(0);
+    assert!(asked.stdout.contains("kinfold.syncs"), "{asked}");
+    // a table, and a column, that only one of the two has
+    project.write("models/pages.sql", "SELECT page, count(*) AS visits FROM shop.visits GROUP BY 1\n");
+    let daily = project.read("models/daily_visits.sql");
+    project.write("models/daily_visits.sql", &daily.replace("count(*) AS visits", "count(*) AS calls"));
+    project.kinfold(&["run", "--select", "pages", "--select", "daily_visits", "--as-of", "2026-04-01"]).exits(0);
+    let shapes = project.kinfold(&["diff", "4", "5", "pages", "daily_visits"]).exits(0);
+    for part in ["pages (new)", "+ page=home visits=5", "+ column calls", "- column visits"] {
+        assert!(shapes.stdout.contains(part), "no `{part}`: {shapes}");
+    }
+}
+
+#[test]
+fn runs_and_tables_that_cannot_be_compared_are_named() {
+    let project = two_days();
+    project.kinfold(&["diff", "1", "9"]).exits(2).without_data().says(&["there is no run 9"]);
+    let near = project.kinfold(&["diff", "1", "3", "person_profil"]).exits(2).without_data();
+    near.says(&["neither run has a table `person_profil`", "did you mean `person_profile`?"]);
+    project.kinfold(&["diff", "1"]).exits(2).without_data();
+    project.kinfold(&["diff", "one", "two"]).exits(2).without_data();
+}
