@@ -106,6 +106,11 @@ pub(super) enum Command {
   kinfold diff 1 3
   kinfold diff 1 3 patient_profile --limit 10 --output json")]
     Diff(super::diff::DiffArguments),
+    /// Say what old runs left that nobody needs, or remove it; join small files.
+    #[command(after_help = "Examples:
+  kinfold vacuum
+  kinfold vacuum --apply")]
+    Vacuum(super::vacuum::VacuumArguments),
     /// Make a new project that runs at once.
     #[command(after_help = "Example: kinfold init shop && cd shop && kinfold run")]
     Init(InitArguments),

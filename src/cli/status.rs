@@ -3,7 +3,7 @@
 use super::args::{OutputFormat, StatusArguments};
 use super::exit::Exit;
 use super::printer::Printer;
-use super::summary::{counted, grouped, seconds};
+use super::summary::{bytes, counted, grouped, seconds};
 use crate::runner::{Options, last_runs};
 use crate::warehouse::{RunRecord, RunStatus};
 use chrono::{DateTime, Utc};
@@ -88,6 +88,13 @@ fn line(out: &mut String, record: &RunRecord) {
                 grouped(number(sync, "withheld"))
             );
         }
+        return;
+    }
+    if content.get("kind").and_then(Value::as_str) == Some("vacuum") {
+        let (files, freed) = (number(content, "files_removed"), bytes(number(content, "bytes_removed")));
+        let (run, first) = (record.run, number(content, "first_kept"));
+        let _ =
+            writeln!(out, "run {run:<5} {word} {at}  vacuum: {} files, {freed}, before run {first}", grouped(files));
         return;
     }
     let _ = writeln!(

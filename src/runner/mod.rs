@@ -25,6 +25,7 @@ mod stages;
 mod state;
 mod syncs;
 mod unit;
+mod vacuum;
 
 pub use checks::{DataReport, test_data};
 pub use difference::{RunDifference, RunPair, TableBetween, difference};
@@ -43,3 +44,4 @@ pub use schemas::{LOCK, Refreshed, refresh_schemas};
 pub use site::build_site;
 pub use state::{current_manifest, leave_manifest, manifest};
 pub use unit::{UnitOutcome, UnitReport, UnitRun, test_units};
+pub use vacuum::{Vacuumed, vacuum};

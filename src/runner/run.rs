@@ -43,18 +43,30 @@ pub fn warehouse_of(project: &Project, options: &Options) -> Result<Arc<Warehous
 pub async fn run(prepared: Prepared, options: &Options, progress: &dyn Progress) -> Result<RunReport, Failure> {
     let clock = Instant::now();
     let warehouse = warehouse_of(&prepared.project, options)?;
+    let held = Held::default();
+    let work = async |run| build_and_commit(prepared, options, progress, &warehouse, run, clock, &held).await;
+    until_stopped(&warehouse, options, progress, &held, work).await
+}
+
+/// Begins a run and does its work, until the user stops it; then the warehouse is given back.
+pub(super) async fn until_stopped<T>(
+    warehouse: &Arc<Warehouse>,
+    options: &Options,
+    progress: &dyn Progress,
+    held: &Held,
+    work: impl AsyncFnOnce(Run) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     // installed before the lease is taken, so that no signal leaves it behind
     let mut stop = StopSignal::install()?;
-    let run = begin(&warehouse, options, progress).await?;
-    let held = Held::default();
+    let run = begin(warehouse, options, progress).await?;
     held.keep(&run);
     tokio::select! {
-        outcome = build_and_commit(prepared, options, progress, &warehouse, run, clock, &held) => outcome,
+        outcome = work(run) => outcome,
         () = stop.received() => {
             // the run was dropped with its future; without this the next one would wait for the lease to expire
             held.release().await;
             let message = if held.committing.load(Ordering::Relaxed) {
-                "stopped while committing or sending; `kinfold status` tells what is visible"
+                "stopped while committing or sending; `kinfold runs` tells what is visible"
             } else {
                 "stopped; nothing of this run was committed"
             };
@@ -63,7 +75,7 @@ pub async fn run(prepared: Prepared, options: &Options, progress: &dyn Progress)
     }
 }
 
-fn now() -> DateTime<Utc> {
+pub(super) fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
@@ -72,8 +84,8 @@ fn now() -> DateTime<Utc> {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     leases: Mutex<Vec<KeepAlive>>,
-    /// Whether something may be visible or sent.
-    committing: AtomicBool,
+    /// Whether something may be visible, sent or removed.
+    pub(super) committing: AtomicBool,
 }
 
 impl Held {

@@ -1,7 +1,8 @@
-//! What earlier runs made: listed, read again.
+//! What earlier runs made: listed, read again, compared, and removed.
 
-use crate::support::{Outcome, Project};
+use crate::support::{Outcome, Project, files, until, wait};
 use serde_json::{Value, json};
+use std::process::Command;
 
 /// Visits that come after the first run: Zoe is new, Ann comes again, and Bob turns out to be the one behind `c3`.
 const NEWS: &str = "\
@@ -172,4 +173,71 @@ fn runs_and_tables_that_cannot_be_compared_are_named() {
     near.says(&["neither run has a table `person_profil`", "did you mean `person_profile`?"]);
     project.kinfold(&["diff", "1"]).exits(2).without_data();
     project.kinfold(&["diff", "one", "two"]).exits(2).without_data();
+}
+
+#[test]
+fn a_vacuum_says_what_goes_and_then_removes_it() {
+    let project = two_days();
+    let settings = project.read("kinfold.yaml");
+    let vacuum = |more: &[&str]| project.kinfold(&[&["vacuum"], more].concat()).exits(0);
+    // within seven days everything is kept
+    let kept = vacuum(&[]);
+    assert!(kept.stdout.contains("kept: 4 runs from run 1 on") && kept.stdout.contains("nothing else"), "{kept}");
+    project.write("kinfold.yaml", &format!("{settings}retention: {{runs: 1, period: 1 us}}\n"));
+    let before = files(&project.path("target/warehouse"));
+    let said = vacuum(&[]);
+    for part in
+        ["kept: 2 runs from run 3 on", "would remove: 2 runs, 1 to 2", "person_profile", "kinfold vacuum --apply"]
+    {
+        assert!(said.stdout.contains(part), "no `{part}`: {said}");
+    }
+    let same = files(&project.path("target/warehouse"));
+    assert_eq!(same, before, "a dry run changes nothing");
+    let planned = parsed(&vacuum(&["--output", "json"]));
+    let done = parsed(&vacuum(&["--apply", "--output", "json"]));
+    assert_eq!((&planned["applied"], &done["applied"]), (&json!(false), &json!(true)));
+    for key in ["first_kept", "kept", "runs", "tables", "compacted"] {
+        assert_eq!(planned[key], done[key], "{key}");
+    }
+    // every table that run 3 wrote anew has lost the file of run 1
+    let lost = done["tables"].as_array().unwrap().iter().find(|t| t["table"] == "person").unwrap();
+    assert_eq!(lost["files"], 1, "{done:#}");
+    assert_eq!(project.number("SELECT sum(visits) FROM person_profile"), 12);
+    project.kinfold(&["show", "person", "--at-run", "3"]).exits(0);
+    let gone = project.kinfold(&["show", "person", "--at-run", "1"]).exits(2).without_data();
+    gone.says(&["the tables of run 1 were vacuumed", "runs 3 to 5 can be read"]);
+    project.kinfold(&["diff", "2", "3"]).exits(2).says(&["the tables of run 2 were vacuumed"]);
+    let runs = project.kinfold(&["runs"]).exits(0);
+    assert!(runs.stdout.contains("vacuum: ") && runs.stdout.contains("before run 3"), "{runs}");
+    // who came back is still known from the run before, and nothing is sent twice
+    project.kinfold(&["run", "--as-of", "2026-04-02"]).exits(0);
+    assert_eq!(project.report()["syncs"][0]["sent"], 0);
+    let early = project.kinfold(&["run", "--as-of", "2026-04-01"]).exits(2).without_data();
+    early.says(&["is before that of the last run"]);
+}
+
+#[test]
+fn a_vacuum_leaves_a_run_at_work_alone() {
+    let project = Project::clinic_after_a_run();
+    let leases = || files(&project.path("target/warehouse/_kinfold/leases")).len();
+    let before = leases();
+    let run = project.spawn(&["run"]);
+    until("a lease", || leases() > before);
+    let stopped = Command::new("kill").args(["-STOP", &run.id().to_string()]).status().unwrap();
+    assert!(stopped.success());
+    project.kinfold(&["vacuum"]).exits(0);
+    project.kinfold(&["vacuum", "--apply"]).exits(75).without_data().says(&["another run"]);
+    assert!(Command::new("kill").args(["-CONT", &run.id().to_string()]).status().unwrap().success());
+    wait(run, &["run"]).exits(0);
+    project.kinfold(&["vacuum", "--apply"]).exits(0);
+}
+
+#[test]
+fn retention_that_keeps_nothing_is_refused() {
+    let project = Project::of(&[("kinfold.yaml", "retention: {runs: 0, period: forever, keep: 3}\n")]);
+    project.kinfold(&["vacuum"]).exits(2).without_data().says(&[
+        "`runs` must be a whole number from 1",
+        "`period` cannot be `forever`",
+        "unknown key `keep`",
+    ]);
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "run",
     "check",
     "plan",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 18] = [
     "lineage",
     "status",
     "diff",
+    "vacuum",
     "init",
     "explain",
     "schema",
@@ -70,6 +71,8 @@ fn every_command_that_works_exits_0() {
         &["status"],
         &["runs"],
         &["diff", "1", "2"],
+        &["vacuum"],
+        &["vacuum", "--apply"],
         &["init", "another"],
         &["explain", "K0102"],
         &["explain", "identity", "email:ann@example.com"],
@@ -133,6 +136,7 @@ fn wrong_definitions_exit_2_and_name_the_command_that_needed_them() {
         (&["query", "SELECT 1"], "`kinfold query`"),
         (&["status"], "`kinfold status`"),
         (&["diff", "1", "2"], "`kinfold diff`"),
+        (&["vacuum"], "`kinfold vacuum`"),
         (&["explain", "identity", "email:ann@example.com"], "`kinfold explain identity`"),
     ] {
         let outcome = broken.kinfold(arguments).exits(2).without_data();
