@@ -80,9 +80,9 @@ pub(super) enum Command {
   kinfold show audience searched_not_booked --count")]
     Show(ShowArguments),
     /// Ask a SQL question of the committed tables and the source tables.
-    #[command(
-        after_help = "Example: kinfold query \"SELECT persona, count(*) FROM patient_profile GROUP BY 1\" --output csv"
-    )]
+    #[command(after_help = "Examples:
+  kinfold query \"SELECT persona, count(*) FROM patient_profile GROUP BY 1\" --output csv
+  kinfold query \"SELECT count(*) FROM patient\" --at-run 1")]
     Query(QueryArguments),
     /// Pages about the project, for people.
     #[command(after_help = "Example: kinfold docs build")]
@@ -96,9 +96,22 @@ pub(super) enum Command {
     /// Say which columns a table or column comes from, and which depend on it.
     #[command(after_help = "Example: kinfold lineage patient_profile.email")]
     Lineage(super::lineage::LineageArguments),
-    /// Print the last runs and what they did.
-    #[command(after_help = "Example: kinfold status --limit 1 --output json")]
+    /// List the last runs and what they did.
+    #[command(visible_alias = "runs")]
+    #[command(after_help = "Examples:
+  kinfold runs
+  kinfold status --limit 1 --output json")]
     Status(StatusArguments),
+    /// Say which rows of which tables differ between two runs.
+    #[command(after_help = "Examples:
+  kinfold diff 1 3
+  kinfold diff 1 3 patient_profile --limit 10 --output json")]
+    Diff(super::diff::DiffArguments),
+    /// Say what old runs left that nobody needs, or remove it; join small files.
+    #[command(after_help = "Examples:
+  kinfold vacuum
+  kinfold vacuum --apply")]
+    Vacuum(super::vacuum::VacuumArguments),
     /// Make a new project that runs at once.
     #[command(after_help = "Example: kinfold init shop && cd shop && kinfold run")]
     Init(InitArguments),
@@ -195,6 +208,9 @@ pub(super) struct ShowArguments {
     /// How many rows.
     #[arg(long, short = 'n', default_value_t = 10)]
     pub(super) limit: usize,
+    /// Read the tables as they were after this run; source tables are as they are now.
+    #[arg(long, value_name = "RUN")]
+    pub(super) at_run: Option<u64>,
     /// Format of the rows.
     #[arg(long, short, value_enum, default_value_t = RowFormat::Text)]
     pub(super) output: RowFormat,
@@ -227,6 +243,9 @@ pub(super) struct ShowAudienceArguments {
 pub(super) struct QueryArguments {
     /// One SQL query.
     pub(super) sql: String,
+    /// Read the tables as they were after this run; source tables are as they are now.
+    #[arg(long, value_name = "RUN")]
+    pub(super) at_run: Option<u64>,
     /// Format of the rows.
     #[arg(long, short, value_enum, default_value_t = RowFormat::Text)]
     pub(super) output: RowFormat,

@@ -5,6 +5,7 @@
 mod args;
 mod check;
 mod completions;
+mod diff;
 mod docs;
 mod early;
 mod exit;
@@ -27,6 +28,7 @@ mod sources;
 mod status;
 mod summary;
 mod test;
+mod vacuum;
 
 use crate::error::{Error, ErrorKind};
 use args::{Cli, Command};
@@ -117,6 +119,8 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Command::Query(arguments) => query::query(arguments, options, printer).await,
         Command::Docs(arguments) => docs::docs(arguments, &options, printer).await,
         Command::Sources(arguments) => sources::sources(arguments, &options, printer).await,
+        Command::Vacuum(arguments) => vacuum::vacuum(arguments, &options, printer).await,
+        Command::Diff(arguments) => diff::diff(arguments, &options, printer).await,
         Command::Status(arguments) => status::status(arguments, options, printer).await,
         Command::Ls(arguments) => ls::ls(arguments, options, printer),
         Command::Lineage(arguments) => lineage::lineage(arguments, options, printer).await,

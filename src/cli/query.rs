@@ -12,26 +12,31 @@ use crate::runner::{AudiencePreview, Failure, Options, preview_audience, reader}
 use serde_json::{Value, json};
 
 pub(super) async fn query(arguments: &QueryArguments, options: Options, printer: &Printer) -> Exit {
-    print("query", &arguments.sql, arguments.output, &options, printer).await
+    print(("query", arguments.at_run), &arguments.sql, arguments.output, &options, printer).await
 }
 
 pub(super) async fn show(arguments: &ShowArguments, options: Options, printer: &Printer) -> Exit {
     match (&arguments.topic, &arguments.name) {
         (Some(ShowTopic::Audience(audience)), _) if audience.count => count(audience, &options, printer).await,
         (Some(ShowTopic::Audience(ShowAudienceArguments { name, limit, output, .. })), _) => {
-            first_rows(name, *limit, *output, &options, printer).await
+            first_rows((name, *limit), *output, (None, &options), printer).await
         }
         (None, name) => {
             let name = name.as_deref().unwrap_or_default();
-            first_rows(name, arguments.limit, arguments.output, &options, printer).await
+            first_rows((name, arguments.limit), arguments.output, (arguments.at_run, &options), printer).await
         }
     }
 }
 
-async fn first_rows(name: &str, limit: usize, output: RowFormat, options: &Options, printer: &Printer) -> Exit {
+async fn first_rows(
+    (name, limit): (&str, usize),
+    output: RowFormat,
+    (at_run, options): (Option<u64>, &Options),
+    printer: &Printer,
+) -> Exit {
     let quoted: Vec<String> = name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
     let sql = format!("SELECT * FROM {} LIMIT {limit}", quoted.join("."));
-    print("show", &sql, output, options, printer).await
+    print(("show", at_run), &sql, output, options, printer).await
 }
 
 async fn count(arguments: &ShowAudienceArguments, options: &Options, printer: &Printer) -> Exit {
@@ -95,8 +100,14 @@ fn counted_grouped(count: u64, noun: &str) -> String {
     if count == 1 { counted(1, noun) } else { format!("{} {noun}s", grouped(count)) }
 }
 
-async fn print(command: &str, sql: &str, format: RowFormat, options: &Options, printer: &Printer) -> Exit {
-    let reader = match reader(options).await {
+async fn print(
+    (command, at_run): (&str, Option<u64>),
+    sql: &str,
+    format: RowFormat,
+    options: &Options,
+    printer: &Printer,
+) -> Exit {
+    let reader = match reader(options, at_run).await {
         Ok(reader) => reader,
         Err(failure) => return printer.not_loaded(command, &failure),
     };

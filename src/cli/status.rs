@@ -1,11 +1,12 @@
-//! `kinfold status`
+//! `kinfold status`, also called `kinfold runs`
 
 use super::args::{OutputFormat, StatusArguments};
 use super::exit::Exit;
 use super::printer::Printer;
-use super::summary::{counted, grouped};
+use super::summary::{bytes, counted, grouped, seconds};
 use crate::runner::{Options, last_runs};
 use crate::warehouse::{RunRecord, RunStatus};
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -38,6 +39,8 @@ fn object(record: &RunRecord) -> Value {
     let mut object: Map<String, Value> = record.content.as_object().cloned().unwrap_or_default();
     let tables = record.tables.values().map(|t| (t.name.clone(), json!({ "version": t.version, "run": t.run })));
     let more = [
+        ("tables_changed", json!(record.changed().collect::<Vec<_>>())),
+        ("rows", json!(rows(record))),
         ("run", json!(record.run)),
         ("status", json!(record.status)),
         ("committed_at", json!(record.committed_at)),
@@ -46,6 +49,19 @@ fn object(record: &RunRecord) -> Value {
     ];
     object.extend(more.map(|(key, value)| (key.to_owned(), value)));
     Value::Object(object)
+}
+
+/// Rows of the models' main tables; none where no model was built.
+fn rows(record: &RunRecord) -> Option<u64> {
+    let nodes = record.content.get("nodes")?.as_array()?;
+    Some(nodes.iter().filter_map(|node| node.get("rows")?.as_u64()).sum())
+}
+
+/// How long a run took until its tables were staged.
+fn took(record: &RunRecord) -> Option<String> {
+    let started: DateTime<Utc> = record.content.get("started_at")?.as_str()?.parse().ok()?;
+    let took = (record.committed_at - started).num_milliseconds();
+    Some(format!(", took {}", seconds(took as f64 / 1000.0)))
 }
 
 fn line(out: &mut String, record: &RunRecord) {
@@ -74,12 +90,22 @@ fn line(out: &mut String, record: &RunRecord) {
         }
         return;
     }
+    if content.get("kind").and_then(Value::as_str) == Some("vacuum") {
+        let (files, freed) = (number(content, "files_removed"), bytes(number(content, "bytes_removed")));
+        let (run, first) = (record.run, number(content, "first_kept"));
+        let _ =
+            writeln!(out, "run {run:<5} {word} {at}  vacuum: {} files, {freed}, before run {first}", grouped(files));
+        return;
+    }
     let _ = writeln!(
         out,
-        "run {:<5} {word} {at}  as of {}, {} models",
+        "run {:<5} {word} {at}{}  as of {}, {} models, {}, {} rows",
         record.run,
+        took(record).unwrap_or_default(),
         text("as_of"),
-        number(content, "models")
+        number(content, "models"),
+        counted(record.changed().count(), "changed table"),
+        grouped(rows(record).unwrap_or(0))
     );
     let withheld = content.get("withheld").and_then(Value::as_array).map_or(0, Vec::len);
     if withheld > 0 || number(content, "failed_tests") > 0 {

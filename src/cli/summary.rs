@@ -63,7 +63,7 @@ pub(super) fn bytes(value: u64) -> String {
 }
 
 /// An aligned table; the first column is text, the rest numbers.
-fn table(out: &mut String, header: &[&str], rows: &[Vec<String>]) {
+pub(super) fn table(out: &mut String, header: &[&str], rows: &[Vec<String>]) {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|r| r.get(column)).map(String::len);
         cells.chain([header[column].len()]).max().unwrap_or(0)

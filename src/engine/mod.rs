@@ -6,6 +6,7 @@
 //! [`Engine::load`] fills them from the warehouse instead, for models that are not part of the run.
 
 mod audience;
+mod between;
 mod bind;
 mod build;
 mod checks;
@@ -53,6 +54,7 @@ mod validate;
 mod wide;
 mod words;
 
+pub use between::{JsonRow, RowChange, TableChanges};
 pub use build::{Built, Facts, Output, RunContext};
 pub use checks::{CheckResult, CheckStatus, KEPT_ROWS};
 pub use compare::RowChanges;

@@ -26,12 +26,14 @@ pub struct Reader {
     pub(super) engine: Engine,
     warehouse: Arc<Warehouse>,
     snapshot: Snapshot,
+    /// The run that was asked for; none is the newest.
+    at_run: Option<u64>,
 }
 
 impl Reader {
-    /// A reader over what `snapshot` makes visible.
-    pub fn new(engine: Engine, warehouse: Arc<Warehouse>, snapshot: Snapshot) -> Self {
-        Self { engine, warehouse, snapshot }
+    /// A reader over what `snapshot` makes visible: after the run `at_run`, or after the newest.
+    pub fn new(engine: Engine, warehouse: Arc<Warehouse>, snapshot: Snapshot, at_run: Option<u64>) -> Self {
+        Self { engine, warehouse, snapshot, at_run }
     }
 
     /// The author's files, for rendering findings.
@@ -113,6 +115,10 @@ impl Reader {
             }
             sources::open(&self.engine.parts(), source, table, None, findings).await?;
             return Ok(());
+        }
+        if let (Some(run), true) = (self.at_run, self.engine.project.models.contains_key(name)) {
+            return Err(Error::new(ErrorKind::Usage, format!("`{name}` was not there after run {run}"))
+                .with_help("name a later run; `kinfold runs` lists them"));
         }
         if self.engine.project.models.contains_key(name) {
             return Err(Error::new(ErrorKind::Usage, format!("`{name}` has not been built yet"))

@@ -1,5 +1,6 @@
 //! `kinfold.yaml`: name, warehouse, logical time, vars and targets.
 
+use super::Duration;
 use crate::diagnostic::Spanned;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -20,8 +21,25 @@ pub struct Settings {
     pub vars: BTreeMap<String, String>,
     /// Values for `secret()`, never printed.
     pub secrets: BTreeMap<String, Secret>,
+    /// What a vacuum keeps.
+    pub retention: Retention,
     /// Names of the targets that the file defines.
     pub targets: Vec<Spanned<String>>,
+}
+
+/// Which runs a vacuum keeps: whichever of the two keeps more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// So many of the newest runs that built models; at least one.
+    pub runs: u32,
+    /// All runs that are not older than the newest by more than this.
+    pub period: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { runs: 10, period: Duration { micros: 7 * 24 * 3_600_000_000 } }
+    }
 }
 
 /// A value that must never reach a log, an artefact or an error.

@@ -8,12 +8,13 @@ use super::suggest::nearest;
 use super::values::Zone;
 use super::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic, Spanned};
-use crate::model::{Secret, Settings};
+use crate::model::{Retention, Secret, Settings};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 
-pub(super) const KEYS: [&str; 9] =
-    ["name", "description", "warehouse", "as_of", "timezone", "vars", "secrets", "targets", "target"];
+pub(super) const KEYS: [&str; 10] =
+    ["name", "description", "warehouse", "as_of", "timezone", "vars", "secrets", "retention", "targets", "target"];
+pub(super) const RETENTION_KEYS: [&str; 2] = ["runs", "period"];
 pub(super) const TARGET_KEYS: [&str; 4] = ["description", "warehouse", "as_of", "vars"];
 
 /// Settings that a project without `kinfold.yaml` has.
@@ -25,6 +26,7 @@ pub(super) fn defaults(name: String) -> Settings {
         timezone: "UTC".to_owned(),
         vars: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        retention: Retention::default(),
         targets: Vec::new(),
     }
 }
@@ -80,6 +82,7 @@ fn file(
     }
     settings.vars = fields.get("vars").map(|n| vars(reader, n)).unwrap_or_default();
     settings.secrets = fields.get("secrets").map(|n| secrets(reader, n)).unwrap_or_default();
+    settings.retention = fields.get("retention").map(|n| retention(reader, n)).unwrap_or_default();
     if let Some(node) = fields.get("targets") {
         for entry in reader.entries(node, "targets").unwrap_or_default() {
             let name = reader.check_name(entry.key.clone());
@@ -111,6 +114,18 @@ fn vars(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, String> {
         }
     }
     vars
+}
+
+fn retention(reader: &mut Reader<'_>, node: &Node) -> Retention {
+    let mut retention = Retention::default();
+    let Some(fields) = reader.fields(node, "`retention`", &RETENTION_KEYS) else { return retention };
+    if let Some(runs) = fields.get("runs").and_then(|n| reader.count("runs", n)) {
+        retention.runs = runs.value;
+    }
+    if let Some(period) = fields.get("period").and_then(|n| reader.duration("period", n)) {
+        retention.period = period.value;
+    }
+    retention
 }
 
 fn secrets(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, Secret> {

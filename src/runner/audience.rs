@@ -48,7 +48,7 @@ pub async fn explain_audience(options: &Options, audience: &str, id: &str) -> Re
     let id = id.trim();
     let given = if id.contains(':') { id.to_owned() } else { format!("{identity}:{id}") };
     let (name, identity_model, sides) = resolve(&ready.project, &[given.as_str()], Some(identity))?;
-    let reader = reader(options).await?;
+    let reader = reader(options, None).await?;
     let story = Story { reader: &reader, name, model: identity_model, hubs: reader.hubs(name).await? };
     let asked = story.asked(id, &sides[0]).await?;
     let membership = match asked.entity_id() {

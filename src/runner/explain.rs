@@ -50,7 +50,7 @@ pub enum IdentityAnswer {
 /// Findings when the project does not load; `Usage` when the question names nothing that the project has, or the
 /// identity was never built.
 pub async fn explain_identity(options: &Options, question: &IdentityQuestion) -> Result<IdentityAnswer, Failure> {
-    let reader = reader(options).await?;
+    let reader = reader(options, None).await?;
     let texts: Vec<&str> = std::iter::once(&question.first).chain(&question.second).map(|text| text.trim()).collect();
     let project = reader.project().clone();
     let (name, model, sides) = resolve(&project, &texts, question.identity.as_deref())?;

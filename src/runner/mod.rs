@@ -7,6 +7,7 @@
 
 mod audience;
 mod checks;
+mod difference;
 mod explain;
 mod history;
 mod lineage;
@@ -26,9 +27,11 @@ mod stages;
 mod state;
 mod syncs;
 mod unit;
+mod vacuum;
 
 pub use audience::{AudienceAnswer, AudiencePreview, explain_audience, preview_audience};
 pub use checks::{DataReport, test_data};
+pub use difference::{RunDifference, RunPair, TableBetween, difference};
 pub use explain::{IdentityAnswer, IdentityQuestion, explain_identity};
 pub use lineage::{LineageAnswer, LineageRequest, lineage};
 pub use listing::{Listed, list};
@@ -45,3 +48,4 @@ pub use schemas::{LOCK, Refreshed, refresh_schemas};
 pub use site::build_site;
 pub use state::{current_manifest, leave_manifest, manifest};
 pub use unit::{UnitOutcome, UnitReport, UnitRun, test_units};
+pub use vacuum::{Vacuumed, vacuum};

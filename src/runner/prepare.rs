@@ -205,6 +205,17 @@ pub(super) async fn prepare_with(
     Ok(Prepared { project, graph, order, selected, engine, as_of, warnings: findings })
 }
 
+/// A session over a loaded project that binds nothing yet.
+pub(super) fn engine_of(
+    options: &Options,
+    project: &Arc<Project>,
+    map: SourceMap,
+    as_of: DateTime<Utc>,
+) -> crate::error::Result<Engine> {
+    let (project, environment) = (Arc::clone(project), options.environment.clone());
+    Engine::open(project, map, &options.root, environment, as_of.timestamp_micros(), options.resources)
+}
+
 /// Loads, orders and selects; mistakes are among the warnings.
 fn outline_for(
     options: &Options,
@@ -213,14 +224,7 @@ fn outline_for(
     mut findings: Vec<Diagnostic>,
 ) -> Result<Outline, Failure> {
     let as_of = options.as_of.or(project.settings.as_of).unwrap_or(options.now);
-    let engine = Engine::open(
-        Arc::clone(&project),
-        map,
-        &options.root,
-        options.environment.clone(),
-        as_of.timestamp_micros(),
-        options.resources,
-    )?;
+    let engine = engine_of(options, &project, map, as_of)?;
     let read = read(&project, &engine, &mut findings);
     let graph = read.graph;
     let (order, cycles) = graph.order_and_cycles();

@@ -13,13 +13,13 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::model::{ModelKind, Project};
 use crate::plan::{Action, Manifest, Plan};
-use crate::warehouse::{Location, Run, RunRecord, RunRequest, RunStatus, Snapshot, Warehouse};
+use crate::warehouse::{KeepAlive, Location, Run, RunRecord, RunRequest, RunStatus, Snapshot, Warehouse};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -43,18 +43,30 @@ pub fn warehouse_of(project: &Project, options: &Options) -> Result<Arc<Warehous
 pub async fn run(prepared: Prepared, options: &Options, progress: &dyn Progress) -> Result<RunReport, Failure> {
     let clock = Instant::now();
     let warehouse = warehouse_of(&prepared.project, options)?;
+    let held = Held::default();
+    let work = async |run| build_and_commit(prepared, options, progress, &warehouse, run, clock, &held).await;
+    until_stopped(&warehouse, options, progress, &held, work).await
+}
+
+/// Begins a run and does its work, until the user stops it; then the warehouse is given back.
+pub(super) async fn until_stopped<T>(
+    warehouse: &Arc<Warehouse>,
+    options: &Options,
+    progress: &dyn Progress,
+    held: &Held,
+    work: impl AsyncFnOnce(Run) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     // installed before the lease is taken, so that no signal leaves it behind
     let mut stop = StopSignal::install()?;
-    let run = begin(&warehouse, options, progress).await?;
-    let keep_alive = run.keep_alive(now);
-    let committing = AtomicBool::new(false);
+    let run = begin(warehouse, options, progress).await?;
+    held.keep(&run);
     tokio::select! {
-        outcome = build_and_commit(prepared, options, progress, &warehouse, run, clock, &committing) => outcome,
+        outcome = work(run) => outcome,
         () = stop.received() => {
             // the run was dropped with its future; without this the next one would wait for the lease to expire
-            let _ = keep_alive.release().await;
-            let message = if committing.load(Ordering::Relaxed) {
-                "stopped while committing or sending; `kinfold status` tells what is visible"
+            held.release().await;
+            let message = if held.committing.load(Ordering::Relaxed) {
+                "stopped while committing or sending; `kinfold runs` tells what is visible"
             } else {
                 "stopped; nothing of this run was committed"
             };
@@ -63,8 +75,32 @@ pub async fn run(prepared: Prepared, options: &Options, progress: &dyn Progress)
     }
 }
 
-fn now() -> DateTime<Utc> {
+pub(super) fn now() -> DateTime<Utc> {
     Utc::now()
+}
+
+/// The leases that a run holds, one for the models and one for the syncs, and how far it is: what must be known when
+/// it is stopped.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    leases: Mutex<Vec<KeepAlive>>,
+    /// Whether something may be visible, sent or removed.
+    pub(super) committing: AtomicBool,
+}
+
+impl Held {
+    /// Keeps a run alive from now on.
+    pub(super) fn keep(&self, run: &Run) {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).push(run.keep_alive(now));
+    }
+
+    /// Gives everything back; what cannot be given back ends by expiry.
+    async fn release(&self) {
+        let leases = std::mem::take(&mut *self.leases.lock().unwrap_or_else(PoisonError::into_inner));
+        for lease in leases {
+            let _ = lease.release().await;
+        }
+    }
 }
 
 /// Interrupt and termination: people press Ctrl-C, schedulers send SIGTERM.
@@ -108,7 +144,7 @@ async fn build_and_commit(
     warehouse: &Arc<Warehouse>,
     run: Run,
     clock: Instant,
-    committing: &AtomicBool,
+    held: &Held,
 ) -> Result<RunReport, Failure> {
     if let Err(failure) = check_first(&prepared, progress, warehouse, &run).await {
         return Err(given_back(run, failure).await);
@@ -150,13 +186,13 @@ async fn build_and_commit(
         Ok(done) => done,
         Err(error) => return Err(given_back(run, error).await),
     };
-    committing.store(true, Ordering::Relaxed);
+    held.committing.store(true, Ordering::Relaxed);
     let used = Used::new(&project, &graph, &engine, &plan, &done.withheld);
     commit(run, done, &engine, &used, &context, &mut report).await?;
     if plan.count(&Action::Sync) > withheld_syncs(&plan, &report) {
         let started = Instant::now();
         // the models are committed: what stops the syncs is part of the report, not the end of it
-        let sent = syncs::run(&engine, &project, &plan, warehouse, options, progress, &mut report).await;
+        let sent = syncs::run(&engine, &project, &plan, (warehouse, held), options, progress, &mut report).await;
         report.failure = sent.err();
         report.stages.insert("sync".to_owned(), Stage { wall: started.elapsed().as_secs_f64() });
     }
@@ -203,12 +239,16 @@ async fn check_first(
     Ok(())
 }
 
+/// The logical time that a record names; `None` for one of syncs.
+pub(super) fn as_of(record: &RunRecord) -> Option<DateTime<Utc>> {
+    record.content.get("as_of")?.as_str()?.parse().ok()
+}
+
 /// The logical time of the newest committed run; `None` before the first.
 pub(super) async fn last_as_of(warehouse: &Warehouse, base: &Snapshot) -> Result<Option<DateTime<Utc>>> {
     if base.run.is_none() {
         return Ok(None);
     }
-    let as_of = |record: &RunRecord| record.content.get("as_of")?.as_str()?.parse::<DateTime<Utc>>().ok();
     // records of syncs and of abandoned runs lie between; there are rarely many in a row
     for limit in [20, usize::MAX] {
         let records = warehouse.runs(limit).await?;

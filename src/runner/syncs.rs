@@ -4,7 +4,7 @@ use super::history;
 use super::prepare::Options;
 use super::progress::Progress;
 use super::report::{RunReport, SyncReport};
-use super::run::begin;
+use super::run::{Held, begin};
 use super::stages::write;
 use crate::engine::{Engine, Output};
 use crate::error::{Error, ErrorKind, Result};
@@ -12,7 +12,7 @@ use crate::model::{Destination, DestinationKind, ModelKind, Project, SyncModel};
 use crate::plan::{Action, Plan};
 use crate::sync::destinations::files::FilesDestination;
 use crate::sync::{SyncCounts, SyncOutcome, SyncRequest, preview_sync, run_sync, state_schema};
-use crate::warehouse::{Location, Run, Snapshot, Warehouse, WriteMode};
+use crate::warehouse::{Location, Run, Snapshot, StagedTable, Warehouse, WriteMode};
 use chrono::Utc;
 use deltalake_core::arrow::array::RecordBatch;
 use deltalake_core::arrow::datatypes::SchemaRef;
@@ -25,13 +25,36 @@ pub(super) async fn run(
     engine: &Arc<Engine>,
     project: &Project,
     plan: &Plan,
-    warehouse: &Arc<Warehouse>,
+    (warehouse, held): (&Arc<Warehouse>, &Held),
     options: &Options,
     progress: &dyn Progress,
     report: &mut RunReport,
 ) -> Result<()> {
     let run = begin(warehouse, options, progress).await?;
-    let keep_alive = run.keep_alive(Utc::now);
+    held.keep(&run);
+    let staged = match send_all(engine, project, plan, &run, options, progress, report).await {
+        Ok(staged) => staged,
+        Err(error) => {
+            // the error is what to tell; a lease that is not given back ends by expiry
+            let _ = run.release().await;
+            return Err(error);
+        }
+    };
+    let content = json!({"kind": "sync", "of_run": report.run, "syncs": &report.syncs});
+    run.commit(staged, content, Utc::now()).await?;
+    Ok(())
+}
+
+/// Sends what changed, sync after sync, and stages what is known of the destinations then.
+async fn send_all(
+    engine: &Engine,
+    project: &Project,
+    plan: &Plan,
+    run: &Run,
+    options: &Options,
+    progress: &dyn Progress,
+    report: &mut RunReport,
+) -> Result<Vec<StagedTable>> {
     let mut staged = Vec::new();
     for stage in plan.stages.iter().filter(|s| s.action == Action::Sync) {
         let Some(ModelKind::Sync(model)) = project.models.get(&stage.model).map(|m| &m.kind) else { continue };
@@ -46,22 +69,19 @@ pub(super) async fn run(
             continue;
         }
         let started = Instant::now();
-        let one = send(engine, project, &stage.model, model, &run, options).await;
+        let one = send(engine, project, &stage.model, model, run, options).await;
         let sync = sync_report(&stage.model, model, &one, started.elapsed().as_secs_f64());
         progress.synced(&sync);
         report.syncs.push(sync);
         if let Ok(outcome) = one
             && outcome.state_changed
         {
-            staged.push(write(&run, &state_output(&stage.model, outcome)).await?);
+            staged.push(write(run, &state_output(&stage.model, outcome)).await?);
         }
     }
     let history = history::syncs(report.run, &report.syncs)?;
-    staged.push(write(&run, &history).await?);
-    let content = json!({"kind": "sync", "of_run": report.run, "syncs": &report.syncs});
-    run.commit(staged, content, Utc::now()).await?;
-    drop(keep_alive);
-    Ok(())
+    staged.push(write(run, &history).await?);
+    Ok(staged)
 }
 
 fn state_table(sync: &str) -> String {

@@ -112,6 +112,7 @@ impl Warehouse {
                 metadata: Some((&meta, &staged.schema)),
                 removes: Vec::new(),
                 adds: files,
+                same_rows: false,
             };
             return Ok(StagedCommit { table: name.clone(), base: None, entry: entry(&change)? });
         };
@@ -286,6 +287,7 @@ impl Warehouse {
             metadata: (schema != &now.schema).then_some((&now.meta, schema.as_ref())),
             removes: without(&now.files, old),
             adds: without(old, &now.files).into_iter().map(NewFile::again).collect(),
+            same_rows: false,
         };
         let version = now.version + 1;
         let created = self.state.create(&self.log_entry(&commit.table, version), entry(&change)?.into()).await?;
@@ -335,21 +337,24 @@ fn committed(list: &StagedList, base: &Snapshot) -> RunRecord {
 
 /// The entry that brings `latest` to the files of `kept` and those of `staged`.
 fn entry_on(run: u64, at: DateTime<Utc>, latest: &Table, kept: Option<&Table>, staged: &StagedTable) -> Result<String> {
-    let (files, schema): (&[DataFile], SchemaRef) = match kept {
-        Some(kept) if staged.mode == WriteMode::Append => (&kept.files, widened(kept, &staged.schema)?),
-        _ => (&[], Arc::clone(&staged.schema)),
+    let (mut files, schema): (Vec<DataFile>, SchemaRef) = match kept {
+        Some(kept) if staged.mode == WriteMode::Append => (kept.files.clone(), widened(kept, &staged.schema)?),
+        _ => (Vec::new(), Arc::clone(&staged.schema)),
     };
+    files.retain(|f| !staged.replaces.contains(&f.name));
+    let same_rows = !staged.replaces.is_empty();
     let meta: &Meta = &latest.meta;
-    let mut adds: Vec<NewFile> = without(files, &latest.files).into_iter().map(NewFile::again).collect();
+    let mut adds: Vec<NewFile> = without(&files, &latest.files).into_iter().map(NewFile::again).collect();
     adds.extend(staged.files.iter().map(|f| NewFile::staged(f, at)));
     entry(&Change {
         run,
         at,
-        operation: "WRITE",
+        operation: if same_rows { "OPTIMIZE" } else { "WRITE" },
         read_version: Some(latest.version),
         metadata: (schema != latest.schema).then_some((meta, schema.as_ref())),
-        removes: without(&latest.files, files),
+        removes: without(&latest.files, &files),
         adds,
+        same_rows,
     })
 }
 
@@ -404,7 +409,7 @@ fn check_names(base: &Snapshot, tables: &[StagedTable]) -> Result<()> {
 }
 
 /// Version in the name of a log file: commits and checkpoints.
-fn version_of(name: &str) -> Option<u64> {
+pub(super) fn version_of(name: &str) -> Option<u64> {
     let digits = name.get(..20)?;
     let rest = name.get(20..)?;
     let known = rest == ".json" || rest.starts_with(".checkpoint");

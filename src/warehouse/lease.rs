@@ -132,6 +132,16 @@ impl Lease {
     }
 }
 
+/// The first epoch whose files may be those of a run at work: that of the newest lease while it is held.
+pub(super) async fn first_free_epoch(state: &State, now: DateTime<Utc>) -> Result<u64> {
+    let newest = newest_epoch(state).await?;
+    let held = match state.get_json::<LeaseFile>(&numbered(FOLDER, newest)).await? {
+        Some(lease) => !lease.released && lease.expires_at > now,
+        None => false,
+    };
+    Ok(if held { newest } else { newest + 1 })
+}
+
 async fn newest_epoch(state: &State) -> Result<u64> {
     let names = state.names(FOLDER).await?;
     Ok(names.iter().rev().find_map(|n| number_of(n)).unwrap_or(0))

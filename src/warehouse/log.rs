@@ -23,7 +23,7 @@ pub(super) struct Change<'a> {
     pub(super) run: u64,
     /// When the run was staged; every time in the entry is this one.
     pub(super) at: DateTime<Utc>,
-    /// `WRITE`, `CREATE TABLE`, `RESTORE`: for people who look at the history.
+    /// `WRITE`, `RESTORE`, `OPTIMIZE`: for people who look at the history.
     pub(super) operation: &'static str,
     /// The version it replaces; none for a new table.
     pub(super) read_version: Option<u64>,
@@ -31,6 +31,8 @@ pub(super) struct Change<'a> {
     pub(super) metadata: Option<(&'a Meta, &'a Schema)>,
     pub(super) removes: Vec<&'a DataFile>,
     pub(super) adds: Vec<NewFile>,
+    /// Whether the same rows move to other files, so that none comes or goes.
+    pub(super) same_rows: bool,
 }
 
 /// A file that becomes part of the table.
@@ -68,7 +70,7 @@ pub(super) fn entry(change: &Change<'_>) -> Result<String> {
     for file in &change.removes {
         lines.push(action(&Action::Remove(Remove {
             path: file.name.clone(),
-            data_change: true,
+            data_change: !change.same_rows,
             deletion_timestamp: Some(at),
             extended_file_metadata: Some(true),
             partition_values: Some(HashMap::new()),
@@ -81,7 +83,7 @@ pub(super) fn entry(change: &Change<'_>) -> Result<String> {
             path: file.name.clone(),
             size: i64::try_from(file.size).or_fail(ErrorKind::Failed, || "a file is too large".to_owned())?,
             modification_time: file.modified.timestamp_millis(),
-            data_change: true,
+            data_change: !change.same_rows,
             stats: file.rows.map(|rows| json!({"numRecords": rows}).to_string()),
             ..Add::default()
         }))?);
@@ -181,6 +183,7 @@ mod tests {
             metadata: Some((&meta, &schema)),
             removes: vec![],
             adds: vec![NewFile { name: "a b.parquet".into(), size: 10, rows: Some(3), modified: at }],
+            same_rows: false,
         };
         let text = entry(&change).unwrap();
         assert_eq!(text, entry(&change).unwrap());

@@ -25,8 +25,10 @@
 //! - A run that cannot be finished (another writer changed a table in between) is abandoned: its record
 //!   says so, the tables are restored, and the versions of the run before stay visible.
 //!
+//! - What old and dead runs left is removed by a vacuum ([`vacuum`]), and by nothing else.
+//!
 //! # Not here
-//! Vacuum: data files of dead runs and of old versions stay. Power loss: the local file system client does not
+//! Power loss: the local file system client does not
 //! force its writes to disk, so that the last run before a power cut may be lost or damaged.
 
 mod commit;
@@ -39,12 +41,15 @@ mod run;
 mod store;
 mod table;
 mod types;
+mod vacuum;
 mod writer;
 
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vacuum_tests;
 
 pub use location::{Environment, Location};
 pub use record::{RunRecord, RunStatus, Snapshot, TableAt};
@@ -53,6 +58,7 @@ pub use run::{KeepAlive, Run, RunRequest};
 pub use store::{Created, State};
 pub use table::{DataFile, Table};
 pub use types::{storable_batch, storable_schema};
+pub use vacuum::{CompactedTable, Vacuum, VacuumedTable};
 pub use writer::{StagedFile, StagedTable, TableWriter, WriteMode};
 
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -119,7 +125,7 @@ impl Warehouse {
     /// What is visible after `run`, or after the newest run. Takes no lease and waits for nobody.
     ///
     /// # Errors
-    /// `Data` when there is no such run; `Storage`.
+    /// `Usage` when there is no such run; `Data` when its record is damaged; `Storage`.
     pub async fn snapshot(&self, run: Option<u64>) -> Result<Snapshot> {
         let run = match run {
             Some(run) => run,
@@ -128,7 +134,15 @@ impl Warehouse {
                 None => return Ok(Snapshot::default()),
             },
         };
-        Ok(record::load(&self.state, run).await?.snapshot())
+        Ok(self.run(run).await?.snapshot())
+    }
+
+    /// The record of a run that somebody names.
+    ///
+    /// # Errors
+    /// `Usage` when there is no such run, or not any more; `Data` when its record is damaged; `Storage`.
+    pub async fn run(&self, run: u64) -> Result<RunRecord> {
+        record::named(&self.state, run).await
     }
 
     /// A table at the version that a snapshot names.

@@ -65,6 +65,11 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// Names of the tables that this run changed.
+    pub fn changed(&self) -> impl Iterator<Item = &str> {
+        self.tables.values().filter(|at| at.run == self.run).map(|at| at.name.as_str())
+    }
+
     /// What is visible after this run.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot { run: Some(self.run), tables: self.tables.clone() }
@@ -85,11 +90,34 @@ pub(super) async fn load(state: &State, run: u64) -> Result<RunRecord> {
     let value: Option<Value> = state.get_json(&name).await?;
     let Some(value) = value else {
         return Err(Error::new(ErrorKind::Data, format!("there is no record of run {run}"))
-            .with_help("`kinfold status` lists the runs"));
+            .with_help("`kinfold runs` lists the runs"));
     };
     check_format(&name, &value)?;
     serde_json::from_value(value)
         .map_err(|e| Error::new(ErrorKind::Data, format!("the record of run {run} is damaged")).caused_by(e))
+}
+
+/// The record of a run that somebody names.
+///
+/// # Errors
+/// `Usage` when there is none, with the runs that there are; as [`load`] otherwise.
+pub(super) async fn named(state: &State, run: u64) -> Result<RunRecord> {
+    let numbers = numbers(state).await?;
+    if numbers.binary_search(&run).is_ok() {
+        return load(state, run).await;
+    }
+    let (Some(oldest), Some(newest)) = (numbers.first(), numbers.last()) else {
+        return Err(Error::new(ErrorKind::Usage, format!("there is no run {run}: nothing has been run yet"))
+            .with_help("`kinfold run` makes the first"));
+    };
+    // runs are numbered without gaps, so that one that is missing among them was there
+    let message = if (1..*newest).contains(&run) {
+        format!("the tables of run {run} were vacuumed")
+    } else {
+        format!("there is no run {run}")
+    };
+    Err(Error::new(ErrorKind::Usage, message)
+        .with_help(format!("runs {oldest} to {newest} can be read; `kinfold runs` lists them")))
 }
 
 /// Refuses what a newer version wrote.

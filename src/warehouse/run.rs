@@ -2,7 +2,7 @@
 
 use super::commit::{FOLDER, keeps_version, to_bytes};
 use super::lease::Lease;
-use super::record::{RunRecord, RunStatus, Snapshot};
+use super::record::{self, RunRecord, RunStatus, Snapshot};
 use super::recover::Recovered;
 use super::store::{Created, numbered};
 use super::writer::{StagedTable, TableWriter, Target, WriteMode, properties, remove_files};
@@ -203,11 +203,22 @@ impl Run {
                     .with_help("run again"));
             }
         }
+        self.check_number(&name).await?;
         let record = self.warehouse.finish(&list).await?;
         for table in tables.iter().filter(|t| keeps_version(&self.base, t)) {
             remove_files(self.warehouse.store(), &self.warehouse.folder(&table.table), &table.files).await;
         }
         Ok(record)
+    }
+
+    /// Makes sure that the number was still free. It is, unless this run stalled for so long that others came, and
+    /// then a vacuum, which removed what they had staged under it.
+    async fn check_number(&self, staged: &str) -> Result<()> {
+        if record::numbers(&self.warehouse.state).await?.last().is_none_or(|newest| *newest < self.number) {
+            return Ok(());
+        }
+        self.warehouse.state.remove(staged).await?;
+        Err(Error::new(ErrorKind::Busy, format!("run {} is over long since", self.number)).with_help("run again"))
     }
 
     /// Ends the run without committing. Files that were written stay; nobody reads them.

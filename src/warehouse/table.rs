@@ -117,18 +117,20 @@ impl Table {
     pub async fn read(&self, store: &Arc<dyn ObjectStore>) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::new();
         for file in &self.files {
-            let doing = || format!("file `{}` of table `{}` cannot be read", file.name, self.name);
-            let found = store.get(&file.path).await.or_fail(ErrorKind::Storage, doing)?;
-            let bytes = found.bytes().await.or_fail(ErrorKind::Storage, doing)?;
-            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
-                .and_then(ParquetRecordBatchReaderBuilder::build)
-                .or_fail(ErrorKind::Data, doing)?;
-            for batch in reader {
-                let batch = batch.or_fail(ErrorKind::Data, doing)?;
-                batches.push(fit(&batch, &self.schema)?);
-            }
+            batches.extend(self.read_file(store, file).await?);
         }
         Ok(batches)
+    }
+
+    /// Reads the rows of one of its files, in the table's columns.
+    pub(super) async fn read_file(&self, store: &Arc<dyn ObjectStore>, file: &DataFile) -> Result<Vec<RecordBatch>> {
+        let doing = || format!("file `{}` of table `{}` cannot be read", file.name, self.name);
+        let found = store.get(&file.path).await.or_fail(ErrorKind::Storage, doing)?;
+        let bytes = found.bytes().await.or_fail(ErrorKind::Storage, doing)?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+            .and_then(ParquetRecordBatchReaderBuilder::build)
+            .or_fail(ErrorKind::Data, doing)?;
+        reader.map(|batch| fit(&batch.or_fail(ErrorKind::Data, doing)?, &self.schema)).collect()
     }
 }
 

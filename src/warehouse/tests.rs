@@ -10,11 +10,11 @@ use object_store::memory::InMemory;
 use serde_json::json;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-fn at(second: i64) -> DateTime<Utc> {
+pub(super) fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap()
 }
 
-fn request(second: i64) -> RunRequest {
+pub(super) fn request(second: i64) -> RunRequest {
     RunRequest { holder: format!("test {second}"), now: at(second), lease_s: 60 }
 }
 
@@ -28,16 +28,16 @@ fn rows(ids: &[i64]) -> RecordBatch {
     RecordBatch::try_new(Arc::new(schema()), columns).unwrap()
 }
 
-fn open(store: Arc<dyn ObjectStore>) -> Warehouse {
+pub(super) fn open(store: Arc<dyn ObjectStore>) -> Warehouse {
     Warehouse::with_store(store, Path::from("lake/w"), Url::parse("memory:///lake/w/").unwrap()).with_workers(2)
 }
 
-async fn stage(run: &Run, table: &str, mode: WriteMode, ids: &[i64]) -> Result<StagedTable> {
+pub(super) async fn stage(run: &Run, table: &str, mode: WriteMode, ids: &[i64]) -> Result<StagedTable> {
     run.write_all(table, &schema(), mode, &[rows(ids)]).await
 }
 
 /// Ids of all visible tables, sorted.
-async fn visible(warehouse: &Warehouse, run: Option<u64>) -> Result<BTreeMap<String, Vec<i64>>> {
+pub(super) async fn visible(warehouse: &Warehouse, run: Option<u64>) -> Result<BTreeMap<String, Vec<i64>>> {
     let mut found = BTreeMap::new();
     for (name, table) in warehouse.tables(&warehouse.snapshot(run).await?).await? {
         let mut ids = Vec::new();
@@ -55,7 +55,7 @@ fn expect(tables: &[(&str, &[i64])]) -> BTreeMap<String, Vec<i64>> {
 }
 
 /// The newest state of each Delta log, as other engines see it.
-async fn outside(warehouse: &Warehouse, name: &str) -> Vec<i64> {
+pub(super) async fn outside(warehouse: &Warehouse, name: &str) -> Vec<i64> {
     let version = warehouse.latest_version(name, None).await.unwrap().unwrap();
     let table = warehouse.table(&TableAt { name: name.to_owned(), version, run: 0 }).await.unwrap();
     let mut ids = Vec::new();
@@ -234,7 +234,7 @@ async fn a_disk_is_a_warehouse_too() {
 const DAYS: i64 = 2;
 
 /// A run that appends to one table, overwrites another, creates a third and leaves a fourth unchanged.
-async fn daily(warehouse: &Warehouse, second: i64) -> Result<RunRecord> {
+pub(super) async fn daily(warehouse: &Warehouse, second: i64) -> Result<RunRecord> {
     let run = warehouse.begin(request(second)).await?;
     let number = i64::try_from(run.number()).unwrap();
     let tables = vec![
@@ -246,7 +246,7 @@ async fn daily(warehouse: &Warehouse, second: i64) -> Result<RunRecord> {
     run.commit(tables, json!({"run": number}), at(second)).await
 }
 
-fn after(runs: i64) -> BTreeMap<String, Vec<i64>> {
+pub(super) fn after(runs: i64) -> BTreeMap<String, Vec<i64>> {
     let all: Vec<i64> = (1..=runs).collect();
     let mut tables = expect(&[("history", &all), ("now", &[runs]), ("still", &[0])]);
     for n in 1..=runs {
@@ -334,7 +334,12 @@ async fn recovery_may_die_as_well() {
 }
 
 /// Stages a run and commits some of its tables, as a process would that was then killed.
-async fn half_committed(warehouse: &Warehouse, second: i64, tables: &[(&str, WriteMode)], done: usize) -> u64 {
+pub(super) async fn half_committed(
+    warehouse: &Warehouse,
+    second: i64,
+    tables: &[(&str, WriteMode)],
+    done: usize,
+) -> u64 {
     let run = warehouse.begin(request(second)).await.unwrap();
     let mut staged = Vec::new();
     for (name, mode) in tables {
@@ -355,7 +360,7 @@ async fn half_committed(warehouse: &Warehouse, second: i64, tables: &[(&str, Wri
 }
 
 /// Another engine rewrites a table's files without changing rows.
-async fn foreign_commit(warehouse: &Warehouse, table: &str) {
+pub(super) async fn foreign_commit(warehouse: &Warehouse, table: &str) {
     let version = warehouse.latest_version(table, None).await.unwrap().unwrap() + 1;
     let text = "{\"commitInfo\":{\"operation\":\"OPTIMIZE\"}}\n";
     warehouse.state().create(&warehouse.log_entry(table, version), text.into()).await.unwrap();

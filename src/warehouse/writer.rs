@@ -71,6 +71,8 @@ pub struct StagedTable {
     pub files: Vec<StagedFile>,
     /// The content is what the table holds already: commit nothing and keep its version.
     pub unchanged: bool,
+    /// Files of the table whose rows the new ones hold, so that no row comes or goes.
+    pub replaces: Vec<String>,
 }
 
 impl StagedTable {
@@ -84,6 +86,13 @@ impl StagedTable {
     #[must_use]
     pub fn unchanged(mut self) -> Self {
         self.unchanged = true;
+        self
+    }
+
+    /// Says that the rows are those of these files of the table, which go.
+    #[must_use]
+    pub(super) fn replacing(mut self, files: Vec<String>) -> Self {
+        self.replaces = files;
         self
     }
 }
@@ -187,7 +196,8 @@ impl TableWriter {
             self.abort().await;
             return Err(e);
         }
-        Ok(StagedTable { table: self.table, schema: self.stored, mode: self.mode, files: self.files, unchanged: false })
+        let Self { table, stored: schema, mode, files, .. } = self;
+        Ok(StagedTable { table, schema, mode, files, unchanged: false, replaces: Vec::new() })
     }
 
     /// Gives up and removes what was written, as far as the store allows.
@@ -237,6 +247,18 @@ impl TableWriter {
 
 fn types_of(schema: &Schema) -> String {
     schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect::<Vec<_>>().join(", ")
+}
+
+/// Name of a data file: never used twice.
+fn file_name(epoch: u64, number: u32) -> String {
+    format!("part-{epoch:010}-{number:05}.parquet")
+}
+
+/// The lease epoch in the name of a data file of ours; `None` for other names.
+pub(super) fn epoch_of(name: &str) -> Option<u64> {
+    let (epoch, number) = name.strip_prefix("part-")?.strip_suffix(".parquet")?.split_once('-')?;
+    let (epoch, number) = (epoch.parse().ok()?, number.parse().ok()?);
+    (name == file_name(epoch, number)).then_some(epoch)
 }
 
 /// Removes data files that no table refers to; a failure leaves a file that nobody reads.
@@ -334,7 +356,7 @@ impl std::fmt::Debug for OpenFile {
 impl OpenFile {
     fn begin(target: &Target, schema: &SchemaRef) -> Result<Self> {
         let number = target.counter.fetch_add(1, Ordering::Relaxed);
-        let name = format!("part-{:010}-{number:05}.parquet", target.epoch);
+        let name = file_name(target.epoch, number);
         let outbox = Outbox::default();
         let root = ArrowSchemaConverter::new().convert(schema).map_err(parquet_failed)?.root_schema_ptr();
         let writer =

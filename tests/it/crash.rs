@@ -6,6 +6,7 @@
 use crate::support::{Outcome, Project, clinic, files, until, wait};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::TcpListener;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -187,6 +188,29 @@ fn an_interrupted_run_stops_cleanly() {
     project.kinfold(&["run"]).exits(0);
     let sql = "SELECT * FROM patient_profile";
     assert_eq!(project.lines(sql), clinic().lines(sql));
+}
+
+#[test]
+fn a_run_that_is_interrupted_while_it_sends_leaves_the_warehouse_free() {
+    let mut project = Project::of(&[]);
+    project.kinfold(&["init", "."]).exits(0);
+    let outbox = project.read("destinations.yaml").replace("target/outbox", "\"${OUTBOX:-target/outbox}\"");
+    project.write("destinations.yaml", &outbox);
+    // a destination that takes calls and never answers
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (name, value) in [("ACCESS_KEY_ID", "tester"), ("SECRET_ACCESS_KEY", "none"), ("REGION", "us-east-1")] {
+        project.set(&format!("AWS_{name}"), value);
+    }
+    project.set("AWS_ENDPOINT_URL", &format!("http://{}", silent.local_addr().unwrap()));
+    project.set("OUTBOX", "s3://outbox");
+    let child = project.spawn(&["run"]);
+    let (_called, _) = silent.accept().unwrap();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    wait(child, &["run"]).exits(130).without_data().says(&["while committing or sending"]);
+    project.set("OUTBOX", "target/outbox");
+    // not 75: the lease of the syncs was given back, too
+    project.kinfold(&["run"]).exits(0);
+    assert_eq!(project.report()["syncs"][0]["sent"], 2);
 }
 
 #[test]

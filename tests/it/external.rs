@@ -1,7 +1,7 @@
 //! Checks that need other programs: Python with another engine and an S3 server. `scripts/test.sh` makes
 //! the venv, names its Python in `KINFOLD_TEST_PYTHON` and asks for ignored tests.
 
-use crate::support::{clinic, repository};
+use crate::support::{Project, clinic, repository};
 use std::process::{Command, Stdio};
 
 /// Runs one of `tests/tools`; what it printed is shown when it fails.
@@ -27,6 +27,23 @@ fn tool(name: &str, arguments: &[&str]) {
 #[ignore = "needs KINFOLD_TEST_PYTHON"]
 fn duckdb_and_delta_rs_read_the_same_rows() {
     tool("read_delta.py", &[&clinic().path("target/warehouse").to_string_lossy()]);
+}
+
+#[test]
+#[ignore = "needs KINFOLD_TEST_PYTHON"]
+fn duckdb_and_delta_rs_read_the_same_rows_after_a_vacuum() {
+    let project = Project::clinic_after_a_run();
+    for _ in 0..10 {
+        project.kinfold(&["run", "--select", "provider_stats"]).exits(0);
+    }
+    let settings = project.read("kinfold.yaml");
+    project.write("kinfold.yaml", &format!("{settings}retention: {{runs: 1, period: 1 us}}\n"));
+    let done = project.kinfold(&["vacuum", "--apply"]).exits(0);
+    for part in ["removed: 11 runs", "small files of kinfold.runs", "small files of kinfold.nodes"] {
+        assert!(done.stdout.contains(part), "no `{part}`: {done}");
+    }
+    // whole tables at their newest version, with what is left of their logs
+    tool("read_delta.py", &[&project.path("target/warehouse").to_string_lossy()]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod data_tests;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
 mod diagnostics;
 mod external;
+mod history;
 mod identities;
 mod identity_explain;
 mod identity_undo;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "run",
     "check",
     "plan",
@@ -20,6 +20,8 @@ const COMMANDS: [&str; 17] = [
     "ls",
     "lineage",
     "status",
+    "diff",
+    "vacuum",
     "init",
     "explain",
     "schema",
@@ -68,6 +70,10 @@ fn every_command_that_works_exits_0() {
         &["show", "audience", "came_back", "--count"],
         &["query", "SELECT 1"],
         &["status"],
+        &["runs"],
+        &["diff", "1", "2"],
+        &["vacuum"],
+        &["vacuum", "--apply"],
         &["init", "another"],
         &["explain", "K0102"],
         &["explain", "identity", "email:ann@example.com"],
@@ -102,6 +108,7 @@ fn wrong_usage_of_every_command_exits_2() {
         &["show"],
         &["query", "SELECT 1", "SELECT 2"],
         &["status", "--limit", "few"],
+        &["diff", "1"],
         &["init"],
         &["explain"],
         &["explain", "K9999"],
@@ -131,6 +138,8 @@ fn wrong_definitions_exit_2_and_name_the_command_that_needed_them() {
         (&["show", "person"][..], "`kinfold show`"),
         (&["query", "SELECT 1"], "`kinfold query`"),
         (&["status"], "`kinfold status`"),
+        (&["diff", "1", "2"], "`kinfold diff`"),
+        (&["vacuum"], "`kinfold vacuum`"),
         (&["explain", "identity", "email:ann@example.com"], "`kinfold explain identity`"),
     ] {
         let outcome = broken.kinfold(arguments).exits(2).without_data();

@@ -1,6 +1,6 @@
 //! The keys of `kinfold.yaml`.
 
-use super::values::{Anything, ByKey, ByName, Filled, Scalar, Time, Zone};
+use super::values::{Anything, ByKey, ByName, Count, Duration, Filled, Scalar, Time, Zone};
 use schemars::JsonSchema;
 
 /// The project's settings: name, warehouse, logical time, variables, secrets, targets.
@@ -21,10 +21,22 @@ pub(super) struct SettingsFile {
     vars: Option<ByKey<Scalar>>,
     /// Values for `secret('NAME')`, by name. Take them from the environment: `"${NAME}"`, never in the clear.
     secrets: Option<ByKey<Filled>>,
+    /// Which runs `kinfold vacuum` keeps.
+    retention: Option<Retention>,
     /// What `--target` changes, by the target's name.
     targets: Option<ByName<Target>>,
     /// The target that is used without `--target`.
     target: Option<Filled>,
+}
+
+/// Which runs a vacuum keeps: whichever of the two keeps more.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Retention {
+    /// So many of the newest runs that built models. Default 10.
+    runs: Option<Count>,
+    /// All runs up to this long before the newest, such as `30 days`. Default `7 days`.
+    period: Option<Duration>,
 }
 
 /// Another place to run in: what it changes of the settings.
