@@ -5,7 +5,7 @@ use super::*;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FileFormat, SyncMode};
 use crate::warehouse::State;
-use crate::warehouse::testing::Dying;
+use crate::warehouse::testing::Faulty;
 use chrono::DateTime;
 use deltalake_core::arrow::array::{Array as _, ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray};
 use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -604,7 +604,7 @@ async fn random_life(
         let left = Arc::new(AtomicI64::new(i64::try_from(random.below(9)).unwrap()));
         let lands = random.below(2) == 0;
         let inner = Arc::clone(house.log.store());
-        let log = State::new(Arc::new(Dying { inner, left: Arc::clone(&left), lands }), Path::from("w"));
+        let log = State::new(Arc::new(Faulty::dying(&inner, &left, lands)), Path::from("w"));
         let outcome = house.attempt(&log, make(Some(Arc::clone(&left)), lands).as_ref(), mode, &rows).await;
         let died = left.load(Ordering::SeqCst) <= 0;
         kills += usize::from(died);
@@ -630,7 +630,7 @@ async fn files_hold_the_last_rows_and_each_change_once_whatever_was_killed() {
             let make = |left: Option<Arc<AtomicI64>>, lands: bool| -> Arc<dyn Replay> {
                 let inner = Arc::clone(&store);
                 let used: Arc<dyn ObjectStore> = match left {
-                    Some(left) => Arc::new(Dying { inner, left, lands }),
+                    Some(left) => Arc::new(Faulty::dying(&inner, &left, lands)),
                     None => inner,
                 };
                 let inner = FilesDestination::with_state(State::new(Arc::clone(&used), Path::from("out")), format);

@@ -4,6 +4,7 @@
 //! the path is used. A location says where; [`Location::object_store`] makes the client, from the
 //! environment that the caller passes in.
 
+use super::retry::Retrying;
 use crate::error::{Context, Error, ErrorKind, Result};
 use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -114,7 +115,7 @@ impl Location {
             Self::Folder(path) => {
                 let prefix = Path::from_absolute_path(path)
                     .or_fail(ErrorKind::Usage, || format!("`{}` cannot be used as a location", path.display()))?;
-                Ok((Arc::new(LocalFileSystem::new()), prefix))
+                Ok((Arc::new(Retrying::new(Arc::new(LocalFileSystem::new()))), prefix))
             }
             Self::Bucket { bucket, prefix } => {
                 let store = s3(bucket, environment)?;

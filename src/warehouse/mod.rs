@@ -37,6 +37,7 @@ mod location;
 mod log;
 mod record;
 mod recover;
+mod retry;
 mod run;
 mod store;
 mod table;
@@ -44,6 +45,8 @@ mod types;
 mod vacuum;
 mod writer;
 
+#[cfg(test)]
+mod fault_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! it tries again, and an object that already holds the same bytes counts as created. Contents that
 //! must belong to one writer therefore carry something only that writer knows.
 
+use super::retry::{ATTEMPTS, Trouble, because, pause};
 use crate::error::{Context, Error, ErrorKind, Result};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -12,9 +13,6 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPay
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-
-/// How often a put with an unclear answer is looked up and tried again, on top of the client's own retries.
-const ATTEMPTS: u32 = 3;
 
 /// What came of a put-if-absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,13 +105,17 @@ impl State {
     pub async fn create(&self, relative: &str, bytes: Bytes) -> Result<Created> {
         let path = self.path(relative);
         let mut last = None;
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            pause(attempt).await;
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
             match self.store.put_opts(&path, PutPayload::from(bytes.clone()), options).await {
                 Ok(_) => return Ok(Created::Ours),
                 Err(e @ object_store::Error::NotImplemented { .. }) => {
                     return Err(writing(&path, e)
                         .with_help("this store has no put-if-absent (conditional put), which a warehouse needs"));
+                }
+                Err(e) if matches!(Trouble::of(&e), Trouble::Full | Trouble::Forbidden | Trouble::NoBucket) => {
+                    return Err(writing(&path, e));
                 }
                 Err(e) => last = Some(e),
             }
@@ -123,8 +125,8 @@ impl State {
                 None => {}
             }
         }
-        let cause = last.map_or_else(|| "no answer".into(), Box::<dyn std::error::Error + Send + Sync>::from);
-        Err(writing(&path, cause))
+        let silent = || object_store::Error::Generic { store: "warehouse", source: "no answer".into() };
+        Err(writing(&path, last.unwrap_or_else(silent)))
     }
 
     /// Creates an object from a value unless it is there.
@@ -153,7 +155,7 @@ impl State {
         let path = self.path(relative);
         match self.store.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(Error::new(ErrorKind::Storage, format!("`{path}` cannot be removed")).caused_by(e)),
+            Err(e) => Err(because(Error::new(ErrorKind::Storage, format!("`{path}` cannot be removed")), e)),
         }
     }
 
@@ -188,9 +190,8 @@ impl State {
             .try_collect()
             .await
             .map_err(|e| {
-                Error::new(ErrorKind::Storage, format!("`{path}` cannot be listed"))
-                    .caused_by(e)
-                    .with_help("check that the folder or bucket exists and that you may read it")
+                let error = Error::new(ErrorKind::Storage, format!("`{path}` cannot be listed"));
+                because(error.with_help("check that the folder or bucket exists and that you may read it"), e)
             })?;
         names.sort_unstable();
         Ok(names)
@@ -220,11 +221,11 @@ pub fn numbered(folder: &str, number: u64) -> String {
 }
 
 fn reading(path: &Path, e: object_store::Error) -> Error {
-    Error::new(ErrorKind::Storage, format!("`{path}` cannot be read")).caused_by(e)
+    because(Error::new(ErrorKind::Storage, format!("`{path}` cannot be read")), e)
 }
 
-fn writing(path: &Path, e: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Storage, format!("`{path}` cannot be written")).caused_by(e)
+fn writing(path: &Path, e: object_store::Error) -> Error {
+    because(Error::new(ErrorKind::Storage, format!("`{path}` cannot be written")), e)
 }
 
 #[cfg(test)]

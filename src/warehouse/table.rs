@@ -4,6 +4,7 @@
 //! A table that uses what plain Parquet files cannot say (deletion vectors, partition columns, column
 //! mapping, files elsewhere) is refused rather than read wrongly.
 
+use super::retry::because;
 use super::store::State;
 use super::types::cast;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -125,8 +126,9 @@ impl Table {
     /// Reads the rows of one of its files, in the table's columns.
     pub(super) async fn read_file(&self, store: &Arc<dyn ObjectStore>, file: &DataFile) -> Result<Vec<RecordBatch>> {
         let doing = || format!("file `{}` of table `{}` cannot be read", file.name, self.name);
-        let found = store.get(&file.path).await.or_fail(ErrorKind::Storage, doing)?;
-        let bytes = found.bytes().await.or_fail(ErrorKind::Storage, doing)?;
+        let unread = |e| because(Error::new(ErrorKind::Storage, doing()), e);
+        let found = store.get(&file.path).await.map_err(unread)?;
+        let bytes = found.bytes().await.map_err(unread)?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
             .and_then(ParquetRecordBatchReaderBuilder::build)
             .or_fail(ErrorKind::Data, doing)?;

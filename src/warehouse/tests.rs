@@ -1,6 +1,6 @@
 //! The warehouse as a whole: what is visible after runs that end, fail and die.
 
-use super::testing::{Dying, Overtaken, copy};
+use super::testing::{Faulty, copy};
 use super::*;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{ArrayRef, AsArray as _, Int64Array, StringArray};
@@ -255,7 +255,7 @@ pub(super) fn after(runs: i64) -> BTreeMap<String, Vec<i64>> {
     tables
 }
 
-async fn prepared() -> Arc<dyn ObjectStore> {
+pub(super) async fn prepared() -> Arc<dyn ObjectStore> {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let warehouse = open(Arc::clone(&store));
     for n in 0..DAYS {
@@ -272,7 +272,7 @@ async fn killed_at_any_write_nothing_is_lost_or_done_twice() {
         for writes in 1.. {
             let store = copy(&prepared).await;
             let left = Arc::new(AtomicI64::new(writes));
-            let dying = Arc::new(Dying { inner: Arc::clone(&store), left: Arc::clone(&left), lands });
+            let dying = Arc::new(Faulty::dying(&store, &left, lands));
             let result = daily(&open(dying), 100).await;
             let died = left.load(Ordering::SeqCst) <= 0;
 
@@ -318,7 +318,7 @@ async fn recovery_may_die_as_well() {
             let store = copy(&prepared).await;
             let dying = |writes| {
                 let left = Arc::new(AtomicI64::new(writes));
-                open(Arc::new(Dying { inner: Arc::clone(&store), left, lands: writes % 2 == 0 }))
+                open(Arc::new(Faulty::dying(&store, &left, writes % 2 == 0)))
             };
             let _ = daily(&dying(first), 100).await;
             let _ = dying(second).begin(request(1000)).await;
@@ -395,7 +395,7 @@ async fn a_writer_that_comes_between_looking_and_committing_is_noticed() {
     let store = prepared().await;
     let path = Path::from("lake/w/now/_delta_log").join(format!("{DAYS:020}.json"));
     let text = "{\"commitInfo\":{\"operation\":\"OPTIMIZE\"}}\n";
-    let warehouse = open(Arc::new(Overtaken { inner: store, path, text }));
+    let warehouse = open(Arc::new(Faulty::overtaken(&store, path, text)));
     let error = daily(&warehouse, 100).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
     assert!(error.to_string().contains("`now`") && error.help().is_some(), "{error}");

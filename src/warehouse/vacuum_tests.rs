@@ -1,6 +1,6 @@
 //! Vacuums: what they remove, what they must not, and what a killed one leaves.
 
-use super::testing::{Dying, copy};
+use super::testing::{Faulty, copy};
 use super::tests::{after, at, daily, foreign_commit, half_committed, open, outside, request, stage, visible};
 use super::*;
 use object_store::memory::InMemory;
@@ -116,7 +116,7 @@ async fn small_files_are_joined_and_no_row_comes_or_goes() {
 async fn what_dead_runs_left_goes_and_what_others_wrote_stays() {
     let store = of_runs(2).await;
     let left = Arc::new(AtomicI64::new(4));
-    daily(&open(Arc::new(Dying { inner: Arc::clone(&store), left, lands: true })), 100).await.unwrap_err();
+    daily(&open(Arc::new(Faulty::dying(&store, &left, true))), 100).await.unwrap_err();
     let warehouse = open(Arc::clone(&store));
     half_committed(&warehouse, 1000, &[("history", WriteMode::Append), ("now", WriteMode::Overwrite)], 1).await;
     foreign_commit(&warehouse, "now").await;
@@ -190,7 +190,7 @@ async fn killed_at_any_write_a_vacuum_harms_no_kept_run() {
         for writes in 1.. {
             let store = copy(&prepared).await;
             let left = Arc::new(AtomicI64::new(writes));
-            let dying = Dying { inner: Arc::clone(&store), left: Arc::clone(&left), lands };
+            let dying = Faulty::dying(&store, &left, lands);
             let result = vacuum(&open(Arc::new(dying)), 100, 11).await;
             let died = left.load(Ordering::SeqCst) <= 0;
             assert!(died || result.is_ok(), "{writes}");

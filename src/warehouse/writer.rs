@@ -8,6 +8,7 @@
 //! Nothing here makes rows visible: [`TableWriter::finish`] says which files there are, and
 //! [`super::Run::commit`] makes them a table.
 
+use super::retry::because;
 use super::types::{convert_array, storable_schema, written_schema};
 use crate::error::{Context, Error, ErrorKind, Result};
 use deltalake_core::arrow::array::{ArrayRef, RecordBatch};
@@ -291,6 +292,10 @@ impl Write for Outbox {
     }
 }
 
+fn not_written(name: &str, e: object_store::Error) -> Error {
+    because(Error::new(ErrorKind::Storage, format!("file `{name}` cannot be written")), e)
+}
+
 /// Bytes on their way to the store: in memory until there are enough for a part of an upload.
 struct Sink {
     store: Arc<dyn ObjectStore>,
@@ -416,14 +421,14 @@ impl OpenFile {
     async fn end(&mut self) -> Result<StagedFile> {
         self.writer.finish().map_err(parquet_failed)?;
         self.send().await?;
-        self.sink.end().await.or_fail(ErrorKind::Storage, || format!("file `{}` cannot be written", self.name))?;
+        self.sink.end().await.map_err(|e| not_written(&self.name, e))?;
         Ok(StagedFile { name: self.name.clone(), size: self.sent, rows: self.rows })
     }
 
     async fn send(&mut self) -> Result<()> {
         let bytes = self.outbox.take();
         self.sent += bytes.len() as u64;
-        self.sink.send(bytes).await.or_fail(ErrorKind::Storage, || format!("file `{}` cannot be written", self.name))
+        self.sink.send(bytes).await.map_err(|e| not_written(&self.name, e))
     }
 }
 
