@@ -6,7 +6,11 @@ use super::{BoundModel, Engine, Resources, fold};
 use crate::identity::{Interner, Spellings};
 use crate::project::{LoadOptions, load};
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use datafusion::datasource::physical_plan::{FileSource, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::metrics::MetricValue;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use std::collections::{BTreeMap, BTreeSet};
@@ -122,7 +126,14 @@ fn files(plan: &Arc<dyn ExecutionPlan>, reads: &mut Vec<Read>) {
         return;
     }
     let mut read = Read { columns: Vec::new(), left_out: 0, kept: 0 };
-    read.columns.extend(plan.schema().fields().iter().map(|field| field.name().clone()));
+    let source = plan.downcast_ref::<DataSourceExec>().unwrap();
+    let (_, parquet) = source.downcast_to_file_source::<ParquetSource>().unwrap();
+    // the scan computes expressions, such as whose a row is, over the columns that it takes from the file
+    let expressions = parquet.projection().unwrap().expr_iter();
+    let mut columns: Vec<Column> = expressions.flat_map(|e| collect_columns(&e)).collect();
+    columns.sort_unstable_by_key(Column::index);
+    columns.dedup();
+    read.columns.extend(columns.iter().map(|column| column.name().to_owned()));
     for metric in plan.metrics().unwrap().iter() {
         if let MetricValue::PruningMetrics { name, pruning_metrics } = metric.value()
             && name == "row_groups_pruned_statistics"

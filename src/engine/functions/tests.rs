@@ -146,11 +146,15 @@ proptest! {
 /// Tries every tuple of rows.
 fn brute_force(spec: &SequenceSpec, events: &[Event]) -> bool {
     let anchors: Vec<usize> = (0..events.len()).filter(|i| events[*i].steps & 1 == 1).collect();
-    let anchors = match spec.anchor {
-        Anchor::Any => anchors,
-        Anchor::Latest => anchors.into_iter().next_back().into_iter().collect(),
-        Anchor::Earliest => anchors.into_iter().take(1).collect(),
+    let times = || anchors.iter().map(|a| events[*a].time);
+    let end = match spec.anchor {
+        Anchor::Any => None,
+        Anchor::Latest => times().max(),
+        Anchor::Earliest => times().min(),
     };
+    // rows of one moment have no order
+    let anchors: Vec<usize> =
+        anchors.iter().copied().filter(|a| end.is_none_or(|end| events[*a].time == end)).collect();
     let positive = spec.steps.iter().skip(1).filter(|s| !s.negated).count();
     anchors.into_iter().any(|anchor| tuples(events.len(), positive).any(|rest| fits(spec, events, anchor, &rest)))
 }
