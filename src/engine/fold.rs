@@ -14,10 +14,14 @@ use crate::error::{Context, ErrorKind, Result};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
+use futures::future::try_join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -76,14 +80,18 @@ pub(super) struct FoldGroup {
 }
 
 impl FoldGroup {
-    async fn batches(&self, context: &SessionContext, entities: usize) -> datafusion::error::Result<Vec<RecordBatch>> {
-        let frame = context.execute_logical_plan(self.plan.clone()).await?;
-        let task = frame.task_ctx();
-        let physical = frame.create_physical_plan().await?;
-        match Folding::of(&physical)? {
-            Some(folding) => folding.run(task, entities).await,
-            None => collect(physical, Arc::new(task)).await,
-        }
+    async fn planned(&self, context: &SessionContext) -> Result<Planned<'_>> {
+        let plan = async {
+            let frame = context.execute_logical_plan(self.plan.clone()).await?;
+            let task = frame.task_ctx();
+            Ok::<_, DataFusionError>((frame.create_physical_plan().await?, task))
+        };
+        let (plan, task) = plan.await.or_fail(ErrorKind::Data, || self.doing())?;
+        Ok(Planned { group: self, plan, task })
+    }
+
+    fn doing(&self) -> String {
+        format!("cannot fold {}", self.tables.join(", "))
     }
 
     /// What it executes.
@@ -107,22 +115,48 @@ impl FoldGroup {
     }
 }
 
-/// Runs groups side by side, since a small one leaves threads idle, and adds their columns to the wide table.
+/// A group that is ready to run.
+struct Planned<'g> {
+    group: &'g FoldGroup,
+    plan: Arc<dyn ExecutionPlan>,
+    task: TaskContext,
+}
+
+impl<'g> Planned<'g> {
+    async fn run(self, entities: usize) -> Result<(&'g FoldGroup, Vec<RecordBatch>)> {
+        let batches = async {
+            match Folding::of(&self.plan)? {
+                Some(folding) => folding.run(self.task, entities).await,
+                None => collect(self.plan, Arc::new(self.task)).await,
+            }
+        };
+        Ok((self.group, batches.await.or_fail(ErrorKind::Data, || self.group.doing())?))
+    }
+}
+
+/// Runs groups and adds their columns to the wide table. They run side by side, since a small one leaves threads idle;
+/// but those that sort rows share the memory budget if they do, and run one after the other.
 ///
 /// # Errors
 /// When a table cannot be read or an aggregate fails.
 pub(super) async fn run_all(groups: &[FoldGroup], context: &SessionContext, wide: &mut Wide) -> Result<()> {
     let entities = wide.rows();
-    let running = groups.iter().map(|group| async move {
-        let doing = || format!("cannot fold {}", group.tables.join(", "));
-        group.batches(context, entities).await.or_fail(ErrorKind::Data, doing)
-    });
-    let folded = futures::future::try_join_all(running).await?;
+    let planned = try_join_all(groups.iter().map(|group| group.planned(context))).await?;
+    let (sorting, streaming): (Vec<_>, Vec<_>) = planned.into_iter().partition(|planned| sorts(&planned.plan));
+    let mut folded = try_join_all(streaming.into_iter().map(|planned| planned.run(entities))).await?;
+    for planned in sorting {
+        folded.push(planned.run(entities).await?);
+    }
     let threads = context.state().config().target_partitions();
-    for (group, batches) in groups.iter().zip(folded) {
+    for (group, batches) in folded {
         wide.align(ENTITY, &batches, &group.columns, threads)?;
     }
     Ok(())
+}
+
+/// Whether a plan sorts rows, as tables with `dedupe` or `version` do.
+pub(super) fn sorts(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.downcast_ref::<SortExec>().is_some() || plan.children().into_iter().any(sorts)
 }
 
 /// Runs a bound plan to the end.

@@ -12,9 +12,9 @@
 //! aggregation by entity (DataFusion rewrites some, and some need an order of rows) has no [`Folding`]: it runs as
 //! DataFusion planned it, with the same result.
 
-use super::fold::ENTITY;
+use super::fold::{ENTITY, sorts};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{filter_record_batch, take_record_batch};
+use datafusion::arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, UInt32Type};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
@@ -82,14 +82,15 @@ impl Folding {
         let buckets = entities.div_ceil(BUCKET).max(1);
         let rows = (buckets * ROWS_PER_BUCKET).clamp(BATCH_ROWS.start, BATCH_ROWS.end);
         let larger = task.session_config().clone().with_batch_size(rows);
-        let task = Arc::new(task.with_session_config(larger));
+        // a sort holds whole batches, so it gets small ones, which are joined behind it
+        let task = Arc::new(if sorts(&self.input) { task } else { task.with_session_config(larger) });
         let streams = execute_stream_partitioned(Arc::clone(&self.input), Arc::clone(&task))?;
         let running = Arc::new(Running::new(self, &task, entities, buckets)?);
         let mut readers = JoinSet::new();
         for (number, stream) in streams.into_iter().enumerate() {
             let running = Arc::clone(&running);
             // each begins elsewhere, so that they seldom want one bucket
-            readers.spawn(async move { running.read(stream, number * buckets / 2).await });
+            readers.spawn(async move { running.read(stream, rows, number * buckets / 2).await });
         }
         while let Some(done) = readers.join_next().await {
             joined(done)?;
@@ -151,11 +152,19 @@ impl Running {
         })
     }
 
-    async fn read(&self, mut stream: SendableRecordBatchStream, first: usize) -> Result<()> {
-        while let Some(batch) = stream.next().await {
-            self.take(&batch?, first)?;
+    /// Reads a stream and deals it out, at least `rows` rows at a time.
+    async fn read(&self, mut stream: SendableRecordBatchStream, rows: usize, first: usize) -> Result<()> {
+        let (schema, mut waiting, mut count) = (stream.schema(), Vec::new(), 0);
+        while let Some(batch) = stream.next().await.transpose()? {
+            count += batch.num_rows();
+            waiting.push(batch);
+            // large batches come as they are
+            if count >= rows / 2 {
+                self.take(&concat_batches(&schema, &std::mem::take(&mut waiting))?, first)?;
+                count = 0;
+            }
         }
-        Ok(())
+        if count > 0 { self.take(&concat_batches(&schema, &waiting)?, first) } else { Ok(()) }
     }
 
     /// Deals a batch out to the buckets, beginning with `first`.
@@ -413,7 +422,6 @@ mod tests {
     use super::*;
     use crate::engine::functions::aggregate_functions;
     use datafusion::arrow::array::{Int64Array, StringArray};
-    use datafusion::arrow::compute::concat_batches;
     use datafusion::arrow::util::pretty::pretty_format_batches;
     use datafusion::datasource::MemTable;
     use datafusion::execution::memory_pool::FairSpillPool;
@@ -499,7 +507,7 @@ mod tests {
         let streams = execute_stream_partitioned(Arc::clone(&folding.input), Arc::clone(&task)).unwrap();
         let running = Arc::new(Running::new(folding, &task, ENTITIES, ENTITIES.div_ceil(BUCKET)).unwrap());
         for stream in streams {
-            running.read(stream, 1).await.unwrap();
+            running.read(stream, 4_000, 1).await.unwrap();
         }
         let files: Vec<usize> = running.buckets.iter().map(|bucket| lock(bucket).files.len()).collect();
         assert!(files.iter().any(|files| *files > 1), "states went to disk more than once: {files:?}");
