@@ -36,12 +36,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinSet;
 
-/// Entities of a bucket, as a power of two.
+/// Entities of a bucket, as a power of two, unless there would be too many buckets.
 const BUCKET_BITS: u32 = 13;
-const BUCKET: usize = 1 << BUCKET_BITS;
+/// A bucket that goes to disk has a file open.
+const MOST_BUCKETS: usize = 256;
 /// Rows of a batch for each bucket, so that the work for a bucket outweighs the visit.
 const ROWS_PER_BUCKET: usize = 1024;
-const BATCH_ROWS: Range<usize> = 65_536..262_144;
+const BATCH_ROWS: Range<usize> = 65_536..131_072;
 
 /// How a fold is computed.
 pub(super) struct Folding {
@@ -50,6 +51,8 @@ pub(super) struct Folding {
     aggregates: Vec<Arc<AggregateFunctionExpr>>,
     arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
     filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// By aggregate, its arguments without rows.
+    nothing: Vec<Vec<ArrayRef>>,
     /// Names of the aggregates in the plan's result.
     names: Vec<String>,
 }
@@ -63,11 +66,13 @@ impl Folding {
         if ordered || !raw.group_expr().is_single() || raw.limit_options().is_some() {
             return Ok(None);
         }
+        let arguments = aggregate_expressions(raw.aggr_expr(), raw.mode(), 1)?;
         Ok(Some(Self {
             input: Arc::clone(raw.input()),
             entity: Arc::clone(entity),
             aggregates: raw.aggr_expr().to_vec(),
-            arguments: aggregate_expressions(raw.aggr_expr(), raw.mode(), 1)?,
+            nothing: evaluate_many(&arguments, &RecordBatch::new_empty(raw.input().schema()))?,
+            arguments,
             filters: raw.filter_expr().to_vec(),
             names: plan.schema().fields().iter().skip(1).map(|f| f.name().clone()).collect(),
         }))
@@ -79,13 +84,14 @@ impl Folding {
     /// # Errors
     /// When rows cannot be read, an aggregate fails, or there is room neither in memory nor on disk.
     pub(super) async fn run(self, task: TaskContext, entities: usize) -> Result<Vec<RecordBatch>> {
-        let buckets = entities.div_ceil(BUCKET).max(1);
+        let bits = bucket_bits(entities);
+        let buckets = entities.div_ceil(1 << bits).max(1);
         let rows = (buckets * ROWS_PER_BUCKET).clamp(BATCH_ROWS.start, BATCH_ROWS.end);
         let larger = task.session_config().clone().with_batch_size(rows);
         // a sort holds whole batches, so it gets small ones, which are joined behind it
         let task = Arc::new(if sorts(&self.input) { task } else { task.with_session_config(larger) });
         let streams = execute_stream_partitioned(Arc::clone(&self.input), Arc::clone(&task))?;
-        let running = Arc::new(Running::new(self, &task, entities, buckets)?);
+        let running = Arc::new(Running::new(self, &task, entities, bits)?);
         let mut readers = JoinSet::new();
         for (number, stream) in streams.into_iter().enumerate() {
             let running = Arc::clone(&running);
@@ -97,6 +103,11 @@ impl Folding {
         }
         running.finish(task.session_config().target_partitions()).await
     }
+}
+
+/// Entities of a bucket, as a power of two.
+fn bucket_bits(entities: usize) -> u32 {
+    (BUCKET_BITS..u32::BITS).find(|bits| entities >> bits < MOST_BUCKETS).unwrap_or(BUCKET_BITS)
 }
 
 fn joined<T>(done: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
@@ -126,7 +137,11 @@ fn raw_aggregation(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
 struct Running {
     folding: Folding,
     entities: usize,
+    /// Entities of a bucket, as a power of two.
+    bits: u32,
     buckets: Vec<Mutex<Bucket>>,
+    /// Held by who writes states to disk.
+    making_room: Mutex<()>,
     reservation: MemoryReservation,
     spills: SpillManager,
     /// By aggregate, how many columns its partial state has.
@@ -134,22 +149,16 @@ struct Running {
 }
 
 impl Running {
-    fn new(folding: Folding, task: &TaskContext, entities: usize, buckets: usize) -> Result<Self> {
+    fn new(folding: Folding, task: &TaskContext, entities: usize, bits: u32) -> Result<Self> {
         let consumer = MemoryConsumer::new("fold").with_can_spill(true);
         let metrics = SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0);
         let states: Result<Vec<_>> = folding.aggregates.iter().map(|a| a.state_fields()).collect();
         let states = states?;
         let widths = states.iter().map(Vec::len).collect();
         let spills = SpillManager::new(task.runtime_env(), metrics, side_by_side(&states));
-        let made: Result<Vec<_>> = (0..buckets).map(|_| Ok(Mutex::new(Bucket::new(&folding.aggregates)?))).collect();
-        Ok(Self {
-            entities,
-            buckets: made?,
-            reservation: consumer.register(task.memory_pool()),
-            spills,
-            widths,
-            folding,
-        })
+        let buckets = (0..entities.div_ceil(1 << bits).max(1)).map(|_| Mutex::new(Bucket::new(1 << bits))).collect();
+        let reservation = consumer.register(task.memory_pool());
+        Ok(Self { entities, bits, buckets, making_room: Mutex::new(()), reservation, spills, widths, folding })
     }
 
     /// Reads a stream and deals it out, at least `rows` rows at a time.
@@ -171,7 +180,7 @@ impl Running {
     fn take(&self, batch: &RecordBatch, first: usize) -> Result<()> {
         let entities = self.folding.entity.evaluate(batch)?.into_array(batch.num_rows())?;
         let entities = entities.as_primitive::<UInt32Type>();
-        let dealt = Dealt::new(entities, self.buckets.len());
+        let dealt = Dealt::new(entities, self.buckets.len(), self.bits);
         if dealt.groups.is_empty() {
             return Ok(());
         }
@@ -181,7 +190,7 @@ impl Running {
         let mut grown = 0;
         let visit = |bucket: usize, mut held: MutexGuard<'_, Bucket>| -> Result<usize> {
             let part = dealt.starts[bucket]..dealt.starts[bucket + 1];
-            held.update(&dealt.groups[part.clone()], part, &arguments, &filters)
+            held.update(&self.folding, &dealt.groups[part.clone()], part, (&arguments, &filters))
         };
         let mut busy = Vec::new();
         let wanted = (0..self.buckets.len()).map(|n| (n + first) % self.buckets.len());
@@ -211,15 +220,20 @@ impl Running {
         if bytes == 0 || self.reservation.try_grow(bytes).is_ok() {
             return Ok(());
         }
-        let mut sizes: Vec<(usize, usize)> = self.buckets.iter().map(|b| lock(b).bytes).zip(0..).collect();
-        sizes.sort_unstable_by_key(|(size, _)| Reverse(*size));
-        // half of all, so that it is not soon done again
-        for (_, bucket) in sizes.iter().take(sizes.len().div_ceil(2)) {
-            let freed = lock(&self.buckets[*bucket]).spill(&self.folding.aggregates, &self.spills)?;
-            self.reservation.shrink(freed.min(self.reservation.size()));
+        let _alone = self.making_room.lock().unwrap_or_else(PoisonError::into_inner);
+        // somebody else may have made room meanwhile
+        if self.reservation.try_grow(bytes).is_ok() {
+            return Ok(());
         }
-        // what this batch added is small beside what was freed; without it there is nothing left to free
-        self.reservation.grow(bytes);
+        let sizes = || self.buckets.iter().map(|bucket| lock(bucket).bytes);
+        let mut largest: Vec<(usize, usize)> = sizes().zip(0..).collect();
+        largest.sort_unstable_by_key(|(size, _)| Reverse(*size));
+        // half of all, so that it is not soon done again
+        for (_, bucket) in largest.iter().take(largest.len().div_ceil(2)) {
+            lock(&self.buckets[*bucket]).spill(&self.spills)?;
+        }
+        // what is left is small beside what was freed; others may account for theirs once more, until the next time
+        self.reservation.resize(sizes().sum());
         Ok(())
     }
 
@@ -250,20 +264,24 @@ impl Running {
 
     /// The result of a bucket, if it has rows.
     async fn evaluate(&self, bucket: usize) -> Result<Option<RecordBatch>> {
-        let Bucket { mut aggregates, seen, files, bytes } =
-            std::mem::replace(&mut *lock(&self.buckets[bucket]), Bucket::new(&[])?);
+        let size = 1 << self.bits;
+        let Bucket { mut aggregates, seen, files, bytes, .. } =
+            std::mem::replace(&mut *lock(&self.buckets[bucket]), Bucket::new(0));
         if !seen.contains(&true) {
             return Ok(None);
+        }
+        if aggregates.is_empty() {
+            aggregates = self.folding.accumulators(size)?;
         }
         for file in files {
             let mut stream = self.spills.read_spill_as_stream(file, None)?;
             let mut start = 0;
             while let Some(batch) = stream.next().await {
-                start = merge(&mut aggregates, &self.widths, &batch?, start)?;
+                start = merge(&mut aggregates, &self.widths, &batch?, start, size)?;
             }
         }
-        let start = bucket * BUCKET;
-        let entities = start..self.entities.min(start + BUCKET);
+        let start = bucket * size;
+        let entities = start..self.entities.min(start + size);
         let codes = UInt32Array::from_iter_values(entities.clone().map(|code| code as u32));
         let mut columns: Vec<ArrayRef> = vec![Arc::new(codes)];
         let mut fields = vec![Field::new(ENTITY, DataType::UInt32, false)];
@@ -295,14 +313,15 @@ struct Dealt {
 }
 
 impl Dealt {
-    fn new(entities: &UInt32Array, buckets: usize) -> Self {
+    fn new(entities: &UInt32Array, buckets: usize, bits: u32) -> Self {
+        let size = 1 << bits;
         let present = entities.iter().zip(0_u32..).filter_map(|(entity, row)| Some((entity?, row))).collect::<Vec<_>>();
         // first by the place in the bucket, then by bucket: rows of one entity lie side by side
-        let (by_place, _) = count_sort(&present, BUCKET, |entity| entity as usize & (BUCKET - 1));
-        let (sorted, starts) = count_sort(&by_place, buckets, |entity| (entity >> BUCKET_BITS) as usize);
+        let (by_place, _) = count_sort(&present, size, |entity| entity as usize & (size - 1));
+        let (sorted, starts) = count_sort(&by_place, buckets, |entity| (entity >> bits) as usize);
         Self {
             rows: sorted.iter().map(|(_, row)| *row).collect::<Vec<_>>().into(),
-            groups: sorted.iter().map(|(entity, _)| *entity as usize & (BUCKET - 1)).collect(),
+            groups: sorted.iter().map(|(entity, _)| *entity as usize & (size - 1)).collect(),
             starts,
         }
     }
@@ -330,6 +349,7 @@ fn count_sort(rows: &[(u32, u32)], digits: usize, digit: impl Fn(u32) -> usize) 
 
 /// The states of a range of entities.
 struct Bucket {
+    /// Empty before the first row, and again after a spill.
     aggregates: Vec<Box<dyn GroupsAccumulator>>,
     /// By entity, whether it has rows.
     seen: Vec<bool>,
@@ -339,26 +359,28 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn new(aggregates: &[Arc<AggregateFunctionExpr>]) -> Result<Self> {
-        let aggregates: Result<Vec<_>> = aggregates.iter().map(accumulator).collect();
-        Ok(Self { aggregates: aggregates?, seen: vec![false; BUCKET], files: Vec::new(), bytes: 0 })
+    fn new(size: usize) -> Self {
+        Self { aggregates: Vec::new(), seen: vec![false; size], files: Vec::new(), bytes: 0 }
     }
 
     /// Takes some rows of a batch; `groups` are their entities. How many bytes it has grown.
     fn update(
         &mut self,
+        folding: &Folding,
         groups: &[usize],
         rows: Range<usize>,
-        arguments: &[Vec<ArrayRef>],
-        filters: &[Option<BooleanArray>],
+        (arguments, filters): (&[Vec<ArrayRef>], &[Option<BooleanArray>]),
     ) -> Result<usize> {
+        if self.aggregates.is_empty() {
+            self.aggregates = folding.accumulators(self.seen.len())?;
+        }
         for group in groups {
             self.seen[*group] = true;
         }
         for ((aggregate, arguments), filter) in self.aggregates.iter_mut().zip(arguments).zip(filters) {
             let arguments: Vec<ArrayRef> = arguments.iter().map(|a| a.slice(rows.start, rows.len())).collect();
             let filter = filter.as_ref().map(|f| f.slice(rows.start, rows.len()));
-            aggregate.update_batch(&arguments, groups, filter.as_ref(), BUCKET)?;
+            aggregate.update_batch(&arguments, groups, filter.as_ref(), self.seen.len())?;
         }
         let before = self.bytes;
         // what shrinks is given back when the bucket is done
@@ -366,20 +388,19 @@ impl Bucket {
         Ok(self.bytes - before)
     }
 
-    /// Writes the states to disk and begins anew. How many bytes are free.
-    fn spill(&mut self, aggregates: &[Arc<AggregateFunctionExpr>], spills: &SpillManager) -> Result<usize> {
+    /// Writes the states to disk and begins anew.
+    fn spill(&mut self, spills: &SpillManager) -> Result<()> {
         if self.bytes == 0 {
-            return Ok(0);
+            return Ok(());
         }
         let mut columns = Vec::new();
-        for aggregate in &mut self.aggregates {
+        for mut aggregate in std::mem::take(&mut self.aggregates) {
             columns.extend(aggregate.state(EmitTo::All)?);
         }
         let batch = RecordBatch::try_new(Arc::clone(spills.schema()), columns)?;
         self.files.extend(spills.spill_record_batch_and_finish(&[batch], "fold")?);
-        let fresh: Result<Vec<_>> = aggregates.iter().map(accumulator).collect();
-        self.aggregates = fresh?;
-        Ok(std::mem::take(&mut self.bytes))
+        self.bytes = 0;
+        Ok(())
     }
 }
 
@@ -389,24 +410,35 @@ fn merge(
     widths: &[usize],
     states: &RecordBatch,
     start: usize,
+    size: usize,
 ) -> Result<usize> {
     let end = start + states.num_rows();
     let groups: Vec<usize> = (start..end).collect();
     let mut columns = states.columns();
     for (aggregate, width) in aggregates.iter_mut().zip(widths) {
         let (own, rest) = columns.split_at(*width);
-        aggregate.merge_batch(own, &groups, BUCKET)?;
+        aggregate.merge_batch(own, &groups, size)?;
         columns = rest;
     }
     Ok(end)
 }
 
-fn accumulator(aggregate: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
-    if aggregate.groups_accumulator_supported() {
-        return aggregate.create_groups_accumulator();
+impl Folding {
+    /// Fresh states of `size` entities.
+    fn accumulators(&self, size: usize) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
+        let made = self.aggregates.iter().zip(&self.nothing).map(|(aggregate, nothing)| {
+            if !aggregate.groups_accumulator_supported() {
+                let aggregate = Arc::clone(aggregate);
+                return Ok(Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())) as _);
+            }
+            let mut accumulator = aggregate.create_groups_accumulator()?;
+            // DataFusion's accumulators take every group below the total for one that has had a row, until they have
+            // seen a filter: a filter without rows tells them that no group has
+            accumulator.update_batch(nothing, &[], Some(&BooleanArray::from(Vec::<bool>::new())), size)?;
+            Ok(accumulator)
+        });
+        made.collect()
     }
-    let aggregate = Arc::clone(aggregate);
-    Ok(Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())))
 }
 
 /// Partial states of all aggregates in one schema.
@@ -421,7 +453,7 @@ fn side_by_side(states: &[Vec<FieldRef>]) -> SchemaRef {
 mod tests {
     use super::*;
     use crate::engine::functions::aggregate_functions;
-    use datafusion::arrow::array::{Int64Array, StringArray};
+    use datafusion::arrow::array::{Decimal128Array, Int64Array, StringArray};
     use datafusion::arrow::util::pretty::pretty_format_batches;
     use datafusion::datasource::MemTable;
     use datafusion::execution::memory_pool::FairSpillPool;
@@ -429,16 +461,18 @@ mod tests {
     use datafusion::physical_plan::collect;
     use datafusion::prelude::{SessionConfig, SessionContext};
 
-    const ENTITIES: usize = 2 * BUCKET + 77;
+    const ENTITIES: usize = 2 * (1 << BUCKET_BITS) + 77;
     const BYTES: usize = 64 << 20;
 
-    /// Three partitions of rows; some belong to nobody, and some entities have none. One entity has its only row in
-    /// the last batch.
+    /// Three partitions of rows; some belong to nobody, and some entities have none. `n` and `s` have nulls everywhere,
+    /// `d` nowhere, and `late` in the last batch of a partition only, where many entities have their first row.
     fn rows() -> Vec<Vec<RecordBatch>> {
         let schema = Arc::new(Schema::new(vec![
             Field::new(ENTITY, DataType::UInt32, true),
             Field::new("n", DataType::Int64, true),
             Field::new("s", DataType::Utf8, true),
+            Field::new("d", DataType::Decimal128(10, 2), false),
+            Field::new("late", DataType::Int64, true),
         ]));
         let batch = |seed: u64| {
             let number = |row: u64, salt: u64, below: u64| {
@@ -449,16 +483,27 @@ mod tests {
             let entities: UInt32Array = rows.clone().map(|row| (number(row, 2, 20) > 0).then(|| entity(row))).collect();
             let numbers: Int64Array =
                 rows.clone().map(|row| (number(row, 3, 9) > 0).then(|| number(row, 4, 40) as i64)).collect();
-            let texts: StringArray =
-                rows.map(|row| (number(row, 5, 7) > 0).then(|| format!("text {}", number(row, 6, 12)))).collect();
-            RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(entities), Arc::new(numbers), Arc::new(texts)])
+            let texts: StringArray = rows
+                .clone()
+                .map(|row| (number(row, 5, 7) > 0).then(|| format!("text {}", number(row, 6, 12))))
+                .collect();
+            let decimals = Decimal128Array::from_iter_values(rows.clone().map(|row| i128::from(number(row, 7, 500))));
+            let decimals = decimals.with_precision_and_scale(10, 2).unwrap();
+            let late: Int64Array =
+                rows.map(|row| (seed % 3 < 2 || number(row, 8, 4) == 0).then(|| number(row, 9, 9) as i64)).collect();
+            let columns: Vec<ArrayRef> =
+                vec![Arc::new(entities), Arc::new(numbers), Arc::new(texts), Arc::new(decimals), Arc::new(late)];
+            RecordBatch::try_new(Arc::clone(&schema), columns)
         };
         (0..3).map(|part| (0..3).map(|n| batch(part * 3 + n).unwrap()).collect()).collect()
     }
 
     const SQL: &str = "SELECT __entity, count(*) AS a, sum(n) FILTER (WHERE n > 20) AS b, most_frequent(s) AS c,
         unique_list(s) FILTER (WHERE n < 30) AS d, unique_count(n) AS e, min(s) AS f, max(n) AS g, avg(n) AS h,
-        approx_distinct(s) AS i, count(DISTINCT n) AS j, median(n) AS k, bool_or(n = 3) AS l FROM t GROUP BY __entity";
+        approx_distinct(s) AS i, count(DISTINCT n) AS j, median(n) AS k, bool_or(n = 3) AS l,
+        sum(late) AS m, min(late) AS o, max(late) AS p, avg(late) AS q, bool_and(late > 2) AS r, bit_and(late) AS u,
+        avg(d) AS v, sum(d) AS w
+        FROM t GROUP BY __entity";
 
     /// The aggregation of a query, without the projection that SQL puts above it.
     async fn planned(sql: &str, memory: usize) -> (Arc<dyn ExecutionPlan>, TaskContext) {
@@ -505,7 +550,7 @@ mod tests {
         let folding = Folding::of(&plan).unwrap().expect("a plain aggregation");
         let task = Arc::new(task);
         let streams = execute_stream_partitioned(Arc::clone(&folding.input), Arc::clone(&task)).unwrap();
-        let running = Arc::new(Running::new(folding, &task, ENTITIES, ENTITIES.div_ceil(BUCKET)).unwrap());
+        let running = Arc::new(Running::new(folding, &task, ENTITIES, BUCKET_BITS).unwrap());
         for stream in streams {
             running.read(stream, 4_000, 1).await.unwrap();
         }

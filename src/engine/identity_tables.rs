@@ -133,7 +133,7 @@ pub(super) fn in_chunks(
     workers: usize,
     make: impl Fn(Range<usize>) -> Result<RecordBatch> + Sync,
 ) -> Result<Vec<RecordBatch>> {
-    threads::map(&threads::ranges(rows, CHUNK), workers, |range| make(range.clone())).into_iter().collect()
+    threads::map(&threads::ranges(rows, CHUNK), workers, |range| make(range.clone()))?.into_iter().collect()
 }
 
 pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {

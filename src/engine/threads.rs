@@ -1,26 +1,34 @@
 //! Work on many items with several threads.
 
+use datafusion::common::exec_err;
+use datafusion::error::Result;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What `work` makes of each item, in their order. A thread that is done with one takes the next.
-pub(super) fn map<T: Sync, R: Send + Sync>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+///
+/// # Errors
+/// When a thread has panicked.
+pub(super) fn map<T: Sync, R: Send + Sync>(
+    items: &[T],
+    threads: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Result<Vec<R>> {
     let made: Vec<OnceLock<R>> = items.iter().map(|_| OnceLock::new()).collect();
     let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, items.len().max(1)) {
-            scope.spawn(|| {
-                while let Some((item, slot)) = {
-                    let number = next.fetch_add(1, Relaxed);
-                    items.get(number).zip(made.get(number))
-                } {
-                    let _ = slot.set(work(item));
-                }
-            });
-        }
+    let take = || loop {
+        let number = next.fetch_add(1, Relaxed);
+        let Some((item, slot)) = items.get(number).zip(made.get(number)) else { return };
+        let _ = slot.set(work(item));
+    };
+    let failed = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads.clamp(1, items.len().max(1))).map(|_| scope.spawn(take)).collect();
+        running.into_iter().filter_map(|thread| thread.join().err()).count()
     });
-    // each was set, or its thread has panicked and so has the scope
-    made.into_iter().filter_map(OnceLock::into_inner).collect()
+    if failed > 0 {
+        return exec_err!("a thread has failed");
+    }
+    Ok(made.into_iter().filter_map(OnceLock::into_inner).collect())
 }
 
 /// The ranges of at most `size` that `rows` rows make.

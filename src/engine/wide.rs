@@ -86,6 +86,7 @@ impl Wide {
             let parts: Vec<&dyn Array> = result.iter().map(|batch| batch.column(*column).as_ref()).collect();
             fill(take(&concat(&parts)?, &index, None)?, value)
         });
+        let gathered = gathered.or_fail(ErrorKind::Failed, doing)?;
         for ((name, _), column) in empty.iter().zip(gathered) {
             self.push(name, column.or_fail(ErrorKind::Failed, doing)?);
         }
@@ -166,7 +167,7 @@ fn evaluate_slices(
 ) -> datafusion::error::Result<ArrayRef> {
     let slices = threads::ranges(batch.num_rows(), SLICE);
     let one = |rows: &Range<usize>| expr.evaluate(&batch.slice(rows.start, rows.len()))?.into_array(rows.len());
-    let arrays = threads::map(&slices, workers, one).into_iter().collect::<datafusion::error::Result<Vec<_>>>()?;
+    let arrays = threads::map(&slices, workers, one)?.into_iter().collect::<datafusion::error::Result<Vec<_>>>()?;
     if arrays.is_empty() {
         let data_type = expr.data_type(batch.schema_ref())?;
         return Ok(new_null_array(&data_type, 0));

@@ -363,6 +363,6 @@ impl GroupsAccumulator for SequenceState {
     }
 
     fn size(&self) -> usize {
-        self.rows.capacity() * 24 + self.coder.size()
+        self.rows.capacity() * size_of::<(u32, Event)>() + self.coder.size()
     }
 }

@@ -18,11 +18,11 @@ pub(crate) const NULL: u32 = u32::MAX;
 /// Distinct values of one type and their codes.
 pub(super) enum ValueCoder {
     /// Text of any Arrow layout.
-    Text { codes: HashMap<Box<str>, u32>, texts: Vec<Box<str>>, data_type: DataType },
+    Text { codes: HashMap<Box<str>, u32>, texts: Vec<Box<str>>, bytes: usize, data_type: DataType },
     /// Whole numbers and times.
     Numbers { codes: HashMap<i64, u32>, numbers: Vec<i64>, data_type: DataType },
     /// Everything else, as comparable bytes.
-    Rows { converter: RowConverter, codes: HashMap<Box<[u8]>, u32>, rows: Vec<Box<[u8]>> },
+    Rows { converter: RowConverter, codes: HashMap<Box<[u8]>, u32>, rows: Vec<Box<[u8]>>, bytes: usize },
 }
 
 impl ValueCoder {
@@ -30,7 +30,7 @@ impl ValueCoder {
     pub(super) fn new(data_type: &DataType) -> Result<Self> {
         Ok(match data_type {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-                Self::Text { codes: HashMap::new(), texts: Vec::new(), data_type: data_type.clone() }
+                Self::Text { codes: HashMap::new(), texts: Vec::new(), bytes: 0, data_type: data_type.clone() }
             }
             DataType::Int64 | DataType::Int32 | DataType::Date32 | DataType::Timestamp(..) => {
                 Self::Numbers { codes: HashMap::new(), numbers: Vec::new(), data_type: data_type.clone() }
@@ -39,6 +39,7 @@ impl ValueCoder {
                 converter: RowConverter::new(vec![SortField::new(other.clone())])?,
                 codes: HashMap::new(),
                 rows: Vec::new(),
+                bytes: 0,
             },
         })
     }
@@ -46,8 +47,8 @@ impl ValueCoder {
     /// Codes of some rows of a column, [`NULL`] for nulls.
     pub(super) fn code(&mut self, values: &ArrayRef, rows: &[u32]) -> Result<Vec<u32>> {
         match self {
-            Self::Text { codes, texts, .. } => {
-                let one = |text: &str| code_of(codes, texts, text);
+            Self::Text { codes, texts, bytes, .. } => {
+                let one = |text: &str| code_of(codes, texts, bytes, text);
                 Ok(match values.data_type() {
                     DataType::Utf8View => of_rows(values.as_string_view(), rows, one),
                     DataType::LargeUtf8 => of_rows(values.as_string::<i64>(), rows, one),
@@ -63,11 +64,11 @@ impl ValueCoder {
                     })
                 }))
             }
-            Self::Rows { converter, codes, rows: known } => {
+            Self::Rows { converter, codes, rows: known, bytes: held } => {
                 let picked = take(values, &UInt32Array::from(rows.to_vec()), None)?;
                 let converted = converter.convert_columns(&[Arc::clone(&picked)])?;
                 let code = |(row, bytes): (usize, Row<'_>)| {
-                    if picked.is_null(row) { NULL } else { code_of(codes, known, bytes.data()) }
+                    if picked.is_null(row) { NULL } else { code_of(codes, known, held, bytes.data()) }
                 };
                 Ok(converted.iter().enumerate().map(code).collect())
             }
@@ -122,9 +123,9 @@ impl ValueCoder {
     /// Approximate bytes held.
     pub(super) fn size(&self) -> usize {
         match self {
-            Self::Text { texts, .. } => texts.len() * 96,
+            Self::Text { texts, bytes, .. } => texts.len() * 48 + bytes,
             Self::Numbers { numbers, .. } => numbers.len() * 32,
-            Self::Rows { rows, .. } => rows.len() * 96,
+            Self::Rows { rows, bytes, .. } => rows.len() * 48 + bytes,
         }
     }
 }
@@ -137,7 +138,12 @@ fn of_rows<T>(values: impl ArrayAccessor<Item = T>, rows: &[u32], mut one: impl 
 }
 
 /// The code of a value, known or new.
-fn code_of<T: ?Sized + Eq + Hash>(codes: &mut HashMap<Box<T>, u32>, known: &mut Vec<Box<T>>, value: &T) -> u32
+fn code_of<T: ?Sized + Eq + Hash>(
+    codes: &mut HashMap<Box<T>, u32>,
+    known: &mut Vec<Box<T>>,
+    bytes: &mut usize,
+    value: &T,
+) -> u32
 where
     for<'v> Box<T>: From<&'v T>,
 {
@@ -145,6 +151,8 @@ where
         return *code;
     }
     let code = u32::try_from(known.len()).unwrap_or(NULL);
+    // it is kept twice
+    *bytes += 2 * size_of_val(value);
     known.push(value.into());
     codes.insert(value.into(), code);
     code
