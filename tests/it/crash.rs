@@ -3,7 +3,7 @@
 //! The law: whenever a run dies, a reader sees the tables of a whole run, and the next run gives what an
 //! undisturbed one would have given, with nothing lost.
 
-use crate::support::{Outcome, Project, clinic, files, until, wait};
+use crate::support::{NEWS, Outcome, Project, clinic, files, until, wait};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::TcpListener;
@@ -12,15 +12,6 @@ use std::time::{Duration, Instant};
 
 /// How many runs are killed, beside those that are killed at a chosen moment.
 const RANDOM_KILLS: usize = 12;
-
-/// What arrives between the first and the second run: a new person, and news of an old one.
-const NEWS: &str = "\
-cookie,email,page,at
-c5,zoe@example.com,prices,2026-03-29T08:00:00Z
-c5,zoe@example.com,home,2026-03-30T08:00:00Z
-c1,,prices,2026-03-30T09:00:00Z
-c3,bob@example.com,prices,2026-03-30T10:00:00Z
-";
 
 /// A small project after its first run, with news waiting to be read.
 fn project_with_news() -> Project {

@@ -1,17 +1,8 @@
 //! What earlier runs made: listed, read again, compared, and removed.
 
-use crate::support::{Outcome, Project, files, until, wait};
+use crate::support::{NEWS, Outcome, Project, files, until, wait};
 use serde_json::{Value, json};
 use std::process::Command;
-
-/// Visits that come after the first run: Zoe is new, Ann comes again, and Bob turns out to be the one behind `c3`.
-const NEWS: &str = "\
-cookie,email,page,at
-c5,zoe@example.com,prices,2026-03-29T08:00:00Z
-c5,zoe@example.com,home,2026-03-30T08:00:00Z
-c1,,prices,2026-03-30T09:00:00Z
-c3,bob@example.com,prices,2026-03-30T10:00:00Z
-";
 
 /// The project that `init` makes, before the news and after them: runs 1 and 3 built the models, 2 and 4 sent rows.
 fn two_days() -> Project {

@@ -26,6 +26,16 @@ pub const AUDIENCES: [&str; 10] = [
     "seniors_to_call",
 ];
 
+/// Visits that come after the first run of the project that `init` makes: Zoe is new, Ann comes again, and Bob turns out
+/// to be the one behind `c3`.
+pub const NEWS: &str = "\
+cookie,email,page,at
+c5,zoe@example.com,prices,2026-03-29T08:00:00Z
+c5,zoe@example.com,home,2026-03-30T08:00:00Z
+c1,,prices,2026-03-30T09:00:00Z
+c3,bob@example.com,prices,2026-03-30T10:00:00Z
+";
+
 /// The repository's root, which is also the demo project.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
