@@ -194,6 +194,10 @@ pub(super) fn column(name: String, readings: &[Reading], calls: &[&AggregateFunc
     if calls.iter().any(|c| c.func.name() != function || c.params.args.len() != first.params.args.len()) {
         return Err("the aggregate is not the same over all tables of `from`".to_owned());
     }
+    // it takes the row that comes first by chance, whatever order it is given
+    if function == "any_value" {
+        return Err("`any_value` may give another value in each run; use `first` or `last`".to_owned());
+    }
     let ordered = matches!(function, "first" | "last");
     let mut inputs = Vec::with_capacity(readings.len());
     let mut keys = 0;

@@ -82,6 +82,13 @@ fn aggregates_without_an_order_are_refused_in_sql_models() {
 }
 
 #[test]
+fn an_aggregate_that_takes_any_row_is_refused_in_traits() {
+    let profile =
+        "kind: profile\nname: p\nidentity: person\ntraits:\n  page: {from: shop.visits, select: any_value(cookie)}\n";
+    refused("models/p.yaml", profile, &["models/p.yaml:5:", "`any_value` may give another value in each run"]);
+}
+
+#[test]
 fn secrets_stay_out_of_tables_and_answers() {
     refused("models/leak.sql", "SELECT secret('KEY') AS k\n", &["models/leak.sql:1:8", "secret()"]);
     let project = project("models/fine.sql", "SELECT 1 AS one\n");
