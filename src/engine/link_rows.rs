@@ -4,16 +4,18 @@
 //! What is kept is accounted for batch by batch, so that an identity that outgrows the memory budget ends the run with
 //! an error and not the machine.
 //!
-//! All tables are read at once, so that a small one does not keep a thread waiting. What the rows say is kept in as
+//! Tables are read at once, so that a small one does not keep a thread waiting. What the rows say is kept in as
 //! many places as there are threads, not streams, so that a link that many files repeat is kept few times.
 
 use super::entities::{EntitySlot, texts};
+use super::fold::sorts;
 use super::identity::{BoundLinks, Owner};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::identity::{Evidence, InternerFull, LinkSet, Links, NO_TIME, Nodes, RowOwners, Scratch, Speller, Spellings};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{
@@ -146,17 +148,19 @@ pub(super) async fn collect(
     let speller = Arc::new(Speller::new(types));
     let shares: Arc<[Mutex<Share>]> = (0..threads.max(1)).map(|_| Mutex::default()).collect();
     let budget = Arc::new(Budget::new(context));
-    let mut running = tokio::task::JoinSet::new();
-    for (number, table) in tables.iter().enumerate() {
-        let number = u16::try_from(number).or_fail(ErrorKind::Failed, || "too many link tables".to_owned())?;
-        for stream in open(context, table, threads).await? {
-            let mut reader = Reader::new(number, table, slot, &speller, &shares, &budget);
-            running.spawn(async move { reader.read(stream).await.map_err(|e| (number, e)) });
+    for group in side_by_side(context, tables).await? {
+        let mut running = tokio::task::JoinSet::new();
+        for opened in group {
+            let (number, table) = (opened.number, opened.table);
+            for stream in opened.streams(threads)? {
+                let mut reader = Reader::new(number, table, slot, &speller, &shares, &budget);
+                running.spawn(async move { reader.read(stream).await.map_err(|e| (number, e)) });
+            }
         }
-    }
-    while let Some(done) = running.join_next().await {
-        let done = done.or_fail(ErrorKind::Failed, || "reading links failed".to_owned())?;
-        done.map_err(|(number, e)| Error::new(ErrorKind::Data, doing(&tables[usize::from(number)])).caused_by(e))?;
+        while let Some(done) = running.join_next().await {
+            let done = done.or_fail(ErrorKind::Failed, || "reading links failed".to_owned())?;
+            done.map_err(|(number, e)| Error::new(ErrorKind::Data, doing(&tables[usize::from(number)])).caused_by(e))?;
+        }
     }
     let speller =
         Arc::into_inner(speller).ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
@@ -183,15 +187,51 @@ fn doing(table: &BoundLinks) -> String {
     format!("cannot read the links of `{}`", table.table)
 }
 
-async fn open(context: &SessionContext, table: &BoundLinks, threads: usize) -> Result<Vec<SendableRecordBatchStream>> {
-    let doing = || doing(table);
-    let frame = context.execute_logical_plan(table.plan.clone()).await.or_fail(ErrorKind::Data, doing)?;
-    let task = frame.task_ctx();
-    let larger = task.session_config().clone().with_batch_size(BATCH_ROWS);
-    let task = Arc::new(task.with_session_config(larger));
-    let physical = frame.create_physical_plan().await.or_fail(ErrorKind::Data, doing)?;
-    execute_stream_partitioned(dealt_out(physical, threads).or_fail(ErrorKind::Data, doing)?, task)
-        .or_fail(ErrorKind::Data, doing)
+/// A table that is ready to be read.
+struct Opened<'t> {
+    number: u16,
+    table: &'t BoundLinks,
+    plan: Arc<dyn ExecutionPlan>,
+    task: TaskContext,
+}
+
+impl<'t> Opened<'t> {
+    async fn new(context: &SessionContext, number: usize, table: &'t BoundLinks) -> Result<Self> {
+        let doing = || doing(table);
+        let number = u16::try_from(number).or_fail(ErrorKind::Failed, || "too many link tables".to_owned())?;
+        let frame = context.execute_logical_plan(table.plan.clone()).await.or_fail(ErrorKind::Data, doing)?;
+        let task = frame.task_ctx();
+        let plan = frame.create_physical_plan().await.or_fail(ErrorKind::Data, doing)?;
+        Ok(Self { number, table, plan, task })
+    }
+
+    /// The streams of its rows. Rows that are sorted come in batches of the usual size: a sort keeps room for some
+    /// batches, and they are not narrow before it.
+    fn streams(self, threads: usize) -> Result<Vec<SendableRecordBatchStream>> {
+        let mut config = self.task.session_config().clone();
+        if !sorts(&self.plan) {
+            config = config.with_batch_size(BATCH_ROWS);
+        }
+        let task = Arc::new(self.task.with_session_config(config));
+        dealt_out(self.plan, threads)
+            .and_then(|plan| execute_stream_partitioned(plan, task))
+            .or_fail(ErrorKind::Data, || doing(self.table))
+    }
+}
+
+/// The tables in groups that are read one after the other: all that stream, then each that sorts its rows, so that it
+/// shares the memory budget with no other.
+async fn side_by_side<'t>(context: &SessionContext, tables: &'t [BoundLinks]) -> Result<Vec<Vec<Opened<'t>>>> {
+    let (mut streaming, mut sorting) = (Vec::new(), Vec::new());
+    for (number, table) in tables.iter().enumerate() {
+        let opened = Opened::new(context, number, table).await?;
+        if sorts(&opened.plan) {
+            sorting.push(vec![opened]);
+        } else {
+            streaming.push(opened);
+        }
+    }
+    Ok(std::iter::once(streaming).chain(sorting).collect())
 }
 
 /// The batches of a plan for as many threads as there are: a file with one row group is read by one, and what is done
