@@ -5,7 +5,7 @@
 //! a changed row. Nothing is asked of the key: where several rows share one, as many count as changed as went and
 //! came. Examples are the first by key.
 
-use super::committed::over_files;
+use super::committed::over_table;
 use super::{Engine, internal, print};
 use crate::error::{Context, ErrorKind, Result};
 use crate::warehouse::{Table, TableAt, Warehouse};
@@ -98,7 +98,7 @@ impl Engine {
         for (table, other, count) in [(&before, &now, -1_i64), (&now, &before, 1)] {
             let Some(table) = table else { continue };
             let table = without_files(table, other.as_deref());
-            let provider = over_files(&self.context, warehouse, &table, &table.schema)?;
+            let provider = over_table(&self.context, warehouse, &table, &table.schema)?;
             sides.push((self.context.read_table(provider).map_err(internal)?, count));
         }
         let Some(rows) = differing(sides, &changes.columns).map_err(internal)? else { return Ok(changes) };

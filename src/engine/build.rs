@@ -6,18 +6,19 @@ use super::entities::Entities;
 use super::fold;
 use super::identity::BoundIdentity;
 use super::identity_report::{self, IdentityFacts};
-use super::identity_tables::{self as tables, IdentityTable};
+use super::identity_tables::{self as tables, IdentityRows, IdentityTable};
+use super::late::LateTable;
 use super::narrow::{Members, Narrowed, Rules, narrow};
-use super::profile::BoundProfile;
+use super::planned::PlannedRows;
+use super::profile::{BoundProfile, Provenance};
 use super::rank::Ranked;
 use super::segment::{self, AudienceFacts, Listed, Segment};
-use super::timeline::{BoundTimeline, PlannedRows};
 use super::wide::{Wide, holds};
 use super::{BoundModel, Engine, internal};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::graph::owner;
 use crate::model::{AudienceModel, IdentityModel, ModelKind};
-use crate::warehouse::{Snapshot, Warehouse, WriteMode};
+use crate::warehouse::{Snapshot, StagedTable, Warehouse, WriteMode};
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -26,6 +27,9 @@ use datafusion::datasource::{MemTable, ViewTable, provider_as_source};
 use datafusion::logical_expr::LogicalPlanBuilder;
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
+
+/// Tables with smaller files stay in memory: reading them again costs more than holding them.
+const FEW_BYTES: u64 = 1 << 20;
 
 /// What a run gives to every model that it builds.
 #[derive(Clone)]
@@ -85,7 +89,9 @@ pub enum Facts {
 /// A built model.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// Its tables, the main one first.
+    /// How many rows its main table has.
+    pub rows: u64,
+    /// Its tables that are made already.
     pub outputs: Vec<Output>,
     /// Tables whose rows are made while they are written.
     pub planned: Vec<PlannedRows>,
@@ -114,29 +120,52 @@ impl Engine {
         };
         let built = built.map_err(|e| e.context(doing()))?;
         for output in &built.outputs {
-            self.fill(output, run).await?;
+            let partitions = spread(&output.batches, self.resources.threads);
+            let made = MemTable::try_new(Arc::clone(&output.schema), partitions).map_err(internal)?;
+            self.fill(&output.table, output.mode, Arc::new(made), run).await?;
         }
         for planned in &built.planned {
-            // whoever reads them makes them again: they may be more than memory holds
-            if let Some(late) = self.late.get(&planned.table) {
-                late.fill(planned.unsorted());
-            }
+            self.fill(&planned.table, planned.mode, planned.provider(), run).await?;
         }
         Ok(built)
     }
 
-    /// Gives a late table the rows that were just made, after those of earlier runs where rows are added.
-    async fn fill(&self, output: &Output, run: &RunContext) -> Result<()> {
-        let Some(late) = self.late.get(&output.table) else { return Ok(()) };
-        let partitions = spread(&output.batches, self.resources.threads);
-        let made = MemTable::try_new(Arc::clone(&output.schema), partitions).map_err(internal)?;
-        if output.mode == WriteMode::Append && run.base.tables.contains_key(&output.table) {
-            let wanted = (&output.schema, Columns::OurOwn);
-            let earlier = committed::provider(&self.context, &run.warehouse, &run.base, &output.table, wanted).await?;
-            late.fill(one_after_the_other(earlier, Arc::new(made)).map_err(internal)?);
-        } else {
-            late.fill(Arc::new(made));
+    async fn fill(&self, table: &str, mode: WriteMode, made: Arc<dyn TableProvider>, run: &RunContext) -> Result<()> {
+        if let Some(late) = self.late.get(table) {
+            late.fill(self.after_earlier(late, mode, made, run).await?);
         }
+        Ok(())
+    }
+
+    /// The rows of this run, after those of earlier runs where rows are added.
+    async fn after_earlier(
+        &self,
+        late: &LateTable,
+        mode: WriteMode,
+        made: Arc<dyn TableProvider>,
+        run: &RunContext,
+    ) -> Result<Arc<dyn TableProvider>> {
+        if mode == WriteMode::Overwrite || !run.base.tables.contains_key(late.name()) {
+            return Ok(made);
+        }
+        let wanted = (&late.schema(), Columns::OurOwn);
+        let earlier = committed::provider(&self.context, &run.warehouse, &run.base, late.name(), wanted).await?;
+        one_after_the_other(earlier, made).map_err(internal)
+    }
+
+    /// Rows that are written now are read where they lie, and memory holds them no longer; a few stay.
+    ///
+    /// # Errors
+    /// When the files have no address.
+    pub async fn written(&self, staged: &StagedTable, run: &RunContext) -> Result<()> {
+        let Some(late) = self.late.get(&staged.table) else { return Ok(()) };
+        if staged.files.iter().map(|file| file.size).sum::<u64>() < FEW_BYTES {
+            return Ok(());
+        }
+        let paths = staged.files.iter().map(|file| run.warehouse.path_in(&staged.table, &file.name));
+        let schema = late.schema();
+        let files = committed::over_files(&self.context, &run.warehouse, &staged.table, paths, &schema)?;
+        late.moved(self.after_earlier(late, staged.mode, files, run).await?);
         Ok(())
     }
 
@@ -148,13 +177,14 @@ impl Engine {
         view: bool,
     ) -> Result<Built> {
         if view {
-            return Ok(Built { outputs: Vec::new(), planned: Vec::new(), facts: Facts::Sql { rows: 0 } });
+            return Ok(Built { rows: 0, outputs: Vec::new(), planned: Vec::new(), facts: Facts::Sql { rows: 0 } });
         }
         let doing = || format!("the query of `{name}` failed");
         let batches = fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
         let batches = batches.iter().map(|b| conform(b, schema)).collect::<Result<Vec<_>>>()?;
         let output = Output { table: name.to_owned(), schema: Arc::clone(schema), batches, mode: WriteMode::Overwrite };
-        Ok(Built { facts: Facts::Sql { rows: output.rows() }, outputs: vec![output], planned: Vec::new() })
+        let rows = output.rows();
+        Ok(Built { rows, outputs: vec![output], planned: Vec::new(), facts: Facts::Sql { rows } })
     }
 
     async fn build_identity(&self, bound: &BoundIdentity, model: &IdentityModel, run: &RunContext) -> Result<Built> {
@@ -166,28 +196,27 @@ impl Engine {
         let threads = self.resources.threads;
         let stitched = bound.run(&self.context, model, &registry, &key, threads).await?;
         let facts = IdentityFacts::of(&stitched);
-        let doing = || format!("cannot write the tables of `{}`", bound.name);
+        let at = (run.number, self.as_of);
+        let rows = stitched.entities.nodes.len() - stitched.stitched.hubs.len();
+        let hubs = |schema: &SchemaRef| tables::hubs(bound, &stitched, schema);
+        let suspects = |schema: &SchemaRef| identity_report::suspects(bound, &stitched, schema);
         let mut outputs = Vec::new();
         for (kind, table, schema) in IdentityTable::all(&bound.name) {
-            let batches = match kind {
-                IdentityTable::Identity => tables::identity(bound, &stitched, &schema, threads),
-                IdentityTable::Links => tables::links(bound, model, &stitched, &schema, threads),
-                IdentityTable::Changes => {
-                    tables::changes(bound, model, &stitched, (run.number, self.as_of), &schema, threads)
-                }
-                IdentityTable::Hubs => tables::hubs(bound, &stitched, &schema).map(|b| vec![b]),
-                IdentityTable::Registry => tables::registry(bound, &stitched, run.number, &schema, threads),
-                IdentityTable::Report => facts.batch((run.number, self.as_of), &schema).map(|b| vec![b]),
-                IdentityTable::Suspects => identity_report::suspects(bound, &stitched, &schema).map(|b| vec![b]),
+            let made = match kind {
+                IdentityTable::Hubs => hubs(&schema),
+                IdentityTable::Report => facts.batch(at, &schema),
+                IdentityTable::Suspects => suspects(&schema),
+                _ => continue,
             };
-            outputs.push(Output {
-                table,
-                schema,
-                batches: batches.or_fail(ErrorKind::Failed, doing)?,
-                mode: kind.mode(),
-            });
+            let batch = made.or_fail(ErrorKind::Failed, || format!("cannot make the rows of `{table}`"))?;
+            outputs.push(Output { table, schema, batches: vec![batch], mode: kind.mode() });
         }
-        Ok(Built { facts: Facts::Identity(facts), outputs, planned: Vec::new() })
+        let large = Arc::new(IdentityRows::new(bound, model, stitched, at));
+        let planned = IdentityTable::all(&bound.name)
+            .into_iter()
+            .filter_map(|(kind, table, schema)| large.planned(kind, &table, &schema, threads))
+            .collect::<Result<_>>()?;
+        Ok(Built { rows: rows as u64, outputs, planned, facts: Facts::Identity(facts) })
     }
 
     async fn build_profile(&self, bound: &BoundProfile, run: &RunContext) -> Result<Built> {
@@ -203,25 +232,17 @@ impl Engine {
         let groups = fold::plan(&fold_tables, columns).map_err(internal)?;
         fold::run_all(&groups, &self.context, &mut wide).await?;
         let batch = bound.finish(&self.state, &mut wide, self.resources.threads)?;
-        let provenance = bound.provenance(&wide, self.resources.threads)?;
+        let mut planned = vec![bound.provenance(&wide, self.resources.threads)?];
+        if let Some(timeline) = &bound.timeline {
+            planned.push(timeline.rows()?);
+        }
         let facts = Facts::Profile { rows: batch.num_rows() as u64, columns: batch.num_columns() as u64 };
-        self.keep_wide(&bound.name, wide);
-        let outputs = vec![
-            Output {
-                table: bound.name.clone(),
-                schema: Arc::clone(&bound.schema),
-                batches: vec![batch],
-                mode: WriteMode::Overwrite,
-            },
-            Output {
-                table: format!("{}_provenance", bound.name),
-                schema: bound.provenance_schema(),
-                batches: provenance,
-                mode: WriteMode::Overwrite,
-            },
-        ];
-        let planned = bound.timeline.iter().map(BoundTimeline::rows).collect::<Result<_>>()?;
-        Ok(Built { outputs, planned, facts })
+        let explained = bound.provenance.iter().flat_map(Provenance::own_columns).collect();
+        self.keep_wide(&bound.name, wide.without(&explained));
+        let rows = batch.num_rows() as u64;
+        let (table, schema) = (bound.name.clone(), Arc::clone(&bound.schema));
+        let outputs = vec![Output { table, schema, batches: vec![batch], mode: WriteMode::Overwrite }];
+        Ok(Built { rows, outputs, planned, facts })
     }
 
     /// Columns of this run's audiences over the profile that read source tables only: they share its scan.
@@ -272,7 +293,7 @@ impl Engine {
         let mut outputs = segment.tables(&mut facts)?;
         outputs.extend(rejected);
         self.keep_members(name, members);
-        Ok(Built { outputs, planned: Vec::new(), facts: Facts::Audience(facts) })
+        Ok(Built { rows: facts.members, outputs, planned: Vec::new(), facts: Facts::Audience(facts) })
     }
 
     /// Those whom the audience's condition finds.

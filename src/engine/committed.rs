@@ -63,32 +63,40 @@ pub(super) async fn provider(
             return Err(Error::new(ErrorKind::Usage, message).with_help(format!("build it too: --select {name}+")));
         }
     }
-    over_files(context, warehouse, &table, wanted)
+    over_table(context, warehouse, &table, wanted)
 }
 
 /// A provider over a table's data files, in the given columns.
-pub(super) fn over_files(
+pub(super) fn over_table(
     context: &SessionContext,
     warehouse: &Warehouse,
     table: &Table,
     schema: &SchemaRef,
 ) -> Result<Arc<dyn TableProvider>> {
-    if table.files.is_empty() {
+    over_files(context, warehouse, &table.name, table.files.iter().map(|file| &file.path), schema)
+}
+
+/// A provider over some data files of a table, in the given columns.
+pub(super) fn over_files<P: std::fmt::Display>(
+    context: &SessionContext,
+    warehouse: &Warehouse,
+    name: &str,
+    paths: impl Iterator<Item = P>,
+    schema: &SchemaRef,
+) -> Result<Arc<dyn TableProvider>> {
+    let doing = || format!("cannot read the table `{name}`");
+    let root = root_url(warehouse);
+    let base = root.as_str().trim_end_matches('/');
+    let url = |path: P| {
+        let url = url::Url::parse(&format!("{base}/{path}")).or_fail(ErrorKind::Data, doing)?;
+        ListingTableUrl::try_new(url, None).or_fail(ErrorKind::Data, doing)
+    };
+    let urls = paths.map(url).collect::<Result<Vec<_>>>()?;
+    if urls.is_empty() {
         let empty = MemTable::try_new(Arc::clone(schema), vec![vec![]]).map_err(internal)?;
         return Ok(Arc::new(empty));
     }
-    let doing = || format!("cannot read the table `{}`", table.name);
-    let root = root_url(warehouse);
     context.runtime_env().register_object_store(&root, Arc::clone(warehouse.store()));
-    let base = root.as_str().trim_end_matches('/');
-    let urls = table
-        .files
-        .iter()
-        .map(|f| {
-            let url = url::Url::parse(&format!("{base}/{}", f.path)).or_fail(ErrorKind::Data, doing)?;
-            ListingTableUrl::try_new(url, None).or_fail(ErrorKind::Data, doing)
-        })
-        .collect::<Result<Vec<_>>>()?;
     let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
     let config =
         ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(Arc::clone(schema));

@@ -1,6 +1,6 @@
 //! How a table that was just built differs from the committed one, by key.
 
-use super::committed::over_files;
+use super::committed::over_table;
 use super::{Engine, RunContext};
 use crate::error::{Context, ErrorKind, Result};
 use datafusion::arrow::array::AsArray;
@@ -49,7 +49,7 @@ impl Engine {
             return Ok(None);
         }
         let columns = common(&schema, &old, &key);
-        let before = over_files(&self.context, &run.warehouse, &table, &old)?;
+        let before = over_table(&self.context, &run.warehouse, &table, &old)?;
         let frame = |provider: Arc<dyn TableProvider>, name: &str| -> datafusion::error::Result<DataFrame> {
             self.context.read_table(provider)?.alias(name)
         };

@@ -1,9 +1,10 @@
 //! The tables of an identity: who is who, which links were accepted and refused, hubs, changes, registry. Those that sum a run
-//! up are made in [`super::identity_report`].
+//! up are made in [`super::identity_report`]. The large ones are made while they are written.
 
 use super::identity::{BoundIdentity, StitchedRun, is_hub};
 use super::identity_report;
-use super::threads;
+use super::planned::PlannedRows;
+use crate::error::Result;
 use crate::identity::{Candidate, Cause, Change, Link, NO_LAST_TIME, NO_TIME, Nodes, RefusalReason};
 use crate::model::IdentityModel;
 use crate::warehouse::WriteMode;
@@ -11,13 +12,10 @@ use datafusion::arrow::array::{
     ArrayRef, BooleanBuilder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::error::Result;
+use datafusion::error::Result as Made;
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Rows per batch: keeps 32-bit text offsets far from their limit.
-const CHUNK: usize = 65_536;
 
 pub(super) fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
@@ -127,16 +125,7 @@ fn registry_fields(id: &str) -> Vec<Field> {
     vec![text("identifier_type", false), text("identifier", false), text(id, false), number("run", false)]
 }
 
-/// Makes the batches of `rows` rows in chunks, with all threads; they are in order.
-pub(super) fn in_chunks(
-    rows: usize,
-    workers: usize,
-    make: impl Fn(Range<usize>) -> Result<RecordBatch> + Sync,
-) -> Result<Vec<RecordBatch>> {
-    threads::map(&threads::ranges(rows, CHUNK), workers, |range| make(range.clone()))?.into_iter().collect()
-}
-
-pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Made<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
@@ -149,71 +138,221 @@ pub(super) fn append_time(builder: &mut TimestampMicrosecondBuilder, micros: i64
     builder.append_option(known.then_some(micros));
 }
 
-/// One row per identifier that belongs to an entity.
-pub(super) fn identity(
-    bound: &BoundIdentity,
-    run: &StitchedRun,
-    schema: &SchemaRef,
-    threads: usize,
-) -> Result<Vec<RecordBatch>> {
-    in_chunks(run.entities.nodes.len(), threads, |range| identity_batch(bound, run, schema, range))
+/// What the large tables of an identity are made from.
+pub(super) struct IdentityRows {
+    bound: BoundIdentity,
+    model: IdentityModel,
+    run: StitchedRun,
+    /// Why links were refused, by index.
+    refused: hashbrown::HashMap<u32, String>,
+    /// The run's number and logical time.
+    at: (u64, i64),
 }
 
-fn identity_batch(
-    bound: &BoundIdentity,
-    run: &StitchedRun,
-    schema: &SchemaRef,
-    range: Range<usize>,
-) -> Result<RecordBatch> {
-    let nodes = &run.entities.nodes;
-    let types = bound.type_names();
-    let mut kinds = StringBuilder::new();
-    let mut texts = StringBuilder::new();
-    let mut ids = StringBuilder::new();
-    let (mut first, mut last) = (times(), times());
-    for node in range {
-        let entity = run.entities.entity[node];
-        if is_hub(entity) {
-            continue;
+impl IdentityRows {
+    /// Keeps what one run made.
+    pub(super) fn new(bound: &BoundIdentity, model: &IdentityModel, run: StitchedRun, at: (u64, i64)) -> Self {
+        let (bound, model) = (bound.clone(), model.clone());
+        let mut rows = Self { bound, model, run, refused: hashbrown::HashMap::new(), at };
+        for refusal in &rows.run.stitched.refused {
+            if let Candidate::Link(index) = refusal.candidate {
+                rows.refused.insert(index, rows.reason(refusal.reason));
+            }
         }
-        let code = node as u32;
-        kinds.append_value(types[usize::from(nodes.type_of(code))]);
-        texts.append_value(nodes.text(code));
-        append_id(&mut ids, run.entities.ids[entity as usize]);
-        append_time(&mut first, nodes.first_seen(code));
-        append_time(&mut last, nodes.last_seen(code));
+        rows
     }
-    batch(
-        schema,
-        vec![
-            Arc::new(kinds.finish()),
-            Arc::new(texts.finish()),
-            Arc::new(ids.finish()),
-            Arc::new(first.finish()),
-            Arc::new(last.finish()),
-        ],
-    )
+
+    /// The rows of one of the large tables, to be made with `threads` threads; `None` for the others.
+    pub(super) fn planned(
+        self: &Arc<Self>,
+        kind: IdentityTable,
+        table: &str,
+        schema: &SchemaRef,
+        threads: usize,
+    ) -> Option<Result<PlannedRows>> {
+        let run = &self.run;
+        let (size, make): (usize, fn(&Self, &SchemaRef, Range<usize>) -> Made<RecordBatch>) = match kind {
+            IdentityTable::Identity => (run.entities.nodes.len(), Self::identity),
+            IdentityTable::Links => (run.links.links.len(), Self::links),
+            IdentityTable::Changes => (run.assigned.changes.len(), Self::changes),
+            IdentityTable::Registry => (run.assigned.newly_registered.len(), Self::registry),
+            IdentityTable::Hubs | IdentityTable::Report | IdentityTable::Suspects => return None,
+        };
+        let (rows, columns) = (Arc::clone(self), Arc::clone(schema));
+        let make = move |range| make(&rows, &columns, range);
+        Some(PlannedRows::of_chunks(table, schema, kind.mode(), (size, threads), make))
+    }
+
+    /// One row per identifier that belongs to an entity.
+    fn identity(&self, schema: &SchemaRef, range: Range<usize>) -> Made<RecordBatch> {
+        let Self { bound, run, .. } = self;
+        let nodes = &run.entities.nodes;
+        let types = bound.type_names();
+        let mut kinds = StringBuilder::new();
+        let mut texts = StringBuilder::new();
+        let mut ids = StringBuilder::new();
+        let (mut first, mut last) = (times(), times());
+        for node in range {
+            let entity = run.entities.entity[node];
+            if is_hub(entity) {
+                continue;
+            }
+            let code = node as u32;
+            kinds.append_value(types[usize::from(nodes.type_of(code))]);
+            texts.append_value(nodes.text(code));
+            append_id(&mut ids, run.entities.ids[entity as usize]);
+            append_time(&mut first, nodes.first_seen(code));
+            append_time(&mut last, nodes.last_seen(code));
+        }
+        batch(
+            schema,
+            vec![
+                Arc::new(kinds.finish()),
+                Arc::new(texts.finish()),
+                Arc::new(ids.finish()),
+                Arc::new(first.finish()),
+                Arc::new(last.finish()),
+            ],
+        )
+    }
+
+    /// One row per distinct link, with its earliest evidence and, if refused, why.
+    fn links(&self, schema: &SchemaRef, range: Range<usize>) -> Made<RecordBatch> {
+        let Self { bound, run, refused, .. } = self;
+        let nodes = &run.entities.nodes;
+        let types = bound.type_names();
+        let mut sides: [StringBuilder; 4] = std::array::from_fn(|_| StringBuilder::new());
+        let mut accepted = BooleanBuilder::new();
+        let mut reasons = StringBuilder::new();
+        let mut tables = StringBuilder::new();
+        let mut rows = StringBuilder::new();
+        let mut first = times();
+        for ((left, right), index) in stronger_first(nodes, &run.links.links[range.clone()]).zip(range) {
+            let (link, evidence) = (run.links.links[index], run.links.evidence[index]);
+            for (side, (node, text)) in [left, right].into_iter().enumerate() {
+                sides[side * 2].append_value(types[usize::from(nodes.type_of(node))]);
+                sides[side * 2 + 1].append_value(text);
+            }
+            let [left, right] = [left.0, right.0];
+            let hub = [left, right].into_iter().any(|n| is_hub(run.entities.entity[n as usize]));
+            let why = refused.get(&(index as u32));
+            accepted.append_value(why.is_none() && !hub);
+            reasons.append_option(why.map(String::as_str).or(hub.then_some("hub")));
+            tables.append_value(&run.tables[usize::from(evidence.table)]);
+            rows.append_option(run.evidence_rows.get(&evidence));
+            append_time(&mut first, link.first_seen);
+        }
+        let [mut a, mut b, mut c, mut d] = sides;
+        batch(
+            schema,
+            vec![
+                Arc::new(a.finish()),
+                Arc::new(b.finish()),
+                Arc::new(c.finish()),
+                Arc::new(d.finish()),
+                Arc::new(accepted.finish()),
+                Arc::new(reasons.finish()),
+                Arc::new(tables.finish()),
+                Arc::new(rows.finish()),
+                Arc::new(first.finish()),
+            ],
+        )
+    }
+
+    fn reason(&self, reason: RefusalReason) -> String {
+        let Self { bound, model, run, .. } = self;
+        let types = bound.type_names();
+        match reason {
+            RefusalReason::MaxPerEntity { type_code, stronger_side, weaker_side, limit } => {
+                let kind = types[usize::from(type_code)];
+                let within =
+                    model.identifiers[usize::from(type_code)].max_per_entity.as_ref().and_then(|m| m.within.as_ref());
+                let within = within.map(|within| format!(" within {}", within.value)).unwrap_or_default();
+                format!("max_per_entity: {kind} would be {stronger_side} + {weaker_side}{within}, the limit is {limit}")
+            }
+            RefusalReason::Never { rule } => self.never_rule(rule),
+            RefusalReason::Hub { node } => format!("hub {}", run.entities.nodes.text(node)),
+        }
+    }
+
+    fn never_rule(&self, rule: u32) -> String {
+        let rule = self.run.never_rules.get(rule as usize).and_then(|place| self.model.rules.get(*place));
+        rule.map_or_else(|| "never rule".to_owned(), |r| format!("never rule by {}: {}", r.by, r.reason))
+    }
+
+    fn cause(&self, cause: Cause) -> String {
+        let (types, nodes) = (self.bound.type_names(), &self.run.entities.nodes);
+        match cause {
+            Cause::Never { rule } => self.never_rule(rule),
+            Cause::MaxPerEntity { type_code } => format!("max_per_entity {}", types[usize::from(type_code)]),
+            Cause::Hub { node } => format!("hub {}:{}", types[usize::from(nodes.type_of(node))], nodes.text(node)),
+            Cause::NoLink => "no link is left".to_owned(),
+        }
+    }
+
+    /// What happened to entities in this run.
+    fn changes(&self, schema: &SchemaRef, changes: Range<usize>) -> Made<RecordBatch> {
+        let Self { run, at: (number, as_of), .. } = self;
+        let (mut runs, mut at) = (Int64Builder::new(), times());
+        let (mut words, mut ids, mut others) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
+        let mut causes = StringBuilder::new();
+        for index in changes {
+            runs.append_value(number.cast_signed());
+            at.append_value(*as_of);
+            causes.append_option(run.causes[index].map(|cause| self.cause(cause)));
+            match &run.assigned.changes[index] {
+                Change::Created { entity } => {
+                    words.append_value("created");
+                    append_id(&mut ids, run.entities.ids[*entity as usize]);
+                    others.append_null();
+                }
+                Change::Merged { from, into, .. } => {
+                    words.append_value("merged");
+                    append_id(&mut ids, *into);
+                    append_id(&mut others, *from);
+                }
+                Change::Split { from, new, .. } => {
+                    words.append_value("split");
+                    append_id(&mut ids, *new);
+                    append_id(&mut others, *from);
+                }
+            }
+        }
+        batch(
+            schema,
+            vec![
+                Arc::new(runs.finish()),
+                Arc::new(at.finish()),
+                Arc::new(words.finish()),
+                Arc::new(ids.finish()),
+                Arc::new(others.finish()),
+                Arc::new(causes.finish()),
+            ],
+        )
+    }
+
+    /// Identifiers that were registered for the first time, or under another id.
+    fn registry(&self, schema: &SchemaRef, range: Range<usize>) -> Made<RecordBatch> {
+        let Self { bound, run, at: (number, _), .. } = self;
+        let nodes = &run.entities.nodes;
+        let types = bound.type_names();
+        let (mut kinds, mut texts, mut ids) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
+        let mut runs = Int64Builder::new();
+        for (node, entity) in &run.assigned.newly_registered[range] {
+            kinds.append_value(types[usize::from(nodes.type_of(*node))]);
+            texts.append_value(nodes.text(*node));
+            append_id(&mut ids, run.entities.ids[*entity as usize]);
+            runs.append_value(number.cast_signed());
+        }
+        batch(
+            schema,
+            vec![Arc::new(kinds.finish()), Arc::new(texts.finish()), Arc::new(ids.finish()), Arc::new(runs.finish())],
+        )
+    }
 }
 
 pub(super) fn append_id(builder: &mut StringBuilder, id: crate::identity::EntityId) {
     builder.append_value(std::str::from_utf8(&id.hex()).unwrap_or_default());
-}
-
-/// One row per distinct link, with its earliest evidence and, if refused, why.
-pub(super) fn links(
-    bound: &BoundIdentity,
-    model: &IdentityModel,
-    run: &StitchedRun,
-    schema: &SchemaRef,
-    threads: usize,
-) -> Result<Vec<RecordBatch>> {
-    let mut refused: hashbrown::HashMap<u32, String> = hashbrown::HashMap::new();
-    for refusal in &run.stitched.refused {
-        if let Candidate::Link(index) = refusal.candidate {
-            refused.insert(index, reason(bound, model, run, refusal.reason));
-        }
-    }
-    in_chunks(run.links.links.len(), threads, |range| link_batch(bound, run, schema, &refused, range))
 }
 
 type Side<'n> = (u32, &'n str);
@@ -236,85 +375,8 @@ fn stronger_first<'n>(nodes: &'n Nodes, links: &[Link]) -> impl Iterator<Item = 
     })
 }
 
-fn link_batch(
-    bound: &BoundIdentity,
-    run: &StitchedRun,
-    schema: &SchemaRef,
-    refused: &hashbrown::HashMap<u32, String>,
-    range: Range<usize>,
-) -> Result<RecordBatch> {
-    let nodes = &run.entities.nodes;
-    let types = bound.type_names();
-    let mut sides: [StringBuilder; 4] = std::array::from_fn(|_| StringBuilder::new());
-    let mut accepted = BooleanBuilder::new();
-    let mut reasons = StringBuilder::new();
-    let mut tables = StringBuilder::new();
-    let mut rows = StringBuilder::new();
-    let mut first = times();
-    for ((left, right), index) in stronger_first(nodes, &run.links.links[range.clone()]).zip(range) {
-        let (link, evidence) = (run.links.links[index], run.links.evidence[index]);
-        for (side, (node, text)) in [left, right].into_iter().enumerate() {
-            sides[side * 2].append_value(types[usize::from(nodes.type_of(node))]);
-            sides[side * 2 + 1].append_value(text);
-        }
-        let [left, right] = [left.0, right.0];
-        let hub = [left, right].into_iter().any(|n| is_hub(run.entities.entity[n as usize]));
-        let why = refused.get(&(index as u32));
-        accepted.append_value(why.is_none() && !hub);
-        reasons.append_option(why.map(String::as_str).or(hub.then_some("hub")));
-        tables.append_value(&run.tables[usize::from(evidence.table)]);
-        rows.append_option(run.evidence_rows.get(&evidence));
-        append_time(&mut first, link.first_seen);
-    }
-    let [mut a, mut b, mut c, mut d] = sides;
-    batch(
-        schema,
-        vec![
-            Arc::new(a.finish()),
-            Arc::new(b.finish()),
-            Arc::new(c.finish()),
-            Arc::new(d.finish()),
-            Arc::new(accepted.finish()),
-            Arc::new(reasons.finish()),
-            Arc::new(tables.finish()),
-            Arc::new(rows.finish()),
-            Arc::new(first.finish()),
-        ],
-    )
-}
-
-fn reason(bound: &BoundIdentity, model: &IdentityModel, run: &StitchedRun, reason: RefusalReason) -> String {
-    let types = bound.type_names();
-    match reason {
-        RefusalReason::MaxPerEntity { type_code, stronger_side, weaker_side, limit } => {
-            let kind = types[usize::from(type_code)];
-            let within =
-                model.identifiers[usize::from(type_code)].max_per_entity.as_ref().and_then(|m| m.within.as_ref());
-            let within = within.map(|within| format!(" within {}", within.value)).unwrap_or_default();
-            format!("max_per_entity: {kind} would be {stronger_side} + {weaker_side}{within}, the limit is {limit}")
-        }
-        RefusalReason::Never { rule } => never_rule(model, run, rule),
-        RefusalReason::Hub { node } => format!("hub {}", run.entities.nodes.text(node)),
-    }
-}
-
-fn never_rule(model: &IdentityModel, run: &StitchedRun, rule: u32) -> String {
-    let rule = run.never_rules.get(rule as usize).and_then(|place| model.rules.get(*place));
-    rule.map_or_else(|| "never rule".to_owned(), |r| format!("never rule by {}: {}", r.by, r.reason))
-}
-
-fn cause(bound: &BoundIdentity, model: &IdentityModel, run: &StitchedRun, cause: Cause) -> String {
-    let (types, nodes) = (bound.type_names(), &run.entities.nodes);
-    match cause {
-        Cause::Never { rule } => never_rule(model, run, rule),
-        Cause::MaxPerEntity { type_code } => format!("max_per_entity {}", types[usize::from(type_code)]),
-        Cause::Hub { node } => format!("hub {}:{}", types[usize::from(nodes.type_of(node))], nodes.text(node)),
-        Cause::NoLink => "no link is left".to_owned(),
-    }
-}
-
 /// Hubs with how many neighbours they have.
-pub(super) fn hubs(bound: &BoundIdentity, run: &StitchedRun, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(super) fn hubs(bound: &BoundIdentity, run: &StitchedRun, schema: &SchemaRef) -> Made<RecordBatch> {
     let nodes = &run.entities.nodes;
     let types = bound.type_names();
     let (mut kinds, mut texts, mut neighbours) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
@@ -336,89 +398,4 @@ pub(super) fn hubs(bound: &BoundIdentity, run: &StitchedRun, schema: &SchemaRef)
             Arc::new(neighbours.finish()),
         ],
     )
-}
-
-/// What happened to entities in this run.
-pub(super) fn changes(
-    bound: &BoundIdentity,
-    model: &IdentityModel,
-    run: &StitchedRun,
-    at: (u64, i64),
-    schema: &SchemaRef,
-    threads: usize,
-) -> Result<Vec<RecordBatch>> {
-    let cause_of = |change: usize| run.causes[change].map(|known| cause(bound, model, run, known));
-    in_chunks(run.assigned.changes.len(), threads, |range| change_batch(run, range, &cause_of, at, schema))
-}
-
-fn change_batch(
-    run: &StitchedRun,
-    changes: Range<usize>,
-    cause_of: &impl Fn(usize) -> Option<String>,
-    (number, as_of): (u64, i64),
-    schema: &SchemaRef,
-) -> Result<RecordBatch> {
-    let (mut runs, mut at) = (Int64Builder::new(), times());
-    let (mut words, mut ids, mut others) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
-    let mut causes = StringBuilder::new();
-    for index in changes {
-        runs.append_value(number.cast_signed());
-        at.append_value(as_of);
-        causes.append_option(cause_of(index));
-        match &run.assigned.changes[index] {
-            Change::Created { entity } => {
-                words.append_value("created");
-                append_id(&mut ids, run.entities.ids[*entity as usize]);
-                others.append_null();
-            }
-            Change::Merged { from, into, .. } => {
-                words.append_value("merged");
-                append_id(&mut ids, *into);
-                append_id(&mut others, *from);
-            }
-            Change::Split { from, new, .. } => {
-                words.append_value("split");
-                append_id(&mut ids, *new);
-                append_id(&mut others, *from);
-            }
-        }
-    }
-    batch(
-        schema,
-        vec![
-            Arc::new(runs.finish()),
-            Arc::new(at.finish()),
-            Arc::new(words.finish()),
-            Arc::new(ids.finish()),
-            Arc::new(others.finish()),
-            Arc::new(causes.finish()),
-        ],
-    )
-}
-
-/// Identifiers that were registered for the first time, or under another id.
-pub(super) fn registry(
-    bound: &BoundIdentity,
-    run: &StitchedRun,
-    number: u64,
-    schema: &SchemaRef,
-    threads: usize,
-) -> Result<Vec<RecordBatch>> {
-    let nodes = &run.entities.nodes;
-    let types = bound.type_names();
-    let registered = &run.assigned.newly_registered;
-    in_chunks(registered.len(), threads, |range| {
-        let (mut kinds, mut texts, mut ids) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
-        let mut runs = Int64Builder::new();
-        for (node, entity) in &registered[range] {
-            kinds.append_value(types[usize::from(nodes.type_of(*node))]);
-            texts.append_value(nodes.text(*node));
-            append_id(&mut ids, run.entities.ids[*entity as usize]);
-            runs.append_value(number.cast_signed());
-        }
-        batch(
-            schema,
-            vec![Arc::new(kinds.finish()), Arc::new(texts.finish()), Arc::new(ids.finish()), Arc::new(runs.finish())],
-        )
-    })
 }

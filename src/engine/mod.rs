@@ -33,6 +33,7 @@ mod membership;
 mod mentions;
 mod mistakes;
 mod narrow;
+mod planned;
 mod print;
 mod profile;
 #[cfg(test)]
@@ -64,6 +65,7 @@ pub use functions::Judged;
 pub use history::CHANGES;
 pub use identity_report::{IdentityFacts, SizeCount, SourceRows};
 pub use membership::{ConditionNote, ConditionResult, ListNote, Membership, RowNote};
+pub use planned::{PlannedRows, RowStream};
 pub use print::{TextTable, to_csv, to_json, to_text};
 pub use query::Reader;
 pub use scans::{Scan, ScanPath, ScanPlan, TableRead};
@@ -71,7 +73,6 @@ pub use schemas::{SchemaLock, differences_text};
 pub use segment::AudienceFacts;
 pub use session::Resources;
 pub use spelling::spelling;
-pub use timeline::{PlannedRows, RowStream};
 pub use validate::validate_text_tables;
 
 use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span, Spanned};

@@ -3,19 +3,19 @@
 use super::fold::{self, FoldColumn, FoldInput};
 use super::functions::{PickFirst, Returns};
 use super::identity::BoundIdentity;
-use super::identity_tables::in_chunks;
 use super::measures::{FoldScope, Reading, all_of, clock, column, take_apart, window};
+use super::planned::PlannedRows;
 use super::timeline::{self, BoundTimeline};
 use super::wide::{Wide, null_of, physical};
 use super::{EngineParts, Relation};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::Result;
 use crate::model::{Attribute, Persona, Pick, ProfileModel, Trait};
-use crate::warehouse::storable_schema;
+use crate::warehouse::{WriteMode, storable_schema};
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
-use datafusion::arrow::compute::cast as cast_array;
+use datafusion::arrow::compute::{cast as cast_array, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ScalarValue};
@@ -523,24 +523,46 @@ impl BoundProfile {
         ]))
     }
 
-    /// One row per entity and attribute: the value, where it came from, and the values that lost.
-    pub(super) fn provenance(&self, wide: &Wide, workers: usize) -> Result<Vec<RecordBatch>> {
-        let schema = self.provenance_schema();
-        let mut out = Vec::new();
-        for one in &self.provenance {
-            let doing = || format!("cannot write the provenance of `{}`", one.attribute);
-            let made = in_chunks(wide.rows(), workers, |rows| one.rows(wide, &self.identity, &schema, rows));
-            out.extend(made.or_fail(ErrorKind::Failed, doing)?);
-        }
-        Ok(out)
+    /// One row per entity and attribute: the value, where it came from, and the values that lost. Made with `threads`
+    /// threads while they are written.
+    pub(super) fn provenance(&self, wide: &Wide, threads: usize) -> Result<PlannedRows> {
+        let (table, schema) = (format!("{}_provenance", self.name), self.provenance_schema());
+        let id = format!("{}_id", self.identity);
+        let read = self.provenance.iter().flat_map(Provenance::columns).chain([id.as_str()]);
+        let (wide, attributes) = (wide.only(read), self.provenance.clone());
+        let columns = Arc::clone(&schema);
+        let size = (attributes.len() * wide.rows(), threads);
+        // rows of one attribute come together: a range may end in one and begin in the next
+        let make = move |range: Range<usize>| {
+            let first = range.start / wide.rows();
+            let of = |(number, one): (usize, &Provenance)| {
+                let rows = number * wide.rows()..(number + 1) * wide.rows();
+                let part = range.start.max(rows.start)..range.end.min(rows.end);
+                one.rows(&wide, &id, &columns, part.start - rows.start..part.end - rows.start)
+            };
+            let last = (range.end - 1) / wide.rows();
+            let parts = attributes.iter().enumerate().take(last + 1).skip(first).map(of);
+            Ok(concat_batches(&columns, &parts.collect::<datafusion::error::Result<Vec<_>>>()?)?)
+        };
+        PlannedRows::of_chunks(&table, &schema, WriteMode::Overwrite, size, make)
     }
 }
 
 impl Provenance {
+    /// The columns that nobody else reads.
+    pub(super) fn own_columns(&self) -> impl Iterator<Item = &str> {
+        self.picked.as_deref().into_iter().chain([self.values.as_str()])
+    }
+
+    /// The columns of the wide table that it reads beside the entity's id.
+    fn columns(&self) -> impl Iterator<Item = &str> {
+        self.own_columns().chain([self.attribute.as_str()])
+    }
+
     fn rows(
         &self,
         wide: &Wide,
-        identity: &str,
+        id: &str,
         schema: &SchemaRef,
         rows: Range<usize>,
     ) -> datafusion::error::Result<RecordBatch> {
@@ -549,7 +571,7 @@ impl Provenance {
         let text = |name: &str| -> datafusion::error::Result<_> {
             Ok(cast_array(&part(name).ok_or_else(missing)?, &DataType::Utf8)?)
         };
-        let ids = text(&format!("{identity}_id"))?;
+        let ids = text(id)?;
         let values = text(&self.attribute)?;
         let (ids, values) = (ids.as_string::<i32>(), values.as_string::<i32>());
         let all = part(&self.values).ok_or_else(missing)?;

@@ -105,7 +105,7 @@ impl Reader {
     pub(super) async fn open(&self, name: &str, findings: &mut Vec<Diagnostic>) -> Result<()> {
         if let Some(at) = self.snapshot.tables.get(name) {
             let table = self.warehouse.table(at).await?;
-            let provider = committed::over_files(&self.engine.context, &self.warehouse, &table, &table.schema)?;
+            let provider = committed::over_table(&self.engine.context, &self.warehouse, &table, &table.schema)?;
             return session::register(&self.engine.context, name, provider);
         }
         if let Some((source, table)) = self.engine.project.source_table(name) {

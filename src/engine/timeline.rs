@@ -6,19 +6,14 @@
 
 use super::functions::details;
 use super::measures::{FoldScope, clock};
-use super::{Engine, Relation, build, internal, sources, time_type};
+use super::planned::PlannedRows;
+use super::{Relation, sources, time_type};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::Result;
 use crate::model::ProfileModel;
-use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
-use datafusion::datasource::ViewTable;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
-use futures::StreamExt;
-use std::sync::Arc;
 
 /// The column of a row's time.
 pub(super) const TIME: &str = "happened_at";
@@ -38,24 +33,6 @@ pub(super) struct BoundTimeline {
     pub schema: SchemaRef,
     /// Its rows, in no order.
     pub plan: LogicalPlan,
-}
-
-/// A table whose rows are made while it is written.
-#[derive(Debug, Clone)]
-pub struct PlannedRows {
-    /// Its name.
-    pub table: String,
-    /// Its schema as stored.
-    pub schema: SchemaRef,
-    plan: LogicalPlan,
-    sorted: LogicalPlan,
-}
-
-/// Rows while they are made.
-pub struct RowStream {
-    table: String,
-    schema: SchemaRef,
-    batches: SendableRecordBatchStream,
 }
 
 /// Binds the timeline of a profile, if it has one.
@@ -142,41 +119,6 @@ impl BoundTimeline {
     pub(super) fn rows(&self) -> Result<PlannedRows> {
         debug_assert_eq!(self.schema.field(1).data_type(), &time_type(), "the second column is the time");
         let order = self.schema.fields().iter().map(|field| ident(field.name()).sort(true, false));
-        let sorted = LogicalPlanBuilder::from(self.plan.clone()).sort(order).and_then(LogicalPlanBuilder::build);
-        let (table, schema) = (self.table.clone(), Arc::clone(&self.schema));
-        Ok(PlannedRows { table, schema, plan: self.plan.clone(), sorted: sorted.map_err(internal)? })
-    }
-}
-
-impl PlannedRows {
-    /// The rows as a table, in no order.
-    pub(super) fn unsorted(&self) -> Arc<dyn TableProvider> {
-        Arc::new(ViewTable::new(self.plan.clone(), None))
-    }
-}
-
-impl Engine {
-    /// Begins to make the rows of a table, in its order.
-    ///
-    /// # Errors
-    /// When the plan cannot be executed.
-    pub async fn stream(&self, planned: &PlannedRows) -> Result<RowStream> {
-        let doing = || format!("cannot make the rows of `{}`", planned.table);
-        let frame =
-            self.context.execute_logical_plan(planned.sorted.clone()).await.or_fail(ErrorKind::Failed, doing)?;
-        let batches = frame.execute_stream().await.or_fail(ErrorKind::Data, doing)?;
-        Ok(RowStream { table: planned.table.clone(), schema: Arc::clone(&planned.schema), batches })
-    }
-}
-
-impl RowStream {
-    /// The next rows; `None` at the end.
-    ///
-    /// # Errors
-    /// When files cannot be read, or there is neither memory nor disk left to sort in.
-    pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(batch) = self.batches.next().await else { return Ok(None) };
-        let batch = batch.or_fail(ErrorKind::Data, || format!("cannot make the rows of `{}`", self.table))?;
-        build::conform(&batch, &self.schema).map(Some)
+        PlannedRows::of_plan(&self.table, &self.schema, self.plan.clone(), order.collect())
     }
 }

@@ -15,6 +15,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::Expr;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::physical_expr::PhysicalExpr;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -44,6 +45,22 @@ impl Wide {
     pub(super) fn row(&self, row: usize) -> Self {
         let columns = self.columns.iter().map(|column| column.slice(row, 1)).collect();
         Self { rows: 1, names: self.names.clone(), columns }
+    }
+
+    /// The same without some of the columns.
+    pub(super) fn without(&self, names: &BTreeSet<&str>) -> Self {
+        self.only(self.names.iter().map(String::as_str).filter(|name| !names.contains(name)))
+    }
+
+    /// The same with some of the columns.
+    pub(super) fn only<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Self {
+        let mut some = Self::new(self.rows);
+        for name in names {
+            if let Some(column) = self.column(name).filter(|_| !some.has(name)) {
+                some.push(name, Arc::clone(column));
+            }
+        }
+        some
     }
 
     /// Adds a column.

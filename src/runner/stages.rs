@@ -82,7 +82,10 @@ async fn drive(
         let Some(next) = tasks.join_next().await else { break };
         let next = next.or_fail(ErrorKind::Failed, || "a stage stopped without an answer".to_owned())?;
         match next? {
-            Finished::Written(table) => state.done.staged.push(table),
+            Finished::Written(table) => {
+                engine.written(&table, context).await?;
+                state.done.staged.push(table);
+            }
             Finished::Tested { stage, results } => {
                 progress.tested(&results);
                 if let Some((node, built)) = state.tested(&stage, results) {
@@ -178,6 +181,9 @@ impl State {
             keep(output, run, tasks, &mut self.done);
         }
         for planned in built.planned {
+            if planned.mode == WriteMode::Append && planned.is_empty && run.base().tables.contains_key(&planned.table) {
+                continue;
+            }
             let (engine, run) = (Arc::clone(engine), Arc::clone(run));
             tasks.spawn(async move { Ok(Finished::Written(write_planned(&run, &engine, &planned).await?)) });
         }
@@ -221,7 +227,7 @@ pub(super) async fn write(run: &Run, output: &Output) -> Result<StagedTable> {
 async fn write_planned(run: &Run, engine: &Engine, planned: &PlannedRows) -> Result<StagedTable> {
     let written = async {
         let mut rows = engine.stream(planned).await?;
-        let mut writer = run.writer(&planned.table, &planned.schema, WriteMode::Overwrite)?;
+        let mut writer = run.writer(&planned.table, &planned.schema, planned.mode)?;
         loop {
             let batch = match rows.next().await {
                 Ok(Some(batch)) => batch,
@@ -259,6 +265,6 @@ async fn report(model: &str, built: &Built, seconds: f64, context: &RunContext) 
         Some(at) => context.warehouse.table(at).await?.rows(),
         None => None,
     };
-    let rows = built.outputs.first().map_or(0, Output::rows);
+    let rows = built.rows;
     Ok(NodeReport { model: model.to_owned(), rows, rows_before, seconds, facts: built.facts.clone() })
 }

@@ -230,6 +230,11 @@ impl Warehouse {
         self.state.path(&self.relative(table))
     }
 
+    /// Where a data file of a table lies, from the store's root.
+    pub fn path_in(&self, table: &str, file: &str) -> Path {
+        self.folder(table).join(file)
+    }
+
     fn log_entry(&self, table: &str, version: u64) -> String {
         store::numbered(&format!("{}/_delta_log", self.relative(table)), version)
     }
