@@ -55,7 +55,8 @@ pub(super) enum Command {
     /// Build the models, commit their tables, then sync.
     #[command(after_help = "Examples:
   kinfold run
-  kinfold run --select +searched_not_booked --as-of 2026-03-31")]
+  kinfold run --select +searched_not_booked --as-of 2026-03-31
+  kinfold run --full")]
     Run(RunArguments),
     /// Load and bind everything, without reading rows; print what is wrong.
     #[command(after_help = "Examples:
@@ -291,6 +292,7 @@ impl ProjectArguments {
             select: Vec::new(),
             exclude: Vec::new(),
             state: None,
+            full: false,
             resources,
             environment,
             now: Utc::now(),

@@ -110,7 +110,7 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Err(error) => return printer.error(&error),
     };
     match &cli.command {
-        Command::Run(arguments) => run::run(arguments, options, printer).await,
+        Command::Run(arguments) => Box::pin(run::run(arguments, options, printer)).await,
         Command::Check(arguments) => check::check(arguments, options, printer).await,
         Command::Plan(arguments) => plan::plan(arguments, options, printer).await,
         Command::Manifest => manifest::manifest(&options, printer),

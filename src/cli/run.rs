@@ -12,13 +12,16 @@ use clap::Args;
 pub(super) struct RunArguments {
     #[command(flatten)]
     select: SelectArguments,
+    /// Build also models that nothing changed for, and go on without files that are gone.
+    #[arg(long)]
+    full: bool,
     /// Format of the summary; json is that of target/run.json.
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
     output: OutputFormat,
 }
 
 pub(super) async fn run(arguments: &RunArguments, options: Options, printer: &Printer) -> Exit {
-    let options = arguments.select.apply(options);
+    let options = Options { full: arguments.full, ..arguments.select.apply(options) };
     let prepared = match prepare(&options, Purpose::Run).await {
         Ok(prepared) => prepared,
         Err(failure) => return printer.failure(&failure),

@@ -32,6 +32,8 @@ pub struct Options {
     pub exclude: Vec<String>,
     /// Earlier manifest that `state:` compares with: a file, or a folder with a `manifest.json`.
     pub state: Option<PathBuf>,
+    /// Whether a run builds also what did not change.
+    pub full: bool,
     /// Threads and memory.
     pub resources: Resources,
     /// Environment variables.

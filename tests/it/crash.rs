@@ -131,7 +131,7 @@ fn killed_runs_lose_nothing() {
         let outcome = run_when_free(project);
         assert_eq!(state(project), new, "killed at {moment}, then {outcome}");
         assert_eq!(sent(project), all_sent, "killed at {moment}, then {outcome}");
-        let again = project.kinfold(&["run"]).exits(0);
+        let again = project.kinfold(&["run", "--full"]).exits(0);
         assert_eq!(project.report()["syncs"][0]["sent"], 0, "killed at {moment}, then {again}");
         assert_eq!(state(project), new, "killed at {moment}, then {again}");
     }

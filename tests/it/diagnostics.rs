@@ -101,6 +101,7 @@ fn check(root: &Path, options: &LoadOptions, environment: BTreeMap<String, Strin
         select: Vec::new(),
         exclude: Vec::new(),
         state: None,
+        full: false,
         resources: Resources { threads: 1, memory_bytes: 64 << 20 },
         environment,
         now: chrono::DateTime::UNIX_EPOCH,

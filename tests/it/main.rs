@@ -18,6 +18,7 @@ mod cli;
 mod clinic;
 mod conditions;
 mod crash;
+mod daily;
 mod data_tests;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
 mod diagnostics;
