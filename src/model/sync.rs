@@ -36,11 +36,6 @@ pub enum DestinationKind {
         /// Schema of the tables.
         schema: String,
     },
-    /// Delta tables in a folder or an object store.
-    Delta {
-        /// Folder or URL; relative paths are relative to the project.
-        location: Spanned<String>,
-    },
 }
 
 /// Formats of the `files` destination.

@@ -151,9 +151,6 @@ impl Writer<'_> {
                 };
                 Doc::default().set("type", "files").set("location", self.text(location)).set("format", format)
             }
-            DestinationKind::Delta { location } => {
-                Doc::default().set("type", "delta").set("location", self.text(location))
-            }
             DestinationKind::Postgres { url, schema } => {
                 Doc::default().set("type", "postgres").set("url", self.text(url)).set("schema", schema.as_str())
             }

@@ -53,13 +53,13 @@ const TIMEOUT: Duration = Duration { micros: 30_000_000 };
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Type {
     Files,
-    Delta,
+    Later,
     Postgres,
     Http,
 }
 
 const TYPES: [(&str, Type); 4] =
-    [("files", Type::Files), ("delta", Type::Delta), ("postgres", Type::Postgres), ("http", Type::Http)];
+    [("files", Type::Files), ("delta", Type::Later), ("postgres", Type::Postgres), ("http", Type::Http)];
 
 /// Reads all documents of `destinations.yaml`.
 pub(super) fn read(reader: &mut Reader<'_>, documents: &[Node]) -> Vec<Destination> {
@@ -96,12 +96,18 @@ fn described(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Spanned<String>
     fields.no_effect(reader, &["baa", "allow"]);
     let baa = fields.get("baa").and_then(|n| reader.boolean("baa", n)).unwrap_or(false);
     let allow = fields.get("allow").map(|n| reader.text_list("allow", n)).unwrap_or_default();
-    let kind = fields.require(reader, "type").and_then(|n| reader.word("type", n, &TYPES))?;
+    let type_node = fields.require(reader, "type");
+    let kind = type_node.and_then(|n| reader.word("type", n, &TYPES))?;
     let kind = match kind {
         Type::Files => files(reader, fields),
-        Type::Delta => delta(reader, fields),
         Type::Postgres => postgres(reader, fields),
         Type::Http => http(reader, fields),
+        Type::Later => {
+            let node = type_node?;
+            let shown = reader.shown(node.span);
+            reader.unavailable(node.span, &format!("the destination type `{shown}`"));
+            None
+        }
     };
     Some(Destination { name, kind: kind?, allow, baa })
 }
@@ -116,13 +122,6 @@ fn files(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind
     let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
     let format = fields.get("format").map_or(Some(FileFormat::Parquet), |n| reader.word("format", n, &FORMATS));
     Some(DestinationKind::Files { location: location?, format: format? })
-}
-
-fn delta(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind> {
-    let others: [&[&str]; 4] = [&["url", "timeout"], &OF_FILES, &OF_POSTGRES, &OF_HTTP];
-    meaningless(reader, fields, &others, "a `delta` destination has a `location`");
-    let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
-    Some(DestinationKind::Delta { location: location? })
 }
 
 fn postgres(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind> {

@@ -427,7 +427,10 @@ impl Reader<'_> {
     pub(super) fn request_failure(&mut self, failure: &RenderFailure) {
         let Some(text) = &failure.text else { return };
         let (message, range) = (failure.message.clone(), failure.range.clone());
-        self.template_failure(&Failure { message, macro_file: None, range, help: None }, text);
+        let help = message.contains("no JSON").then(|| {
+            "`{{ row.name }}` writes a value with its quotes; join texts as `{{ 'Dear ' ~ row.name }}`".to_owned()
+        });
+        self.template_failure(&Failure { message, macro_file: None, range, help }, text);
     }
 
     fn macro_span(&self, path: &str, failure: &Failure) -> Option<Span> {

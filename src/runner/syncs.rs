@@ -198,7 +198,6 @@ fn open(destination: &Destination, project: &Project, options: &Options) -> Resu
             Ok(Box::new(Http::open(http.as_ref().clone(), project.settings.secrets.clone())?))
         }
         DestinationKind::Postgres { url, schema } => Ok(Box::new(Postgres::open(&url.value, schema)?)),
-        DestinationKind::Delta { .. } => Err(Error::new(ErrorKind::Usage, "this destination is not available")),
     }
 }
 

@@ -173,7 +173,7 @@ fn a_batch_that_is_refused_is_halved_until_the_bad_row_is_found() {
     assert!(!told.stdout.contains("fail_above"), "1 of 64 rows is less than 2 %: {told}");
     let strict = project.read("models/out.yaml").replace("2%", "1%");
     project.write("models/out.yaml", &strict);
-    project.kinfold(&["sync", "--full"]).exits(1).says(&[]);
+    project.kinfold(&["sync", "--full"]).exits(1);
     assert!(sync(&project)["error"].as_str().unwrap().contains("1 of 64 rows"), "{}", sync(&project));
 }
 
@@ -282,4 +282,111 @@ fn a_killed_sync_sends_at_most_its_lanes_again() {
     let doubled = found.values().filter(|(_, times)| *times > 1).count();
     assert!(doubled <= 3, "{doubled} of {} were sent again", before.len());
     assert_eq!(all.len(), 120 + doubled);
+}
+
+/// A project that sends its people by one of the ready definitions, and what came.
+fn sent_by(
+    definition: &str,
+    variable: &str,
+    mode: &str,
+    columns: &str,
+    answer: &'static str,
+) -> (Project, Vec<Request>) {
+    let receiver = Receiver::new(move |_| Reaction::Answer(201, "", answer.to_owned()));
+    let mut project = project(&receiver, "", &format!("mode: {mode}\n"));
+    let file = crate::support::repository().join(format!("examples/destinations/{definition}.yaml"));
+    project.write("destinations.yaml", &std::fs::read_to_string(file).unwrap());
+    let secrets = ["MIXPANEL_SECRET", "TWILIO_TOKEN", "SEGMENT_KEY", "BRAZE_KEY"].map(|name| format!("{name}: hush"));
+    project.write("kinfold.yaml", &format!("name: shop\nas_of: 2026-03-31\nsecrets: {{{}}}\n", secrets.join(", ")));
+    let sync =
+        format!("kind: sync\nname: out\nfrom: contacts\nto: {definition}\nkey: id\nmode: {mode}\ncolumns: {columns}\n");
+    project.write("models/out.yaml", &sync);
+    project.write("data/people.csv", "id,name,n\n1,Ann,10\n2,Bo,20\n");
+    let url = receiver.url(if definition == "slack" { "/services/T/B/X" } else { "" });
+    project.set(variable, &url);
+    let told = project.kinfold(&["run"]);
+    assert!(!told.stdout.contains("hush") && !told.stderr.contains("hush"), "{told}");
+    let mut requests = receiver.requests();
+    requests.sort_by_key(|r| r.body.clone());
+    (project, requests)
+}
+
+#[test]
+fn ready_definitions_send_what_the_services_ask_for() {
+    let (_, sent) = sent_by(
+        "mixpanel",
+        "MIXPANEL_URL",
+        "append",
+        "{event: \"'visit'\", time: n, distinct_id: id}",
+        r#"{"code": 200, "num_records_imported": 2, "status": "OK"}"#,
+    );
+    assert_eq!((sent.len(), sent[0].method.as_str(), sent[0].path.as_str()), (1, "POST", "/import?strict=1"));
+    // base64 of `hush:`
+    assert_eq!(sent[0].headers["authorization"], "Basic aHVzaDo=");
+    let mut events = sent[0].json();
+    for event in events.as_array_mut().unwrap() {
+        let id = event["properties"].as_object_mut().unwrap().remove("$insert_id").unwrap();
+        assert_eq!(id.as_str().unwrap().len(), 36);
+    }
+    let event = |time: u32, id: &str| json!({"event": "visit", "properties": {"time": time, "distinct_id": id}});
+    assert_eq!(events, json!([event(10, "1"), event(20, "2")]));
+
+    let (_, sent) = sent_by(
+        "twilio",
+        "TWILIO_URL",
+        "insert",
+        "{phone: \"concat('+1555', id)\", text: \"concat('Hi ', name, ' & co')\"}",
+        "{}",
+    );
+    assert_eq!(sent[0].path, "/2010-04-01/Accounts/AC0/Messages.json");
+    // base64 of `AC0:hush`
+    assert_eq!(sent[0].headers["authorization"], "Basic QUMwOmh1c2g=");
+    assert_eq!(sent[0].headers["content-type"], "application/x-www-form-urlencoded");
+    let bodies: Vec<&str> = sent.iter().map(|r| r.body.as_str()).collect();
+    let form = |n: u32, name: &str| format!("To=%2B1555{n}&From=%2B15005550006&Body=Hi+{name}+%26+co");
+    assert_eq!(bodies, [form(1, "Ann"), form(2, "Bo")]);
+
+    let (_, sent) =
+        sent_by("segment", "SEGMENT_URL", "append", "{user_id: id, event: \"'visit'\", at: \"'2026-03-01'\"}", "{}");
+    let mut body = sent[0].json();
+    for event in body["batch"].as_array_mut().unwrap() {
+        assert_eq!(event.as_object_mut().unwrap().remove("messageId").unwrap().as_str().unwrap().len(), 64);
+    }
+    let event = |id: &str| json!({"type": "track", "userId": id, "event": "visit", "timestamp": "2026-03-01"});
+    assert_eq!((sent[0].path.as_str(), body), ("/v1/batch", json!({"batch": [event("1"), event("2")]})));
+
+    let errors =
+        r#"{"message": "success", "errors": [{"type": "no such id", "input_array": "attributes", "index": 1}]}"#;
+    let (project, sent) = sent_by("braze", "BRAZE_URL", "mirror", "{external_id: id, visits: n}", errors);
+    let body = json!({"attributes": [{"external_id": "1", "visits": 10}, {"external_id": "2", "visits": 20}]});
+    assert_eq!((sent[0].path.as_str(), sent[0].json()), ("/users/track", body));
+    assert_eq!(sent[0].headers["authorization"], "Bearer hush");
+    assert_eq!(counts(&project, &["acknowledged", "rejected"]), [1, 1]);
+
+    let (_, sent) = sent_by("slack", "SLACK_URL", "insert", "{name: name}", "ok");
+    let bodies: Vec<&str> = sent.iter().map(|r| r.body.as_str()).collect();
+    assert_eq!(bodies, [r#"{"text": "New: Ann"}"#, r#"{"text": "New: Bo"}"#]);
+    assert_eq!(sent[0].path, "/services/T/B/X");
+}
+
+#[test]
+fn a_plan_of_a_sync_counts_and_shows_rows_and_sends_none() {
+    let receiver = Receiver::new(|_| ok());
+    let project = project(&receiver, "    delete: {}\n", "mode: mirror\nmax_delete: 50%\n");
+    project.kinfold(&["run"]).exits(0);
+    project.write("data/people.csv", "id,name,n\n1,Ann,11\n3,,30\n4,Di,40\n");
+    project.kinfold(&["run", "--select", "contacts"]).exits(0);
+    receiver.now(|_| ok());
+    let told = project.kinfold(&["sync", "out", "--plan"]).exits(0);
+    assert_eq!(
+        told.stdout,
+        "out to crm\n  insert: 1\n    {\"id\":\"4\",\"n\":40,\"name\":\"Di\"}\n  update: 1\n    {\"id\":\"1\",\"n\":11,\"name\":\"Ann\"}\n  delete: 1\n    {\"id\":\"2\"}\n  unchanged: 1\n"
+    );
+    // a plan of everything is shown to more people
+    let all = project.kinfold(&["plan", "--effects", "always", "--output", "json"]).exits(0);
+    assert!(!all.stdout.contains("\"Di\""), "{all}");
+    assert_eq!(receiver.requests().len(), 0);
+    project.kinfold(&["sync", "out", "--reset"]).exits(0);
+    assert_eq!(counts(&project, &["inserted", "updated", "deleted"]), [3, 0, 0]);
+    project.kinfold(&["sync", "contacts"]).exits(2).says(&["`contacts` is no sync"]);
 }

@@ -131,7 +131,7 @@ fn a_table_is_made_filled_and_kept_up_to_date() {
             "share|double precision",
             "big|boolean",
             "day|date",
-            "at|timestamp without time zone",
+            "at|timestamp with time zone",
             "list|jsonb"
         ]
     );
@@ -139,9 +139,9 @@ fn a_table_is_made_filled_and_kept_up_to_date() {
     assert_eq!(
         server.query(all),
         [
-            "1|Ann|10|2.5|f|2026-01-02|2026-03-01 10:00:00|[10, 11]",
-            "2|tab<tab>new<line>line \\ back|20|5|t|2026-01-02|2026-03-01 10:00:00|[20, 21]",
-            "3||30|7.5|t|2026-01-02|2026-03-01 10:00:00|[30, 31]",
+            "1|Ann|10|2.5|f|2026-01-02|2026-03-01 10:00:00+00|[10, 11]",
+            "2|tab<tab>new<line>line \\ back|20|5|t|2026-01-02|2026-03-01 10:00:00+00|[20, 21]",
+            "3||30|7.5|t|2026-01-02|2026-03-01 10:00:00+00|[30, 31]",
         ]
     );
     // somebody else's row stays, whatever leaves
