@@ -257,7 +257,7 @@ fn effects(preview: &Preview) -> Vec<String> {
 fn effect(effect: &Effect) -> Option<String> {
     match effect {
         Effect::Built { node, rows } => built(node, rows.as_ref()),
-        Effect::Sync { sync, destination, counts, error, note } => {
+        Effect::Sync { sync, destination, counts, error, note, samples: _ } => {
             let to = format!("{sync} to {destination}");
             match (error, note) {
                 (Some(error), _) => Some(format!("{to}: would fail: {error}")),
@@ -269,7 +269,7 @@ fn effect(effect: &Effect) -> Option<String> {
 }
 
 fn sent(counts: &SyncSummary) -> Option<String> {
-    let SyncSummary { read, inserted, updated, deleted, unchanged: _ } = counts;
+    let SyncSummary { read, inserted, updated, deleted, .. } = counts;
     let parts = numbers(&[(*inserted, "new"), (*updated, "changed"), (*deleted, "to delete")])?;
     Some(format!("{parts}, of {} rows", grouped(*read)))
 }

@@ -5,6 +5,7 @@
 //! [`Span`](crate::diagnostic::Span), so that later steps point into the author's file.
 
 mod audience;
+mod http;
 mod identity;
 mod profile;
 mod settings;
@@ -14,6 +15,7 @@ mod test;
 mod values;
 
 pub use audience::*;
+pub use http::*;
 pub use identity::*;
 pub use profile::*;
 pub use settings::*;

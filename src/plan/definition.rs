@@ -13,11 +13,12 @@
 
 use crate::diagnostic::{SourceMap, Spanned};
 use crate::model::{
-    Attribute, AttributeSource, AudienceCondition, AudienceModel, BlockRule, Column, Condition, DataTest, Dedupe,
-    Destination, DestinationKind, EventCondition, EventMatch, FileFormat, Format, Group, Holdout, IdentifierType,
-    IdentityModel, IdentityRule, LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, MaxPerEntity, Measure,
-    Model, ModelKind, Narrowing, Normalize, Persona, Pick, ProfileModel, RankBy, Source, SourceTable, SqlModel, Step,
-    StepOrigin, StepPick, SyncModel, TableSelect, TestKind, Timeline, Top, Trait, Vanished, Verdict, Window,
+    Attribute, AttributeSource, AudienceCondition, AudienceModel, BatchLimits, BlockRule, Column, Condition, DataTest,
+    Dedupe, Destination, DestinationKind, EventCondition, EventMatch, FileFormat, Format, Group, Holdout, HttpBody,
+    HttpDestination, HttpRequest, IdentifierType, IdentityModel, IdentityRule, LinkIdentifier, LinkTable, ListEntry,
+    Materialize, MaxLinks, MaxPerEntity, Measure, Model, ModelKind, Narrowing, Normalize, Persona, Pick, ProfileModel,
+    RankBy, RejectedBy, RejectedRows, Source, SourceTable, SqlModel, StatusRange, Step, StepOrigin, StepPick,
+    SyncModel, TableSelect, TestKind, Timeline, Top, Trait, Vanished, Verdict, Window,
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -155,19 +156,59 @@ impl Writer<'_> {
     /// What a destination means to its syncs.
     pub fn destination(&self, destination: &Destination) -> Value {
         let Destination { name: _, kind, allow, baa } = destination;
-        let DestinationKind::Files { location, format } = kind;
-        let format = match format {
-            FileFormat::Parquet => "parquet",
-            FileFormat::Csv => "csv",
-            FileFormat::Ndjson => "ndjson",
+        let doc = match kind {
+            DestinationKind::Files { location, format } => {
+                let format = match format {
+                    FileFormat::Parquet => "parquet",
+                    FileFormat::Csv => "csv",
+                    FileFormat::Ndjson => "ndjson",
+                };
+                Doc::default().set("type", "files").set("location", self.text(location)).set("format", format)
+            }
+            DestinationKind::Postgres { url, schema } => {
+                Doc::default().set("type", "postgres").set("url", self.text(url)).set("schema", schema.as_str())
+            }
+            DestinationKind::Http(http) => self.http(http),
         };
+        doc.list("allow", sorted(allow.iter().map(|a| self.text(a)))).flag("baa", *baa).into()
+    }
+
+    fn http(&self, http: &HttpDestination) -> Doc {
+        let HttpDestination { write, delete, headers, rows, success, retryable, rejected, timeout } = http;
+        let codes =
+            |ranges: &[StatusRange]| -> Vec<Value> { sorted(ranges.iter().map(|r| format!("{}-{}", r.first, r.last))) };
+        let rejected = rejected.as_ref().map(|RejectedRows { at, row, reason }| {
+            let row = match row {
+                RejectedBy::Index(at) => json!({"index": at}),
+                RejectedBy::Column(at, column) => json!({"column": column, "value": at}),
+            };
+            json!({"at": self.text(at), "row": row, "reason": reason})
+        });
         Doc::default()
-            .set("type", "files")
-            .set("location", self.text(location))
-            .set("format", format)
-            .list("allow", sorted(allow.iter().map(|a| self.text(a))))
-            .flag("baa", *baa)
-            .into()
+            .set("type", "http")
+            .set("write", self.request(write))
+            .maybe("delete", delete.as_ref().map(|d| self.request(d)))
+            .list("headers", self.named(headers))
+            .set("rows", *rows)
+            .list("success", codes(success))
+            .list("retryable", codes(retryable))
+            .maybe("rejected", rejected)
+            .set("timeout", timeout.to_string())
+    }
+
+    fn request(&self, request: &HttpRequest) -> Doc {
+        let HttpRequest { method, url, body } = request;
+        let doc = Doc::default().set("method", method.as_str()).set("url", self.text(url));
+        match body {
+            HttpBody::Rows => doc,
+            HttpBody::Json(text) => doc.set("body", self.text(text)),
+            HttpBody::Form(fields) => doc.list("form", self.named(fields)),
+            HttpBody::Nothing => doc.set("body", Value::Null),
+        }
+    }
+
+    fn named(&self, of: &[(Spanned<String>, Spanned<String>)]) -> Vec<Value> {
+        of.iter().map(|(name, text)| json!([name.value, self.text(text)])).collect()
     }
 
     fn dedupe(&self, dedupe: &Dedupe) -> Doc {
@@ -403,7 +444,18 @@ impl Writer<'_> {
     }
 
     fn sync(&self, sync: &SyncModel) -> Doc {
-        let SyncModel { from, to, mode, key, columns, enabled, max_delete_percent } = sync;
+        let SyncModel {
+            from,
+            to,
+            mode,
+            key,
+            columns,
+            enabled,
+            max_delete_percent,
+            fail_above_percent,
+            batch: BatchLimits { rows, per_second, concurrency },
+            retry_for,
+        } = sync;
         let columns = columns.iter().map(|(name, sql)| json!([name.value.clone(), self.sql(sql)]));
         Doc::default()
             .set("from", self.text(from))
@@ -413,6 +465,11 @@ impl Writer<'_> {
             .list("columns", columns)
             .maybe("enabled", (!enabled).then_some(false))
             .set("max_delete_percent", *max_delete_percent)
+            .maybe("fail_above_percent", *fail_above_percent)
+            .maybe("batch_rows", *rows)
+            .maybe("per_second", *per_second)
+            .maybe("concurrency", *concurrency)
+            .maybe("retry_for", retry_for.as_ref().map(|r| r.value.to_string()))
     }
 
     fn is_exact(&self) -> bool {

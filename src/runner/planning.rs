@@ -12,6 +12,7 @@ use crate::graph::{ColumnRef, Graph};
 use crate::model::{ModelKind, Project};
 use crate::plan::{Action, Plan, Reason, Work};
 use crate::sync::SyncCounts;
+pub use crate::sync::SyncSample;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{AsArray as _, RecordBatch};
 use serde::Serialize;
@@ -130,6 +131,9 @@ pub enum Effect {
         error: Option<String>,
         /// Why it would send nothing, though nothing fails.
         note: Option<String>,
+        /// Some of the rows; no part of a plan, which more people see than the data.
+        #[serde(skip)]
+        samples: Vec<SyncSample>,
     },
 }
 
@@ -146,12 +150,18 @@ pub struct SyncSummary {
     pub deleted: u64,
     /// The same at the destination.
     pub unchanged: u64,
+    /// Changed, in a way that the mode does not send.
+    pub ignored: u64,
+    /// Rejected for good before, and not changed since.
+    pub waiting: u64,
+    /// Held back.
+    pub withheld: u64,
 }
 
 impl From<SyncCounts> for SyncSummary {
     fn from(counts: SyncCounts) -> Self {
-        let SyncCounts { read, inserted, updated, deleted, unchanged, .. } = counts;
-        Self { read, inserted, updated, deleted, unchanged }
+        let SyncCounts { read, inserted, updated, deleted, unchanged, ignored, waiting, withheld, .. } = counts;
+        Self { read, inserted, updated, deleted, unchanged, ignored, waiting, withheld }
     }
 }
 
@@ -303,16 +313,23 @@ async fn compute(
         let note = engine.too_small(&model.from.value);
         if note.is_some() {
             let counts = SyncSummary::default();
-            preview.effects.push(Effect::Sync { sync: name, destination, counts, error: None, note });
+            preview.effects.push(Effect::Sync {
+                sync: name,
+                destination,
+                counts,
+                error: None,
+                note,
+                samples: Vec::new(),
+            });
             continue;
         }
         let state = (&*context.warehouse, &context.base);
         let counts = syncs::preview(&engine, project, &name, model, state, options).await;
-        let (counts, error) = match counts {
-            Ok(counts) => (counts.into(), None),
-            Err(error) => (SyncSummary::default(), Some(error.to_string())),
+        let (counts, samples, error) = match counts {
+            Ok((counts, samples)) => (counts.into(), samples, None),
+            Err(error) => (SyncSummary::default(), Vec::new(), Some(error.to_string())),
         };
-        preview.effects.push(Effect::Sync { sync: name, destination, counts, error, note });
+        preview.effects.push(Effect::Sync { sync: name, destination, counts, error, note, samples });
     }
     Ok(())
 }

@@ -40,6 +40,19 @@ pub struct Options {
     pub environment: Environment,
     /// Start of the command.
     pub now: DateTime<Utc>,
+    /// What is sent besides what changed.
+    pub resend: Resend,
+}
+
+/// What syncs send besides what changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Resend {
+    /// Every current row.
+    pub full: bool,
+    /// Every current row, as if nothing had been sent before.
+    pub reset: bool,
+    /// What was rejected for good.
+    pub rejected: bool,
 }
 
 /// Why a command stopped.

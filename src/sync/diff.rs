@@ -13,6 +13,8 @@ pub struct Rules {
     pub mode: SyncMode,
     /// Send every current row, changed or not.
     pub full: bool,
+    /// Send again what was rejected for good.
+    pub retry_rejected: bool,
 }
 
 /// One row to be sent.
@@ -67,7 +69,7 @@ pub fn diff(known: &SyncState, current: &[(Arc<str>, RowHash)], rules: Rules) ->
         let mut gone: Vec<&StateRow> = known.values().filter(|row| !keys.contains(row.key.as_ref())).collect();
         gone.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         for row in gone {
-            result.take(&row.key, None, Some(row), left(row));
+            result.take(&row.key, None, Some(row), left(row, rules));
         }
     }
     result
@@ -105,7 +107,7 @@ fn present(known: Option<&StateRow>, hash: RowHash, rules: Rules) -> Step {
         Life::Sent => allowed(there, rules),
         Life::Rejected { .. } if known.row_hash == Some(hash) && !rules.full => Step::Settle,
         Life::Rejected { retryable, .. } if same_change && !rules.full => {
-            if *retryable {
+            if *retryable || rules.retry_rejected {
                 Step::Again
             } else {
                 Step::Wait
@@ -124,16 +126,12 @@ fn allowed(operation: Operation, rules: Rules) -> Step {
 }
 
 /// A key that we sent and that is not among the current rows, where such rows are deleted.
-fn left(known: &StateRow) -> Step {
+fn left(known: &StateRow, rules: Rules) -> Step {
     let deleting = known.operation == Operation::Delete;
     match &known.life {
         Life::Sent if deleting => Step::Again,
         Life::Rejected { retryable, .. } if deleting && known.row_hash.is_some() => {
-            if *retryable {
-                Step::Again
-            } else {
-                Step::Wait
-            }
+            if *retryable || rules.retry_rejected { Step::Again } else { Step::Wait }
         }
         _ if known.may_be_there() => Step::New(Operation::Delete),
         _ => Step::Gone,
@@ -206,10 +204,12 @@ mod tests {
         }
     }
 
+    const RULES: Rules = Rules { mode: SyncMode::Upsert, full: false, retry_rejected: false };
+
     fn one(known: Option<StateRow>, current: Option<u8>, mode: SyncMode) -> Diff {
         let known = known.into_iter().map(|s| (Arc::clone(&s.key), s)).collect();
         let current: Vec<_> = current.into_iter().map(|n| ("k".into(), hash(n))).collect();
-        diff(&known, &current, Rules { mode, full: false })
+        diff(&known, &current, Rules { mode, ..RULES })
     }
 
     fn sent(diff: &Diff) -> Option<(Operation, i64, i64)> {
@@ -246,11 +246,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_rejected_for_good_goes_again_under_its_number_when_that_is_asked_for() {
+        let rules = Rules { mode: SyncMode::Mirror, retry_rejected: true, ..RULES };
+        let row = state("k", None, Some(1), Operation::Insert, rejected(false));
+        let known = SyncState::from_iter([("k".into(), row)]);
+        let found = diff(&known, &[("k".into(), hash(1))], rules);
+        assert_eq!((sent(&found), found.waiting), (Some((Operation::Insert, 4, 2)), 0));
+        let row = state("k", Some(1), None, Operation::Delete, rejected(false));
+        let known = SyncState::from_iter([("k".into(), row)]);
+        assert_eq!(sent(&diff(&known, &[], rules)), Some((Operation::Delete, 4, 2)));
+    }
+
+    #[test]
     fn a_b_a_is_three_changes() {
         let mut known = SyncState::new();
         let mut numbers = Vec::new();
         for n in [1, 2, 1] {
-            let found = diff(&known, &[("k".into(), hash(n))], Rules { mode: SyncMode::Upsert, full: false });
+            let found = diff(&known, &[("k".into(), hash(n))], RULES);
             let change = &found.changes[0];
             numbers.push(change.number);
             let row = StateRow {

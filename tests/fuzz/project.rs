@@ -28,6 +28,7 @@ pub fn options(root: &Path) -> Options {
         resources: Resources { threads: 1, ..Resources::of_machine() },
         environment: BTreeMap::new(),
         now: chrono::DateTime::UNIX_EPOCH,
+        resend: kinfold::runner::Resend::default(),
     }
 }
 

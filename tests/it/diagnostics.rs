@@ -105,6 +105,7 @@ fn check(root: &Path, options: &LoadOptions, environment: BTreeMap<String, Strin
         resources: Resources { threads: 1, memory_bytes: 64 << 20 },
         environment,
         now: chrono::DateTime::UNIX_EPOCH,
+        resend: kinfold::runner::Resend::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let purpose = if rows { Purpose::Run } else { Purpose::Check };
