@@ -122,7 +122,7 @@ def withheld_run(kinfold, project):
     profile = project / "models/person_profile.yaml"
     (project / "models/broken.sql").unlink()
     profile.write_text(profile.read_text() + "\ntests: [{row_count: {min: 99}}]\n")
-    kinfold("run", exit_code=1)
+    kinfold("run", "--full", exit_code=1)
     found = states(events(project))
     equal(found["person_profile"], ["START", "FAIL"], "states of the profile")
     equal(found["person"], ["START", "COMPLETE"], "states of the identity")
