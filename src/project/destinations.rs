@@ -140,7 +140,7 @@ fn http(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind>
     let write = request(reader, fields, ("POST", HttpBody::Rows), None);
     let delete = fields.get("delete").map(|node| {
         let inner = reader.fields(node, "delete", &DELETE_KEYS)?;
-        request(reader, &inner, ("DELETE", HttpBody::Nothing), write.as_ref().map(|w| &w.url))
+        request(reader, &inner, ("DELETE", HttpBody::Nothing), Some(write.as_ref().map(|w| &w.url)))
     });
     let headers = fields.get("headers").map_or(Some(Vec::new()), |n| templates(reader, "headers", n));
     let success = fields.get("success").map_or(Some(SUCCESS.to_vec()), |n| codes(reader, "success", n));
@@ -174,16 +174,16 @@ fn open<T>(said: Option<Option<T>>) -> Option<Option<T>> {
     said.map_or(Some(None), |value| value.map(Some))
 }
 
-/// One request; `url` may stand elsewhere.
+/// One request; `otherwise` is the address that it has without a `url`, if that one is right.
 fn request(
     reader: &mut Reader<'_>,
     fields: &Fields<'_>,
     (method, body): (&'static str, HttpBody),
-    url: Option<&Spanned<String>>,
+    otherwise: Option<Option<&Spanned<String>>>,
 ) -> Option<HttpRequest> {
     let method = fields.get("method").map_or(Some(method), |n| reader.word("method", n, &METHODS));
-    let own = match (fields.get("url"), url) {
-        (None, Some(url)) => Some(url.clone()),
+    let own = match (fields.get("url"), otherwise) {
+        (None, Some(url)) => url.cloned(),
         _ => fields.require(reader, "url").and_then(|n| address(reader, n, &["https://", "http://"])),
     };
     let body = match (fields.get("body"), fields.get("form")) {
