@@ -5,7 +5,7 @@
 //! - [`Inputs`] holds all that can change a result. What is missing in it is a silent wrong answer, so there is one
 //!   place that makes it ([`World::of`]), and definitions come from [`super::Writer`], which takes every struct of
 //!   the language apart field by field.
-//! - Definitions count with their values: what the environment says, every entry of a list, every secret. So
+//! - Definitions count with their values: what the environment says, every entry of a list, the identity's key. `secret()` is for syncs only. So
 //!   they are hashed with a key of the warehouse, and nothing can be read off the hashes.
 //! - A model counts all definitions that it is made from, near and far: one that is built while a model before it
 //!   keeps an older definition must not be taken for current later.
@@ -161,12 +161,7 @@ impl World<'_> {
         let tables = self.graph.tables_of(&far);
         let far = far.into_iter().chain(tables).map(|name| (name.clone(), self.definition(&name)));
         let zone = ("timezone".to_owned(), Value::from(self.exact.timezone.clone()));
-        let mut all: BTreeMap<String, Value> = far.chain(own).chain([zone]).collect();
-        if all.values().any(|definition| has_word(definition, &["secret"])) {
-            let secrets = &self.project.settings.secrets;
-            let values = secrets.iter().map(|(name, value)| (name.clone(), Value::from(value.reveal()))).collect();
-            all.insert("secrets".to_owned(), Value::Object(values));
-        }
+        let all: BTreeMap<String, Value> = far.chain(own).chain([zone]).collect();
         all.into_iter().map(|(name, definition)| (name, keyed(self.key, &definition.to_string()))).collect()
     }
 

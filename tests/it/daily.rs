@@ -447,16 +447,6 @@ fn values_that_are_not_shown_are_inputs_too() {
     shop.project.set("KEY", "two");
     shop.run(&[]).exits(0);
     assert!(names(&shop.project, "nodes").contains("person"));
-    // what `secret()` gives
-    let settings = shop.project.read("kinfold.yaml");
-    shop.project.write("kinfold.yaml", &format!("{settings}secrets: {{SALT: \"${{SALT}}\"}}\n"));
-    shop.project.write("models/salted.sql", "SELECT hmac_sha256('a', secret('SALT')) AS hash FROM shop.visits LIMIT 1");
-    for (salt, built) in [("one", set(&["salted"])), ("one", set(&[])), ("two", set(&["salted"]))] {
-        shop.project.set("SALT", salt);
-        shop.run(&[]).exits(0);
-        assert_eq!(names(&shop.project, "nodes"), built, "{salt}");
-    }
-    shop.project.remove("models/salted.sql");
     // what asks the clock never stays
     shop.project.write("models/by_day.sql", "SELECT now() AS at, count(*) AS visits FROM shop.visits");
     shop.run(&[]).exits(0);
