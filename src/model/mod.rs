@@ -5,7 +5,9 @@
 //! [`Span`](crate::diagnostic::Span), so that later steps point into the author's file.
 
 mod audience;
+mod consent;
 mod identity;
+mod privacy;
 mod profile;
 mod settings;
 mod source;
@@ -14,7 +16,9 @@ mod test;
 mod values;
 
 pub use audience::*;
+pub use consent::*;
 pub use identity::*;
+pub use privacy::*;
 pub use profile::*;
 pub use settings::*;
 pub use source::*;
@@ -36,6 +40,8 @@ pub struct Project {
     pub destinations: Vec<Destination>,
     /// Models by name; names are unique over all kinds.
     pub models: BTreeMap<String, Model>,
+    /// What people agreed to.
+    pub consent: Option<ConsentModel>,
     /// Unit tests, in the order of their files.
     pub unit_tests: Vec<UnitTest>,
 }
@@ -93,6 +99,8 @@ pub struct Model {
     pub path: String,
     /// Data tests of its main table.
     pub tests: Vec<DataTest>,
+    /// Labels that it adds or takes off.
+    pub privacy: ModelPrivacy,
     /// What it is.
     pub kind: ModelKind,
 }

@@ -1,12 +1,15 @@
 //! `destinations.yaml`: where rows may go.
 
+use super::privacy::label_names;
 use super::reader::{Fields, Reader};
 use super::yaml::Node;
-use crate::diagnostic::Spanned;
+use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::model::{Destination, DestinationKind, FileFormat};
+use crate::privacy::is_health;
 
 pub(super) const FILE_KEYS: [&str; 1] = ["destinations"];
-pub(super) const KEYS: [&str; 8] = ["name", "type", "description", "location", "format", "url", "baa", "allow"];
+pub(super) const KEYS: [&str; 9] =
+    ["name", "type", "description", "location", "format", "url", "baa", "allow", "purposes"];
 const FORMATS: [(&str, FileFormat); 3] =
     [("parquet", FileFormat::Parquet), ("csv", FileFormat::Csv), ("ndjson", FileFormat::Ndjson)];
 
@@ -52,9 +55,12 @@ fn destination(reader: &mut Reader<'_>, node: &Node) -> Option<Destination> {
 }
 
 fn described(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Spanned<String>) -> Option<Destination> {
-    fields.no_effect(reader, &["baa", "allow"]);
     let baa = fields.get("baa").and_then(|n| reader.boolean("baa", n)).unwrap_or(false);
-    let allow = fields.get("allow").map(|n| reader.text_list("allow", n)).unwrap_or_default();
+    let allow = fields.get("allow").map(|n| label_names(reader, "allow", n)).unwrap_or_default();
+    let purposes = fields.get("purposes").map(|n| reader.text_list("purposes", n)).unwrap_or_default();
+    if !baa {
+        without_agreement(reader, &allow);
+    }
     let type_node = fields.require(reader, "type");
     let kind = type_node.and_then(|n| reader.word("type", n, &TYPES));
     if let (Some(node), Some(Type::Later)) = (type_node, kind) {
@@ -67,5 +73,17 @@ fn described(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Spanned<String>
     fields.meaningless(reader, &["url"], "a `files` destination has a `location`");
     let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
     let format = fields.get("format").map_or(Some(FileFormat::Parquet), |n| reader.word("format", n, &FORMATS));
-    Some(Destination { name, kind: DestinationKind::Files { location: location?, format: format? }, allow, baa })
+    let kind = DestinationKind::Files { location: location?, format: format? };
+    Some(Destination { name, kind, allow, purposes, baa })
+}
+
+/// Health data in `allow` of a destination that no agreement covers: it would never get them.
+fn without_agreement(reader: &mut Reader<'_>, allow: &[Spanned<String>]) {
+    for label in allow.iter().filter(|l| is_health(&l.value)) {
+        reader.findings.push(
+            Diagnostic::error(Code::NoMeaning, label.span, format!("`{}` does nothing here", label.value))
+                .with_label("health data go only where `baa: true` says that an agreement covers them")
+                .with_help("remove it, or add `baa: true` if there is an agreement"),
+        );
+    }
 }

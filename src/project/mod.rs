@@ -13,6 +13,7 @@
 
 mod audience;
 mod checks;
+mod consent;
 mod destinations;
 mod environment;
 mod files;
@@ -21,6 +22,7 @@ mod lists;
 mod meaning;
 mod models;
 mod narrowing;
+mod privacy;
 mod profile;
 mod reader;
 mod references;
@@ -89,6 +91,7 @@ pub fn load(root: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Option<Str
     let models = models::read(&mut reader, &yaml, &sql);
     references::check(&mut reader, &sources, &destinations, &models);
     meaning::check(&mut reader, &models);
+    consent::check(&mut reader, &destinations, &models);
     reader.report_missing_keys();
     let Reader { sources: files, mut findings, .. } = reader;
     for finding in &mut findings {
@@ -101,6 +104,7 @@ pub fn load(root: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Option<Str
         sources,
         destinations,
         models: models.enabled,
+        consent: models.consent,
         unit_tests: models.unit_tests,
     });
     Loaded { project, sources: files, diagnostics }

@@ -4,8 +4,10 @@
 use super::report::{NodeReport, SyncReport};
 use crate::engine::{CheckResult, Engine, Facts, Output, SourceFileAt};
 use crate::error::{Context, ErrorKind, Result};
-use crate::graph::Columns;
+use crate::graph::{ColumnRef, Columns};
+use crate::model::Project;
 use crate::plan::{Entry, Manifest};
+use crate::privacy::{LabelMap, Labels};
 use crate::warehouse::WriteMode;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{
@@ -144,21 +146,32 @@ struct ColumnRow {
     /// Direct lineage, as names with commas between them; of a run before there was any it is not known.
     values_from: Option<String>,
     rows_from: Option<String>,
+    /// Privacy labels, those of the table's rows included.
+    labels: Option<String>,
 }
 
 /// Columns of every built model; those of models that this run did not build stay as they were.
-pub(super) fn columns(engine: &Engine, nodes: &[NodeReport], before: &[RecordBatch]) -> Result<Output> {
+pub(super) fn columns(
+    engine: &Engine,
+    project: &Project,
+    nodes: &[NodeReport],
+    before: &[RecordBatch],
+) -> Result<Output> {
     let mut rows: Vec<ColumnRow> = Vec::new();
     for batch in before {
         kept_columns(batch, nodes, &mut rows);
     }
     let lineage = engine.lineage_graph();
+    let map = LabelMap::new(project, &lineage);
     let listed = |columns: &Columns| columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     for node in nodes {
         let table = lineage.tables().get(&node.model);
+        let of_rows = map.of(&ColumnRef::rows_of(&node.model));
         for (position, (name, data_type)) in engine.columns(&node.model).into_iter().enumerate() {
             let column = table.and_then(|t| t.column(&name));
+            let labels: Labels = map.of(&ColumnRef::new(&node.model, &name)).union(&of_rows).cloned().collect();
             rows.push(ColumnRow {
+                labels: Some(labels.into_iter().collect::<Vec<_>>().join(", ")),
                 model: node.model.clone(),
                 position: position as u64 + 1,
                 values_from: column.map(|c| listed(&c.values)),
@@ -176,6 +189,7 @@ pub(super) fn columns(engine: &Engine, nodes: &[NodeReport], before: &[RecordBat
         .texts("data_type", rows.iter().map(|r| Some(r.data_type.as_str())))
         .texts("values_from", rows.iter().map(|r| r.values_from.as_deref()))
         .texts("rows_from", rows.iter().map(|r| r.rows_from.as_deref()))
+        .texts("labels", rows.iter().map(|r| r.labels.as_deref()))
         .output("kinfold.columns", WriteMode::Overwrite)
 }
 
@@ -296,7 +310,7 @@ fn kept_columns(batch: &RecordBatch, nodes: &[NodeReport], rows: &mut Vec<Column
         return;
     };
     let positions = batch.column_by_name("position").map(AsArray::as_primitive::<Int64Type>);
-    let (values, decided) = (texts("values_from"), texts("rows_from"));
+    let (values, decided, labels) = (texts("values_from"), texts("rows_from"), texts("labels"));
     for row in (0..batch.num_rows()).filter(|r| nodes.iter().all(|n| n.model != models.value(*r))) {
         let text = |of: &StringArray| of.value(row).to_owned();
         let known = |of: Option<&StringArray>| of.filter(|c| c.is_valid(row)).map(text);
@@ -307,6 +321,7 @@ fn kept_columns(batch: &RecordBatch, nodes: &[NodeReport], rows: &mut Vec<Column
             data_type: text(types),
             values_from: known(values),
             rows_from: known(decided),
+            labels: known(labels),
         });
     }
 }

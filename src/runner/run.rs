@@ -273,6 +273,7 @@ async fn not_back_in_time(as_of: DateTime<Utc>, warehouse: &Warehouse, run: &Run
 
 /// What a run was made from: for the history, and for the next plan.
 struct Used {
+    project: Arc<Project>,
     manifest: Manifest,
     /// Models, source tables and destinations that took part.
     names: BTreeSet<String>,
@@ -280,7 +281,7 @@ struct Used {
 }
 
 impl Used {
-    fn new(project: &Project, graph: &Graph, engine: &Engine, plan: &Plan, withheld: &[Withheld]) -> Self {
+    fn new(project: &Arc<Project>, graph: &Graph, engine: &Engine, plan: &Plan, withheld: &[Withheld]) -> Self {
         let withheld: BTreeSet<&String> = withheld.iter().map(|w| &w.model).collect();
         let kept = |names: BTreeSet<String>| names.into_iter().filter(|n| !withheld.contains(n)).collect();
         let (built, synced): (BTreeSet<String>, BTreeSet<String>) = (kept(plan.built()), kept(plan.synced()));
@@ -292,7 +293,7 @@ impl Used {
         let mut names: BTreeSet<String> = to.collect();
         names.extend(built.iter().chain(&synced).chain(&tables).cloned());
         let files = tables.iter().map(|table| (table.clone(), engine.source_files(table))).collect();
-        Self { manifest: manifest(project, graph, engine), names, files }
+        Self { project: Arc::clone(project), manifest: manifest(project, graph, engine), names, files }
     }
 }
 
@@ -337,7 +338,7 @@ async fn commit(
         staged.extend(stages::write_appended(&run, appended).await?);
         let number = context.number;
         for output in [
-            history::columns(engine, &nodes, &rows(context, "kinfold.columns").await?)?,
+            history::columns(engine, &used.project, &nodes, &rows(context, "kinfold.columns").await?)?,
             history::definitions(&used.manifest, &used.names, number, &rows(context, "kinfold.definitions").await?)?,
             history::files(&used.files, number, &rows(context, "kinfold.files").await?)?,
         ] {

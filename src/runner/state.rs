@@ -34,7 +34,11 @@ pub fn leave_manifest(root: &Path, manifest: &Manifest) -> Result<()> {
 
 /// The definitions of a project whose graph is known.
 pub fn manifest(project: &Project, graph: &Graph, engine: &Engine) -> Manifest {
-    Manifest::new(project, graph, &Writer { map: engine.source_map(), sql: &spelling })
+    Manifest::new(
+        project,
+        graph,
+        &Writer { map: engine.source_map(), sql: &spelling, consent: project.consent.as_ref() },
+    )
 }
 
 /// What differs from the earlier manifest, where a selector asks for it; `None` when there is none.

@@ -11,7 +11,7 @@ use crate::warehouse::State;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
 use deltalake_core::arrow::datatypes::SchemaRef;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Rows of a batch where neither the sync nor the destination says otherwise.
@@ -42,8 +42,10 @@ pub struct SyncRequest<'a> {
     pub schema: SchemaRef,
     /// Current rows, selected and transformed.
     pub rows: &'a [RecordBatch],
-    /// Rows that consent or policy held back; only counted.
+    /// Rows that consent or policy held back.
     pub withheld: u64,
+    /// The keys of these: what was sent of them before is deleted, in every mode and however many they are.
+    pub withdrawn: &'a BTreeSet<String>,
     /// Rows of the state table as committed; none the first time.
     pub previous: &'a [RecordBatch],
 }
@@ -104,7 +106,7 @@ pub async fn preview_sync(
     check_mode(destination, request)?;
     let rows = Rows::new(request.sync, &request.schema, request.rows)?;
     let known = ChangeLog::new(state, request.sync).read(request.previous).await?.at(&place(destination, request));
-    let diff = diff(&known.rows, &rows.current, Rules { mode: request.mode, full: request.full });
+    let diff = diff(&known.rows, &rows.current, rules_of(destination, request));
     check_deletes(request, &diff)?;
     Ok(counts_of(request, &rows, &diff))
 }
@@ -122,7 +124,7 @@ pub async fn run_sync(state: &State, destination: &dyn Destination, request: &Sy
     let place = place(destination, request);
     let Known { rows: mut known, unanswered, first, changed, committed } = log.read(request.previous).await?.at(&place);
     let found = find_lost(destination, &log, request, &mut known, unanswered).await?;
-    let diff = diff(&known, &rows.current, Rules { mode: request.mode, full: request.full });
+    let diff = diff(&known, &rows.current, rules_of(destination, request));
     check_deletes(request, &diff)?;
     log.tidy(committed).await;
 
@@ -134,6 +136,11 @@ pub async fn run_sync(state: &State, destination: &dyn Destination, request: &Sy
     let failure = sender.send_all(&diff, &mut known, &mut counts).await.err();
     let state_changed = changed || found > 0 || counts.sent > 0 || !diff.settled.is_empty();
     Ok(SyncOutcome { counts, state: table_of(&known)?, state_changed, first, failure })
+}
+
+fn rules_of<'a>(destination: &dyn Destination, request: &SyncRequest<'a>) -> Rules<'a> {
+    let withdrawn = destination.capabilities().delete.then_some(request.withdrawn);
+    Rules { mode: request.mode, full: request.full, withdrawn }
 }
 
 fn check_mode(destination: &dyn Destination, request: &SyncRequest<'_>) -> Result<()> {
@@ -156,16 +163,18 @@ fn place(destination: &dyn Destination, request: &SyncRequest<'_>) -> Arc<str> {
 }
 
 fn check_deletes(request: &SyncRequest<'_>, diff: &Diff) -> Result<()> {
-    if diff.deleted == 0 {
+    // people who withdrew are not held against the limit
+    let deleted = diff.deleted - diff.withdrawn;
+    if deleted == 0 {
         return Ok(());
     }
-    let percent = 100.0 * diff.deleted as f64 / diff.there.max(1) as f64;
+    let percent = 100.0 * deleted as f64 / diff.there.max(1) as f64;
     if percent <= request.max_delete_percent {
         return Ok(());
     }
     let message = format!(
         "sync `{}` would delete {} of {} rows at `{}` ({percent:.1} %), more than max_delete allows ({} %)",
-        request.sync, diff.deleted, diff.there, request.destination, request.max_delete_percent
+        request.sync, deleted, diff.there, request.destination, request.max_delete_percent
     );
     Err(Error::new(ErrorKind::Refused, message)
         .with_help("look at what `from` selects; if the deletes are right, raise `max_delete` of the sync"))

@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// Nobody withdrew.
+static NOBODY: BTreeSet<String> = BTreeSet::new();
+
 /// Rows of a table by key: name and number.
 type Table = BTreeMap<i64, (Option<String>, i64)>;
 
@@ -92,6 +95,7 @@ impl House {
             schema: schema(),
             rows: &rows,
             withheld: 0,
+            withdrawn: &NOBODY,
             previous: &self.previous,
         };
         let preview = preview_sync(log, to, &request).await?;
@@ -486,6 +490,7 @@ async fn keys_must_name_rows() {
             schema,
             rows: &rows,
             withheld: 0,
+            withdrawn: &NOBODY,
             previous: &[],
         };
         let error = run_sync(&house.log, &to, &request).await.unwrap_err();

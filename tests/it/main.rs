@@ -17,6 +17,7 @@ mod checking;
 mod cli;
 mod clinic;
 mod conditions;
+mod consent;
 mod crash;
 mod data_tests;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
@@ -29,6 +30,7 @@ mod identity_undo;
 mod lineage;
 mod mutations;
 mod planning;
+mod privacy;
 mod schema;
 mod selection;
 mod shell;
