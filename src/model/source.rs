@@ -18,6 +18,13 @@ pub struct Source {
     pub tables: Vec<SourceTable>,
 }
 
+impl Source {
+    /// Whether a value of a column may tell of a person, so that no message shows it.
+    pub fn protects(&self, column: &Column) -> bool {
+        column.labels.as_ref().map_or(self.labels_required, |labels| !labels.is_empty())
+    }
+}
+
 /// One table of a source.
 #[derive(Debug, Clone)]
 pub struct SourceTable {

@@ -390,7 +390,7 @@ fn marked_values_are_in_no_log_no_artefact_no_page_and_no_destination() {
     // a test that fails, so that failing rows are told of
     let wrong = format!("{PROFILE}tests: [{{accepted_values: {{column: zip, values: [x]}}, severity: warn}}]\n");
     project.write("models/person_profile.yaml", &wrong.replace("page = 'oncology'", "page <> ''"));
-    project.write("models/worried.yaml", &AUDIENCE.replace("is: oncology", "where: page <> ''"));
+    project.write("models/worried.yaml", &AUDIENCE.replace("column: page, is: oncology", "where: page <> ''"));
     let mut said: Vec<(String, Vec<u8>)> = Vec::new();
     let mut run = |arguments: &[&str]| {
         let outcome = project.kinfold(arguments);
