@@ -13,7 +13,7 @@ pub(super) struct Consent {
     name: Name,
     /// Free text for people.
     description: Option<Text>,
-    /// Tags.
+    /// Tags, for people.
     tags: Option<OneOrMany<Filled>>,
     /// The table of answers; it stands in `links` of the identity, or has the entity id.
     from: Filled,
