@@ -26,6 +26,7 @@ debian_packages() {
     command -v c++ >/dev/null || missing+=(g++)
     command -v python3 >/dev/null || missing+=(python3)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     [ ${#missing[@]} -gt 0 ] || return 0
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
         printf 'missing: %s; install it and run this again\n' "${missing[*]}" >&2
@@ -85,7 +86,7 @@ say "lints"
 cargo clippy --locked --all-targets -- -D warnings
 
 # The tests of documentation are apart because `--include-ignored` means something else to them. Ignored
-# otherwise are the tests that need the venv: another engine, an S3 server, the commands in the documents.
+# otherwise are the tests that need the venv (another engine, an S3 server, the commands in the documents) or PostgreSQL.
 say "tests of documentation"
 cargo test --locked --doc
 

@@ -7,7 +7,7 @@ use super::schema::SchemaArguments;
 use super::test::TestArguments;
 use crate::engine::Resources;
 use crate::error::{Error, ErrorKind, Result};
-use crate::runner::Options;
+use crate::runner::{Options, Resend};
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
@@ -55,8 +55,15 @@ pub(super) enum Command {
     /// Build the models, commit their tables, then sync.
     #[command(after_help = "Examples:
   kinfold run
-  kinfold run --select +searched_not_booked --as-of 2026-03-31")]
+  kinfold run --select +searched_not_booked --as-of 2026-03-31
+  kinfold run --full")]
     Run(RunArguments),
+    /// Send what changed since each destination acknowledged it, of the models as they were committed last.
+    #[command(after_help = "Examples:
+  kinfold sync
+  kinfold sync searched_not_booked_to_lake --plan
+  kinfold sync retry searched_not_booked_to_lake")]
+    Sync(super::sync::SyncArguments),
     /// Load and bind everything, without reading rows; print what is wrong.
     #[command(after_help = "Examples:
   kinfold check --select tag:recovery
@@ -294,9 +301,11 @@ impl ProjectArguments {
             select: Vec::new(),
             exclude: Vec::new(),
             state: None,
+            full: false,
             resources,
             environment,
             now: Utc::now(),
+            resend: Resend::default(),
         })
     }
 }

@@ -28,6 +28,7 @@ mod schema;
 mod sources;
 mod status;
 mod summary;
+mod sync;
 mod test;
 mod vacuum;
 
@@ -111,7 +112,8 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Err(error) => return printer.error(&error),
     };
     match &cli.command {
-        Command::Run(arguments) => run::run(arguments, options, printer).await,
+        Command::Run(arguments) => Box::pin(run::run(arguments, options, printer)).await,
+        Command::Sync(arguments) => Box::pin(sync::sync(arguments, options, printer)).await,
         Command::Check(arguments) => check::check(arguments, options, printer).await,
         Command::Plan(arguments) => plan::plan(arguments, options, printer).await,
         Command::Manifest => manifest::manifest(&options, printer),

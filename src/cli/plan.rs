@@ -15,6 +15,9 @@ use std::fmt::Write as _;
 pub(super) struct PlanArguments {
     #[command(flatten)]
     select: SelectArguments,
+    /// Plan a run with --full.
+    #[arg(long)]
+    full: bool,
     /// Compute what would change of the committed tables and at destinations; reads all data, writes nothing.
     #[arg(long, value_enum, default_value_t = EffectsChoice::Changed)]
     effects: EffectsChoice,
@@ -42,7 +45,7 @@ enum PlanFormat {
 }
 
 pub(super) async fn plan(arguments: &PlanArguments, options: Options, printer: &Printer) -> Exit {
-    let options = arguments.select.apply(options);
+    let options = Options { full: arguments.full, ..arguments.select.apply(options) };
     let prepared = match prepare(&options, Purpose::Run).await {
         Ok(prepared) => prepared,
         Err(failure) => return printer.failure(&failure),
@@ -68,6 +71,9 @@ pub(super) async fn plan(arguments: &PlanArguments, options: Options, printer: &
 
 fn text(preview: &Preview) -> String {
     let mut out = format!("{}\n{}\n", head(preview), reads(preview));
+    if let Some(refusal) = &preview.refusal {
+        let _ = writeln!(out, "\n  a run would stop: {refusal}");
+    }
     let (with_reason, rest) = split(preview);
     if !with_reason.is_empty() {
         out.push('\n');
@@ -100,6 +106,9 @@ fn text(preview: &Preview) -> String {
 
 fn markdown(preview: &Preview) -> String {
     let mut out = format!("### {}\n\n{}\n", head(preview), reads(preview));
+    if let Some(refusal) = &preview.refusal {
+        let _ = writeln!(out, "\n**A run would stop**: {refusal}");
+    }
     let (with_reason, rest) = split(preview);
     if !with_reason.is_empty() {
         out.push_str("\n| | model | why |\n|---|---|---|\n");
@@ -158,25 +167,33 @@ fn reads(preview: &Preview) -> String {
 fn split(preview: &Preview) -> (Vec<&Step>, Option<String>) {
     let tells = |step: &&Step| step.reasons.iter().any(|r| !matches!(r, Reason::Unchanged | Reason::Time));
     let with_reason: Vec<&Step> = preview.steps.iter().filter(tells).collect();
-    let others = preview.steps.iter().filter(|s| s.action != "load" && !tells(s));
-    let others: Vec<&str> = others.map(|s| s.model.as_str()).collect();
-    let moved = preview.steps.iter().flat_map(|s| &s.reasons).any(|r| *r == Reason::Time);
-    let why = if moved { "only the logical time moved" } else { "nothing changed" };
-    let rest = match others.len() {
-        0 => None,
-        n if with_reason.is_empty() => Some(format!("{why}: a run builds {} all the same", counted(n, "model"))),
-        n => Some(format!("{why} for {}, which a run builds all the same", counted(n, "further model"))),
-    };
-    (with_reason, rest)
+    let count = |of: &dyn Fn(&Step) -> bool| preview.steps.iter().filter(|s| of(s)).count();
+    let unchanged = count(&|s| s.action == "unchanged");
+    let moved = count(&|s| s.action == "build" && !tells(&s));
+    let same = count(&|s| s.action == "sync" && !tells(&s));
+    let parts = [
+        (unchanged, format!("nothing changed for {}, not built", counted(unchanged, "model"))),
+        (moved, format!("only the logical time moved for {}", counted(moved, "model"))),
+        (same, format!("{} as before, which may owe something", counted(same, "sync"))),
+    ];
+    let parts: Vec<String> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect();
+    (with_reason, (!parts.is_empty()).then(|| parts.join("; ")))
 }
 
 fn reason(reason: &Reason) -> String {
     match reason {
         Reason::New => "new".to_owned(),
+        Reason::Asked => "asked for with --full".to_owned(),
+        Reason::Version => "built by another version of kinfold".to_owned(),
+        Reason::Changed { differences } if differences.is_empty() => {
+            "a value that is not shown changed: of the environment, a list or a secret".to_owned()
+        }
         Reason::Changed { .. } => "definition changed".to_owned(),
         Reason::Upstream { models } => format!("upstream: {}", models.join(", ")),
+        Reason::Files { table, change } if change.is_none() => format!("{table}: other files than it was built from"),
         Reason::Files { table, change } => format!("{table}: {}", files(change)),
         Reason::Time => "the logical time moved".to_owned(),
+        Reason::Unrepeatable => "it asks the clock or chance".to_owned(),
         Reason::Unchanged => "nothing changed".to_owned(),
     }
 }
@@ -240,7 +257,7 @@ fn effects(preview: &Preview) -> Vec<String> {
 fn effect(effect: &Effect) -> Option<String> {
     match effect {
         Effect::Built { node, rows } => built(node, rows.as_ref()),
-        Effect::Sync { sync, destination, counts, error, note } => {
+        Effect::Sync { sync, destination, counts, error, note, samples: _ } => {
             let to = format!("{sync} to {destination}");
             match (error, note) {
                 (Some(error), _) => Some(format!("{to}: would fail: {error}")),
@@ -252,7 +269,7 @@ fn effect(effect: &Effect) -> Option<String> {
 }
 
 fn sent(counts: &SyncSummary) -> Option<String> {
-    let SyncSummary { read, inserted, updated, deleted, unchanged: _ } = counts;
+    let SyncSummary { read, inserted, updated, deleted, .. } = counts;
     let parts = numbers(&[(*inserted, "new"), (*updated, "changed"), (*deleted, "to delete")])?;
     Some(format!("{parts}, of {} rows", grouped(*read)))
 }

@@ -5,20 +5,25 @@ use super::exit::Exit;
 use super::printer::Printer;
 use super::summary;
 use crate::error::{Context, ErrorKind, Result};
-use crate::runner::{Events, Failure, Options, Purpose, RunReport, leave_manifest, manifest, prepare, run as execute};
+use crate::runner::{
+    Events, Failure, Options, Prepared, Purpose, RunReport, leave_manifest, manifest, prepare, run as execute,
+};
 use clap::Args;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     #[command(flatten)]
     select: SelectArguments,
+    /// Build also models that nothing changed for, and go on without files that are gone.
+    #[arg(long)]
+    full: bool,
     /// Format of the summary; json is that of target/run.json.
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
     output: OutputFormat,
 }
 
 pub(super) async fn run(arguments: &RunArguments, options: Options, printer: &Printer) -> Exit {
-    let options = arguments.select.apply(options);
+    let options = Options { full: arguments.full, ..arguments.select.apply(options) };
     let prepared = match prepare(&options, Purpose::Run).await {
         Ok(prepared) => prepared,
         Err(failure) => return printer.failure(&failure),
@@ -31,12 +36,17 @@ pub(super) async fn run(arguments: &RunArguments, options: Options, printer: &Pr
         });
         return Exit::Ok;
     }
+    carry_out(prepared, &options, arguments.output, printer).await
+}
+
+/// Executes what was prepared, and says what came of it.
+pub(super) async fn carry_out(prepared: Prepared, options: &Options, output: OutputFormat, printer: &Printer) -> Exit {
     let definitions = manifest(&prepared.project, &prepared.graph, &prepared.engine);
     let events = match Events::new(&prepared, &options.root, options.now, printer) {
         Ok(events) => events,
         Err(error) => return printer.error(&error),
     };
-    let outcome = execute(prepared, &options, &events).await;
+    let outcome = Box::pin(execute(prepared, options, &events)).await;
     let failure = match &outcome {
         Ok(report) if report.failure.is_some() => report.failure.as_ref().map(ToString::to_string),
         Ok(report) => (!report.is_success()).then(|| "a data test or a sync failed".to_owned()),
@@ -48,9 +58,9 @@ pub(super) async fn run(arguments: &RunArguments, options: Options, printer: &Pr
     }
     match outcome {
         Ok(report) => {
-            let left = leave(&options, &report);
+            let left = leave(options, &report);
             let left = left.and_then(|text| leave_manifest(&options.root, &definitions).map(|()| text));
-            match (arguments.output, &left) {
+            match (output, &left) {
                 (OutputFormat::Json, Ok(text)) => printer.data(text),
                 _ => printer.data(&summary::summary(&report)),
             }

@@ -97,13 +97,15 @@ fn line(out: &mut String, record: &RunRecord) {
             writeln!(out, "run {run:<5} {word} {at}  vacuum: {} files, {freed}, before run {first}", grouped(files));
         return;
     }
+    let unchanged = content.get("unchanged").and_then(Value::as_array).map_or(0, Vec::len);
     let _ = writeln!(
         out,
-        "run {:<5} {word} {at}{}  as of {}, {} models, {}, {} rows",
+        "run {:<5} {word} {at}{}  as of {}, {} models{}, {}, {} rows",
         record.run,
         took(record).unwrap_or_default(),
         text("as_of"),
         number(content, "models"),
+        if unchanged > 0 { format!(" and {unchanged} unchanged") } else { String::new() },
         counted(record.changed().count(), "changed table"),
         grouped(rows(record).unwrap_or(0))
     );

@@ -1,7 +1,7 @@
 //! The summary of a run, as a person reads it.
 
 use crate::engine::{AudienceFacts, CheckResult, CheckStatus, Facts, IdentityFacts, KEPT_ROWS, SourceRows};
-use crate::runner::{NodeReport, RunReport, Withheld};
+use crate::runner::{NodeReport, RunReport, UnchangedReport, Withheld};
 use std::fmt::Write;
 
 /// `1 error`, `2 errors`.
@@ -83,7 +83,8 @@ pub(super) fn table(out: &mut String, header: &[&str], rows: &[Vec<String>]) {
 }
 
 fn models(out: &mut String, report: &RunReport) {
-    let rows: Vec<Vec<String>> = report.nodes.iter().map(model_row).collect();
+    let same = |u: &UnchangedReport| vec![u.model.clone(), grouped(u.rows), "unchanged".to_owned(), String::new()];
+    let rows: Vec<Vec<String>> = report.nodes.iter().map(model_row).chain(report.unchanged.iter().map(same)).collect();
     out.push('\n');
     table(out, &["model", "rows", "change", "time"], &rows);
 }
@@ -225,10 +226,13 @@ pub(super) fn test_line(result: &CheckResult) -> String {
 }
 
 fn data_tests(out: &mut String, report: &RunReport) {
-    if report.checks.is_empty() {
-        return;
+    if !report.checks.is_empty() {
+        let _ = writeln!(out, "\n{}", tally(&report.checks));
     }
-    let _ = writeln!(out, "\n{}", tally(&report.checks));
+    if !report.untested.is_empty() {
+        let names: Vec<&str> = report.untested.iter().map(String::as_str).collect();
+        let _ = writeln!(out, "\ndata tests not run, unchanged since they passed: {}", names.join(", "));
+    }
     for line in test_lines(&report.checks) {
         let _ = writeln!(out, "  {line}");
     }

@@ -518,6 +518,12 @@ codes! {
         example: "columns: {everything: '*'}",
         fix: "list each destination column with its expression"
     }
+    Destination "K0802" {
+        title: "a destination cannot be used like this",
+        cause: "a service that deletes nothing cannot mirror, a form has the fields of one row, an address has its own beginning",
+        example: "mode: mirror to an `http` destination without `delete`",
+        fix: "change what the label points at, or choose another mode or destination"
+    }
     NotAvailable "K0901" {
         title: "not available in this version",
         cause: "the key is part of the language, but this version would do something else than it says",

@@ -30,6 +30,10 @@ pub(super) struct Found {
     pub urls: Vec<ListingTableUrl>,
     pub store: Arc<dyn ObjectStore>,
     pub files: Vec<ObjectMeta>,
+    /// Where they were looked for.
+    pub place: String,
+    /// Whether they are files on disk, of whose content the store knows nothing.
+    pub on_disk: bool,
     /// Hive partition columns (`date=2026-01-01/`), as text.
     pub partitions: Vec<(String, DataType)>,
 }
@@ -37,7 +41,14 @@ pub(super) struct Found {
 impl Found {
     /// No files, for a table that is known by its columns only.
     pub(super) fn nothing() -> Self {
-        Self { urls: Vec::new(), store: Arc::new(InMemory::new()), files: Vec::new(), partitions: Vec::new() }
+        Self {
+            urls: Vec::new(),
+            store: Arc::new(InMemory::new()),
+            files: Vec::new(),
+            place: String::new(),
+            on_disk: false,
+            partitions: Vec::new(),
+        }
     }
 }
 
@@ -92,7 +103,9 @@ pub(super) async fn find(
     let partitions = partitions(&url, &files);
     // hive folders are read through the folder; everything else file by file, so that hidden files stay out
     let urls = if partitions.is_empty() { file_urls(&root, &files)? } else { vec![url] };
-    Ok(Some(Found { urls, store, files, partitions }))
+    let place = location.join(&table.path.value)?.to_string();
+    let on_disk = matches!(location, Location::Folder(_));
+    Ok(Some(Found { urls, store, files, place, on_disk, partitions }))
 }
 
 /// The folders before the first wildcard, and the pattern from there on.

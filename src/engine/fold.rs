@@ -71,6 +71,8 @@ pub(super) struct FoldColumn {
 pub(super) struct FoldGroup {
     plan: LogicalPlan,
     columns: Vec<(String, ScalarValue)>,
+    /// Further names of some of these columns.
+    same: Vec<(String, String)>,
     /// Tables that the group scans.
     pub tables: Vec<String>,
     /// What is taken of each of them.
@@ -102,16 +104,18 @@ impl FoldGroup {
 
     /// Names of its columns.
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
-        self.columns.iter().map(|(name, _)| name)
+        self.columns.iter().map(|(name, _)| name).chain(self.same.iter().map(|(name, _)| name))
     }
 
     /// Names and types of its columns.
     pub(super) fn fields(&self) -> Vec<(String, DataType)> {
         let schema: &DFSchema = self.plan.schema();
-        self.columns
-            .iter()
-            .filter_map(|(n, _)| Some((n.clone(), schema.field_with_unqualified_name(n).ok()?.data_type().clone())))
-            .collect()
+        let made = self.columns.iter().map(|(name, _)| (name, name));
+        let all = made.chain(self.same.iter().map(|(name, other)| (name, other)));
+        let typed = |(name, made): (&String, &String)| {
+            Some((name.clone(), schema.field_with_unqualified_name(made).ok()?.data_type().clone()))
+        };
+        all.filter_map(typed).collect()
     }
 }
 
@@ -150,6 +154,9 @@ pub(super) async fn run_all(groups: &[FoldGroup], context: &SessionContext, wide
     let threads = context.state().config().target_partitions();
     for (group, batches) in folded {
         wide.align(ENTITY, &batches, &group.columns, threads)?;
+        for (name, other) in &group.same {
+            wide.push_same(name, other);
+        }
     }
     Ok(())
 }
@@ -222,6 +229,7 @@ fn group(
     let in_order = columns.iter().any(|column| ordered(column).is_some());
     let mut aggregates = Vec::with_capacity(columns.len());
     let mut outputs = Vec::with_capacity(columns.len());
+    let mut same = Vec::new();
     for column in columns {
         let width = column.inputs.first().map_or(0, |i| i.arguments.len());
         let mut arguments = Vec::with_capacity(width);
@@ -236,12 +244,21 @@ fn group(
                 AggregateFunction::new_udf(function, arguments, column.distinct, filter, Vec::new(), None)
             }
         };
-        aggregates.push(Expr::AggregateFunction(call).alias(&column.name));
+        let call = Expr::AggregateFunction(call);
+        // two audiences often count the same: the plan stays a plain aggregation
+        let known =
+            aggregates.iter().zip(&outputs).find(|(known, (_, empty))| **known == call && *empty == column.empty);
+        if let Some((_, (first, _))) = known {
+            same.push((column.name, String::clone(first)));
+            continue;
+        }
+        aggregates.push(call);
         outputs.push((column.name, column.empty));
     }
+    let aggregates = aggregates.into_iter().zip(&outputs).map(|(call, (name, _))| call.alias(name));
     let inputs = projection.build()?;
     let plan = union(&inputs)?.aggregate(vec![ident(ENTITY)], aggregates)?.build()?;
-    Ok(FoldGroup { plan, columns: outputs, tables: names, inputs, ordered: in_order })
+    Ok(FoldGroup { plan, columns: outputs, same, tables: names, inputs, ordered: in_order })
 }
 
 /// The rows of a table that some column counts; `None` when that is all of them, or takes many filters to say.

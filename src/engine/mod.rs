@@ -14,6 +14,7 @@ mod committed;
 mod compare;
 mod consent;
 mod constant;
+mod digests;
 mod entities;
 mod evidence;
 mod expected;
@@ -137,14 +138,22 @@ pub(crate) struct Relation {
 }
 
 /// A file of a source table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourceFileAt {
     /// Path from the root of its store.
     pub path: String,
     /// Size in bytes.
     pub bytes: u64,
-    /// When the store last saw it change.
+    /// When the store last saw it change, in microseconds.
     pub modified_at: chrono::DateTime<chrono::Utc>,
+    /// What tells its content: the store's tag for it, or a hash.
+    pub content: String,
+    /// What the store says of the file, beside size and time.
+    pub stamp: String,
+    /// The place of its table: another place has other files, whatever their names.
+    pub place: String,
+    /// When its content was last looked at.
+    pub read_at: chrono::DateTime<chrono::Utc>,
 }
 
 /// A bound model.
@@ -473,17 +482,6 @@ impl Engine {
         let Some(open) = self.sources.get(table) else { return Ok(None) };
         let parquet = self.project.source_table(table).is_some_and(|(_, t)| t.format == crate::model::Format::Parquet);
         if parquet { files::count_rows(&self.parts(), &open.found, &open.schema).await } else { Ok(None) }
-    }
-
-    /// Files of an opened source table.
-    pub fn source_files(&self, table: &str) -> Vec<SourceFileAt> {
-        let files = self.sources.get(table).into_iter().flat_map(|t| &t.found.files);
-        let file = |f: &datafusion::object_store::ObjectMeta| SourceFileAt {
-            path: f.location.to_string(),
-            bytes: f.size,
-            modified_at: f.last_modified,
-        };
-        files.map(file).collect()
     }
 
     /// Tables that a bound model makes, with their columns and types.

@@ -13,6 +13,7 @@ use datafusion::arrow::array::{
     Array, AsArray, BooleanArray, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder,
     TimestampMicrosecondArray,
 };
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -311,11 +312,15 @@ pub(super) fn overlap(all: &BTreeMap<String, Members>, run: u64, as_of: i64) -> 
         Field::new("shared", DataType::Int64, false),
     ]));
     let (mut left, mut right, mut shared) = (StringBuilder::new(), StringBuilder::new(), Int64Builder::new());
-    for (name, members) in all {
-        for (other, others) in all.range::<String, _>((std::ops::Bound::Excluded(name), std::ops::Bound::Unbounded)) {
+    let entities =
+        all.values().filter_map(|members| members.codes.keys().next_back()).max().map_or(0, |last| *last as usize + 1);
+    let flags: Vec<(&String, BooleanBuffer)> =
+        all.iter().map(|(name, members)| (name, members.flags(entities).into())).collect();
+    for (number, (name, members)) in flags.iter().enumerate() {
+        for (other, others) in &flags[number + 1..] {
             left.append_value(name);
             right.append_value(other);
-            let both = members.codes.keys().filter(|c| others.codes.contains_key(*c)).count();
+            let both = (members & others).count_set_bits();
             shared.append_value(i64::try_from(both).unwrap_or(i64::MAX));
         }
     }

@@ -76,7 +76,7 @@ pub(super) fn bind(
     };
     let over = &model.from.value;
     let mut columns = Vec::new();
-    let key = key_column(model);
+    let key = model.key_column();
     match binder.expression(&model.key, rows.schema(), over) {
         Ok(expr) => columns.push(cast(expr, DataType::Utf8).alias(key)),
         Err(finding) => findings.push(*finding),
@@ -143,12 +143,6 @@ fn asked(
 
 /// Name of the column that says whose a row is.
 const PERSON: &str = "__person";
-
-/// The key's name at the destination: that of the column which sends it, else its own.
-fn key_column(model: &SyncModel) -> &str {
-    let sent = model.columns.iter().find(|(_, sql)| sql.value.trim() == model.key.value.trim());
-    sent.map_or(model.key.value.as_str(), |(column, _)| column.value.as_str())
-}
 
 /// The relation that columns are over.
 fn rows(engine: &Engine, model: &SyncModel) -> datafusion::error::Result<Option<LogicalPlan>> {

@@ -70,6 +70,13 @@ impl Wide {
         self.columns.push(column);
     }
 
+    /// Adds a column that is another one under a further name.
+    pub(super) fn push_same(&mut self, name: &str, other: &str) {
+        if let Some(column) = self.column(other).cloned() {
+            self.push(name, column);
+        }
+    }
+
     /// Whether a column is there.
     pub(super) fn has(&self, name: &str) -> bool {
         self.names.iter().any(|n| n == name)

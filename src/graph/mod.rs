@@ -88,6 +88,11 @@ impl Graph {
         needed
     }
 
+    /// What the data tests of a table or model read beside it.
+    pub fn read_by_tests(&self, owner: &str) -> BTreeSet<String> {
+        self.tests.get(owner).cloned().unwrap_or_default()
+    }
+
     /// Stages that the stage of a model waits for: models that it reads, and the tests of what it reads.
     pub fn waits_for(&self, model: &str) -> BTreeSet<String> {
         let needs = self.needs.get(model).into_iter().flatten();

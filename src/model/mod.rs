@@ -6,6 +6,7 @@
 
 mod audience;
 mod consent;
+mod http;
 mod identity;
 mod privacy;
 mod profile;
@@ -17,6 +18,7 @@ mod values;
 
 pub use audience::*;
 pub use consent::*;
+pub use http::*;
 pub use identity::*;
 pub use privacy::*;
 pub use profile::*;

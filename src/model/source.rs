@@ -44,6 +44,8 @@ pub struct SourceTable {
     pub dedupe: Option<Dedupe>,
     /// Only new files appear.
     pub append_only: bool,
+    /// What a file means that the last run read and that is gone.
+    pub vanished: Vanished,
     /// Unselected tables are not read and may not be referenced.
     pub enabled: bool,
     /// Rows and columns that are read.
@@ -54,6 +56,16 @@ pub struct SourceTable {
     pub labels: Vec<Spanned<String>>,
     /// Data tests, those of columns included.
     pub tests: Vec<DataTest>,
+}
+
+/// What a file means that the last run read and that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Vanished {
+    /// Something went wrong: the run stops.
+    #[default]
+    Error,
+    /// Its rows are gone.
+    Forget,
 }
 
 /// File formats of source tables.

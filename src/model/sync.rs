@@ -1,6 +1,7 @@
 //! Destinations and `kind: sync`.
 
-use super::Asked;
+use super::http::HttpDestination;
+use super::{Asked, Duration};
 use crate::diagnostic::Spanned;
 
 /// Somewhere rows go.
@@ -27,6 +28,15 @@ pub enum DestinationKind {
         location: Spanned<String>,
         /// Format of the files.
         format: FileFormat,
+    },
+    /// Requests to a service.
+    Http(Box<HttpDestination>),
+    /// Tables of a PostgreSQL server.
+    Postgres {
+        /// `postgres://user:password@host:port/database`; holds a secret.
+        url: Spanned<String>,
+        /// Schema of the tables.
+        schema: String,
     },
 }
 
@@ -60,6 +70,31 @@ pub struct SyncModel {
     pub enabled: bool,
     /// Largest share of acknowledged rows that a run may delete, in percent.
     pub max_delete_percent: f64,
+    /// Largest share of sent rows that may be rejected before the sync fails, in percent.
+    pub fail_above_percent: Option<f64>,
+    /// Size and speed of what is sent.
+    pub batch: BatchLimits,
+    /// How long a batch that the destination cannot take is tried again.
+    pub retry_for: Option<Spanned<Duration>>,
+}
+
+impl SyncModel {
+    /// The key's name at the destination: that of the column which sends it, else its own.
+    pub fn key_column(&self) -> &str {
+        let sent = self.columns.iter().find(|(_, sql)| sql.value.trim() == self.key.value.trim());
+        sent.map_or(self.key.value.as_str(), |(column, _)| column.value.as_str())
+    }
+}
+
+/// Size and speed of what is sent; what is not said is the destination's default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BatchLimits {
+    /// Rows of a batch.
+    pub rows: Option<u32>,
+    /// Batches in a second.
+    pub per_second: Option<f64>,
+    /// Batches at once.
+    pub concurrency: Option<u32>,
 }
 
 /// What a sync does with rows.

@@ -3,20 +3,22 @@
 //!
 //! A definition looks like the author's YAML without what is for people (description, tags, the file's path), with
 //! SQL in one spelling. Order is kept where it has a meaning (identifiers are priorities, a sync's columns are a
-//! file's columns) and dropped where it has none. Values from the environment never get in: where the author wrote
-//! `${...}`, that text stands here, so that a definition is the same for every environment and holds no secret.
+//! file's columns) and dropped where it has none. Values from the environment do not get in where it is shown: where the
+//! author wrote `${...}`, that text stands here, so that a definition is the same for every environment and holds no
+//! secret. With [`Detail::Exact`] all values are in it.
 //!
-//! Tests say nothing about what a model makes and are no part of it.
+//! Tests say nothing about what a model makes and are no part of it; they are written by themselves.
 //!
 //! Every struct is taken apart field by field, so that a new key of the language cannot be forgotten here.
 
 use crate::diagnostic::{SourceMap, Spanned};
 use crate::model::{
-    Attribute, AttributeSource, AudienceCondition, AudienceModel, BlockRule, Column, Condition, ConsentModel,
-    Declassify, Dedupe, Destination, DestinationKind, EventCondition, EventMatch, FileFormat, Format, Group, Holdout,
-    IdentifierType, IdentityModel, IdentityRule, LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks,
-    MaxPerEntity, Measure, Model, ModelKind, ModelPrivacy, Narrowing, Normalize, Persona, Pick, ProfileModel, RankBy,
-    Source, SourceTable, SqlModel, Step, StepOrigin, StepPick, SyncModel, TableSelect, Timeline, Top, Trait, Verdict,
+    Attribute, AttributeSource, AudienceCondition, AudienceModel, BatchLimits, BlockRule, Column, Condition,
+    ConsentModel, DataTest, Declassify, Dedupe, Destination, DestinationKind, EventCondition, EventMatch, FileFormat,
+    Format, Group, Holdout, HttpBody, HttpDestination, HttpRequest, IdentifierType, IdentityModel, IdentityRule,
+    LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, MaxPerEntity, Measure, Model, ModelKind, ModelPrivacy,
+    Narrowing, Normalize, Persona, Pick, ProfileModel, RankBy, RejectedBy, RejectedRows, Source, SourceTable, SqlModel,
+    StatusRange, Step, StepOrigin, StepPick, SyncModel, TableSelect, TestKind, Timeline, Top, Trait, Vanished, Verdict,
     Window,
 };
 use serde_json::{Map, Value, json};
@@ -24,6 +26,15 @@ use sha2::{Digest as _, Sha256};
 
 /// Brings SQL to one spelling: comments and white space do not count. The flag tells a query from an expression.
 pub type SqlSpelling<'a> = &'a dyn Fn(&str) -> String;
+
+/// How much of values that are nobody's business is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// For people and files that are passed on: the environment by name, lists of people by size and a short digest.
+    Shown,
+    /// All that can change a result, secrets too. To be hashed with a key, and shown to nobody.
+    Exact,
+}
 
 /// How definitions are written down.
 pub struct Writer<'a> {
@@ -33,6 +44,8 @@ pub struct Writer<'a> {
     pub sql: SqlSpelling<'a>,
     /// What people agreed to, for syncs that ask.
     pub consent: Option<&'a ConsentModel>,
+    /// What is left out.
+    pub detail: Detail,
 }
 
 /// A short hash of a definition: equal exactly when the definitions are.
@@ -124,6 +137,7 @@ impl Writer<'_> {
             version,
             dedupe,
             append_only,
+            vanished,
             enabled,
             select,
             columns,
@@ -150,6 +164,7 @@ impl Writer<'_> {
             .maybe("version", version.as_ref().map(|t| self.text(t)))
             .maybe("dedupe", dedupe.as_ref().map(|d| self.dedupe(d)))
             .flag("append_only", *append_only)
+            .maybe("vanished", (*vanished == Vanished::Forget).then_some("forget"))
             .maybe("enabled", (!enabled).then_some(false))
             .maybe("select", (!select.0.is_empty()).then_some(select))
             .maybe("columns", self.columns(columns))
@@ -161,20 +176,62 @@ impl Writer<'_> {
     /// What a destination means to its syncs.
     pub fn destination(&self, destination: &Destination) -> Value {
         let Destination { name: _, kind, allow, purposes, baa } = destination;
-        let DestinationKind::Files { location, format } = kind;
-        let format = match format {
-            FileFormat::Parquet => "parquet",
-            FileFormat::Csv => "csv",
-            FileFormat::Ndjson => "ndjson",
+        let doc = match kind {
+            DestinationKind::Files { location, format } => {
+                let format = match format {
+                    FileFormat::Parquet => "parquet",
+                    FileFormat::Csv => "csv",
+                    FileFormat::Ndjson => "ndjson",
+                };
+                Doc::default().set("type", "files").set("location", self.text(location)).set("format", format)
+            }
+            DestinationKind::Postgres { url, schema } => {
+                Doc::default().set("type", "postgres").set("url", self.text(url)).set("schema", schema.as_str())
+            }
+            DestinationKind::Http(http) => self.http(http),
         };
-        Doc::default()
-            .set("type", "files")
-            .set("location", self.text(location))
-            .set("format", format)
-            .list("allow", sorted(allow.iter().map(|a| self.text(a))))
+        doc.list("allow", sorted(allow.iter().map(|a| self.text(a))))
             .list("purposes", self.sorted(purposes))
             .flag("baa", *baa)
             .into()
+    }
+
+    fn http(&self, http: &HttpDestination) -> Doc {
+        let HttpDestination { write, delete, headers, rows, success, retryable, rejected, timeout } = http;
+        let codes =
+            |ranges: &[StatusRange]| -> Vec<Value> { sorted(ranges.iter().map(|r| format!("{}-{}", r.first, r.last))) };
+        let rejected = rejected.as_ref().map(|RejectedRows { at, row, reason }| {
+            let row = match row {
+                RejectedBy::Index(at) => json!({"index": at}),
+                RejectedBy::Column(at, column) => json!({"column": column, "value": at}),
+            };
+            json!({"at": self.text(at), "row": row, "reason": reason})
+        });
+        Doc::default()
+            .set("type", "http")
+            .set("write", self.request(write))
+            .maybe("delete", delete.as_ref().map(|d| self.request(d)))
+            .list("headers", self.named(headers))
+            .set("rows", *rows)
+            .list("success", codes(success))
+            .list("retryable", codes(retryable))
+            .maybe("rejected", rejected)
+            .set("timeout", timeout.to_string())
+    }
+
+    fn request(&self, request: &HttpRequest) -> Doc {
+        let HttpRequest { method, url, body } = request;
+        let doc = Doc::default().set("method", method.as_str()).set("url", self.text(url));
+        match body {
+            HttpBody::Rows => doc,
+            HttpBody::Json(text) => doc.set("body", self.text(text)),
+            HttpBody::Form(fields) => doc.list("form", self.named(fields)),
+            HttpBody::Nothing => doc.set("body", Value::Null),
+        }
+    }
+
+    fn named(&self, of: &[(Spanned<String>, Spanned<String>)]) -> Vec<Value> {
+        of.iter().map(|(name, text)| json!([name.value, self.text(text)])).collect()
     }
 
     fn dedupe(&self, dedupe: &Dedupe) -> Doc {
@@ -207,8 +264,8 @@ impl Writer<'_> {
             .set("priority", order)
             .set("identifiers", types)
             .set("links", sorted(links.iter().map(|l| self.link(l))))
-            .maybe("rules", people(rules.iter().map(rule)))
-            .maybe("id_key", id_key.is_some().then_some("set"))
+            .maybe("rules", self.people(rules.iter().map(|r| self.rule(r))))
+            .maybe("id_key", id_key.as_ref().map(|key| if self.is_exact() { key.reveal() } else { "set" }))
     }
 
     fn identifier(&self, identifier: &IdentifierType) -> Doc {
@@ -323,10 +380,12 @@ impl Writer<'_> {
         };
         let listed = |entries: &[ListEntry]| {
             let names = entries.iter().map(|entry| {
-                let ListEntry { identifier, by: _, reason: _, at: _ } = entry;
-                identifier.value.clone()
+                let ListEntry { identifier, by, reason, at } = entry;
+                // who and why are told beside the members
+                let why = if self.is_exact() { format!("\n{by}\n{reason}\n{at:?}") } else { String::new() };
+                format!("{}{why}", identifier.value)
             });
-            people(names)
+            self.people(names)
         };
         doc.maybe("include", listed(include)).maybe("exclude", listed(exclude)).join(self.narrowing(narrowing))
     }
@@ -436,7 +495,19 @@ impl Writer<'_> {
     }
 
     fn sync(&self, sync: &SyncModel) -> Doc {
-        let SyncModel { from, to, mode, key, columns, asked, enabled, max_delete_percent } = sync;
+        let SyncModel {
+            from,
+            to,
+            mode,
+            key,
+            columns,
+            asked,
+            enabled,
+            max_delete_percent,
+            fail_above_percent,
+            batch: BatchLimits { rows, per_second, concurrency },
+            retry_for,
+        } = sync;
         let columns = columns.iter().map(|(name, sql)| json!([name.value.clone(), self.sql(sql)]));
         Doc::default()
             .set("from", self.text(from))
@@ -449,17 +520,83 @@ impl Writer<'_> {
             .maybe("consent", asked.as_ref().and(self.consent).map(|c| self.consent(c)))
             .maybe("enabled", (!enabled).then_some(false))
             .set("max_delete_percent", *max_delete_percent)
+            .maybe("fail_above_percent", *fail_above_percent)
+            .maybe("batch_rows", *rows)
+            .maybe("per_second", *per_second)
+            .maybe("concurrency", *concurrency)
+            .maybe("retry_for", retry_for.as_ref().map(|r| r.value.to_string()))
+    }
+
+    fn is_exact(&self) -> bool {
+        self.detail == Detail::Exact
+    }
+
+    /// The author's text where it holds something from the environment that is not to be shown.
+    fn hidden(&self, of: &Spanned<String>) -> Option<&str> {
+        let written = self.map.text(of.span);
+        (!self.is_exact() && written.contains("${")).then_some(written)
     }
 
     /// The value, or the author's text where it holds something from the environment.
     fn text(&self, of: &Spanned<String>) -> String {
-        let written = self.map.text(of.span);
-        if written.contains("${") { written.to_owned() } else { of.value.clone() }
+        self.hidden(of).map_or_else(|| of.value.clone(), str::to_owned)
     }
 
     fn sql(&self, of: &Spanned<String>) -> String {
-        let written = self.map.text(of.span);
-        if written.contains("${") { written.trim().to_owned() } else { (self.sql)(&of.value) }
+        self.hidden(of).map_or_else(|| (self.sql)(&of.value), |written| written.trim().to_owned())
+    }
+
+    /// A list that names persons: how long it is, and a digest of the whole that is too short to test a guess against.
+    fn people(&self, entries: impl IntoIterator<Item = String>) -> Option<Value> {
+        let mut entries: Vec<String> = entries.into_iter().collect();
+        entries.sort();
+        if entries.is_empty() {
+            return None;
+        }
+        if self.is_exact() {
+            return Some(entries.into());
+        }
+        let digest = hex::encode(&Sha256::digest(entries.join("\n\n"))[..3]);
+        Some(format!("{} entries, digest {digest}", entries.len()).into())
+    }
+
+    /// A decision of people.
+    fn rule(&self, rule: &IdentityRule) -> String {
+        let IdentityRule { verdict, left, right, reason, by, at } = rule;
+        let verdict = match verdict {
+            Verdict::Never => "never",
+            Verdict::Always => "always",
+        };
+        let why = if self.is_exact() { format!("\n{reason}\n{by}\n{at}") } else { String::new() };
+        format!("{verdict}\n{}:{}\n{}:{}{why}", left.0, left.1, right.0, right.1)
+    }
+
+    /// What the data tests of a table or model demand; the order of their results is theirs.
+    pub fn tests(&self, tests: &[DataTest]) -> Value {
+        tests.iter().map(|test| self.test(test)).collect()
+    }
+
+    fn test(&self, test: &DataTest) -> Value {
+        let DataTest { name, span: _, kind, severity, filter, max_failures } = test;
+        let texts = |columns: &[Spanned<String>]| columns.iter().map(|c| self.text(c)).collect::<Value>();
+        let demand = match kind {
+            TestKind::Unique(columns) | TestKind::NotNull(columns) => texts(columns),
+            TestKind::AcceptedValues { column, values } => json!([self.text(column), texts(values)]),
+            TestKind::Relationships { column, to_table, to_column } => {
+                texts(&[column.clone(), to_table.clone(), to_column.clone()])
+            }
+            TestKind::Expression(sql) | TestKind::Sql(sql) => self.sql(sql).into(),
+            TestKind::RowCount { span: _, bounds } => {
+                bounds.iter().map(|(comparator, count)| format!("{} {count}", comparator.sql())).collect()
+            }
+        };
+        Doc::default()
+            .set("name", name.clone())
+            .set(kind.word(), demand)
+            .set("severity", severity.word())
+            .maybe("where", filter.as_ref().map(|f| self.sql(f)))
+            .set("max_failures", *max_failures)
+            .into()
     }
 
     fn sorted(&self, texts: &[Spanned<String>]) -> Vec<Value> {
@@ -467,30 +604,13 @@ impl Writer<'_> {
     }
 }
 
-/// A decision of people.
+/// How many values of a type an entity may have.
 fn per_entity(limit: &MaxPerEntity) -> Value {
     let MaxPerEntity { count, within } = limit;
     match within {
         None => json!(count.value),
         Some(within) => Doc::default().set("count", count.value).set("within", within.value.to_string()).into(),
     }
-}
-
-fn rule(rule: &IdentityRule) -> String {
-    let IdentityRule { verdict, left, right, reason: _, by: _, at: _ } = rule;
-    let verdict = match verdict {
-        Verdict::Never => "never",
-        Verdict::Always => "always",
-    };
-    format!("{verdict}\n{}:{}\n{}:{}", left.0, left.1, right.0, right.1)
-}
-
-/// A list that names persons: how long it is, and a digest of the whole that is too short to test a guess against.
-fn people(entries: impl IntoIterator<Item = String>) -> Option<String> {
-    let mut entries: Vec<String> = entries.into_iter().collect();
-    entries.sort();
-    let digest = hex::encode(&Sha256::digest(entries.join("\n\n"))[..3]);
-    (!entries.is_empty()).then(|| format!("{} entries, digest {digest}", entries.len()))
 }
 
 /// Items whose order has no meaning, in one order.

@@ -2,12 +2,14 @@
 //! `check` can print it; both read the very same list. Pure.
 
 mod definition;
+mod inputs;
 mod manifest;
 mod reasons;
 
-pub use definition::{Writer, fingerprint};
+pub use definition::{Detail, Writer, fingerprint};
+pub use inputs::{Inputs, Made, OVERLAP, World, is_view, keyed};
 pub use manifest::{Difference, Entry, FORMAT, Manifest};
-pub use reasons::{Compared, FileChange, Reason, reasons};
+pub use reasons::{Compared, FileChange, Reason, Work};
 
 use crate::graph::{Graph, tests_stage};
 use crate::model::{ModelKind, Project};
@@ -52,13 +54,35 @@ impl Stage {
 pub struct Plan {
     /// The stages.
     pub stages: Vec<Stage>,
+    /// Selected models that stay as they are; those that something reads are loaded.
+    pub unchanged: BTreeSet<String>,
 }
 
 impl Plan {
-    /// Plans a run of the selected models; `order` is the graph's order. What they need beyond the selection
-    /// is loaded. What is built, and the source tables that it reads, is tested before its readers are built.
+    /// Plans a run that builds all selected models; `order` is the graph's order. What they need beyond the
+    /// selection is loaded. What is built, and the source tables that it reads, is tested before its readers are
+    /// built.
     pub fn new(project: &Project, graph: &Graph, order: &[String], selected: &BTreeSet<String>) -> Self {
-        let needed = graph.needed(selected, &BTreeSet::new()).models;
+        Self::staged(project, graph, order, selected, &graph.tested(selected), &BTreeSet::new())
+    }
+
+    /// Plans a run of what there is to do. Models that stay as they are are loaded where something reads them.
+    pub fn of_work(project: &Project, graph: &Graph, order: &[String], work: &Work) -> Self {
+        let selected = work.build.union(&work.sync).cloned().collect();
+        let plan = Self::staged(project, graph, order, &selected, &work.test, &work.compare);
+        Self { unchanged: work.unchanged.clone(), ..plan }
+    }
+
+    fn staged(
+        project: &Project,
+        graph: &Graph,
+        order: &[String],
+        selected: &BTreeSet<String>,
+        tested: &BTreeSet<String>,
+        also: &BTreeSet<String>,
+    ) -> Self {
+        let mut needed = graph.needed(selected, tested).models;
+        needed.extend(also.iter().flat_map(|model| graph.upstream(model)));
         let action = |name: &String| {
             let model = project.models.get(name)?;
             let sync = matches!(model.kind, ModelKind::Sync(_));
@@ -68,7 +92,6 @@ impl Plan {
                 (false, _) => Action::Load,
             })
         };
-        let tested = graph.tested(selected);
         let mut stages: Vec<Stage> = tested
             .iter()
             .map(|owner| Stage { model: owner.clone(), action: Action::Test, after: graph.tests_wait_for(owner) })
@@ -81,7 +104,7 @@ impl Plan {
             after.retain(|stage| needed.contains(stage) || action != Action::Load && tests.contains(stage));
             stages.push(Stage { model: name.clone(), action, after });
         }
-        Self { stages: in_order(stages) }
+        Self { stages: in_order(stages), unchanged: BTreeSet::new() }
     }
 
     /// Stages by action.

@@ -1,7 +1,9 @@
-//! Why each stage of a plan is there: what is new or changed since the run before. Pure.
+//! What a run has to do, and why: a stage whose inputs are those of its last result has nothing to do. Pure.
 
-use super::{Action, Difference, Manifest, Plan};
-use crate::graph::Graph;
+use super::inputs::{Inputs, Made, OVERLAP, World, is_view};
+use super::{Difference, Manifest};
+use crate::graph::tests_stage;
+use crate::model::ModelKind;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,35 +13,34 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Reason {
     /// It was never built.
     New,
+    /// The user asked for everything.
+    Asked,
+    /// Another version of Kinfold built it.
+    Version,
     /// Its definition, or that of a table or destination it uses, differs.
     Changed {
-        /// What differs.
+        /// What differs; nothing when it is a value that is not shown: of the environment, a list, a secret.
         differences: Vec<Difference>,
     },
-    /// Models that it reads are built for a reason of their own.
+    /// Models that it reads are built, or were built since.
     Upstream {
         /// Those models.
         models: Vec<String>,
     },
-    /// A source table has other files than the run before read.
+    /// A source table has other files than it was built from.
     Files {
         /// The table.
         table: String,
-        /// Files by what happened to them.
+        /// Files by what happened to them since some run read them last.
         #[serde(flatten)]
         change: FileChange,
     },
-    /// The logical time moved: windows hold other rows.
+    /// The logical time moved, and it reads the time.
     Time,
-    /// Nothing differs; a run builds it all the same.
+    /// It asks the clock or chance, and gives something else in every run.
+    Unrepeatable,
+    /// Nothing differs: it is not built. A sync is sent all the same, for something may be owed.
     Unchanged,
-}
-
-impl Reason {
-    /// Whether it is a reason for what reads the model, too. That time moved is everybody's own.
-    fn is_passed_on(&self) -> bool {
-        !matches!(self, Self::Unchanged | Self::Time)
-    }
 }
 
 /// How the files of a table differ from those that were read last.
@@ -49,23 +50,23 @@ pub struct FileChange {
     pub new: u64,
     /// Their size.
     pub new_bytes: u64,
-    /// Files of another size or time.
+    /// Files of another content.
     pub changed: u64,
     /// Files that are not there any more.
     pub gone: u64,
 }
 
 impl FileChange {
-    /// Compares paths with a stamp (size and time) each.
-    pub fn between(before: &BTreeMap<String, (u64, i64)>, now: &BTreeMap<String, (u64, i64)>) -> Self {
+    /// Compares files by path: their size, and what else tells their content.
+    pub fn between(before: &BTreeMap<String, (u64, String)>, now: &BTreeMap<String, (u64, String)>) -> Self {
         let mut change = Self::default();
-        for (path, stamp) in now {
+        for (path, content) in now {
             match before.get(path) {
                 None => {
                     change.new += 1;
-                    change.new_bytes += stamp.0;
+                    change.new_bytes += content.0;
                 }
-                Some(old) if old != stamp => change.changed += 1,
+                Some(old) if old != content => change.changed += 1,
                 Some(_) => {}
             }
         }
@@ -73,62 +74,191 @@ impl FileChange {
         change
     }
 
-    fn is_any(&self) -> bool {
-        self.new + self.changed + self.gone > 0
+    /// Whether nothing happened.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
     }
 }
 
-/// What the run before left, and what is there now.
+/// What the runs before left, and what is there now.
 pub struct Compared<'a> {
-    /// Definitions now.
+    /// What there is now.
+    pub world: &'a World<'a>,
+    /// Definitions now, as they are shown.
     pub now: &'a Manifest,
-    /// Definitions as the last runs used them.
+    /// Definitions as the last runs used them, as they are shown.
     pub before: &'a Manifest,
+    /// Results of stages, and what they were made from.
+    pub made: &'a BTreeMap<String, Made>,
+    /// Committed tables.
+    pub tables: &'a BTreeSet<String>,
     /// Changes of files by source table; a table that was never read is missing.
     pub files: &'a BTreeMap<String, FileChange>,
-    /// Whether the logical time differs from that of the run before.
-    pub time_moved: bool,
+    /// Number of the run that is planned.
+    pub run: u64,
+    /// Whether everything is to be made again.
+    pub full: bool,
 }
 
-/// The reasons of every stage that builds or sends, by model.
-pub fn reasons(plan: &Plan, graph: &Graph, compared: &Compared<'_>) -> BTreeMap<String, Vec<Reason>> {
-    let mut all: BTreeMap<String, Vec<Reason>> = BTreeMap::new();
-    for stage in plan.stages.iter().filter(|s| matches!(s.action, Action::Build | Action::Sync)) {
-        let found = of_model(&stage.model, graph, compared, &all);
-        all.insert(stage.model.clone(), found);
-    }
-    all
+/// What a run has to do.
+#[derive(Debug, Clone, Default)]
+pub struct Work {
+    /// Why each selected model is built or sent.
+    pub reasons: BTreeMap<String, Vec<Reason>>,
+    /// What each selected stage would be made from now.
+    pub inputs: BTreeMap<String, Inputs>,
+    /// Models that are built.
+    pub build: BTreeSet<String>,
+    /// Models whose tables are what building them would give.
+    pub unchanged: BTreeSet<String>,
+    /// Syncs.
+    pub sync: BTreeSet<String>,
+    /// Tables and models whose data tests run.
+    pub test: BTreeSet<String>,
+    /// Those whose data tests passed on what is there now.
+    pub passed: BTreeSet<String>,
+    /// Audiences that are read because all are compared with each other.
+    pub compare: BTreeSet<String>,
 }
 
-fn of_model(
-    model: &str,
-    graph: &Graph,
-    compared: &Compared<'_>,
-    before: &BTreeMap<String, Vec<Reason>>,
-) -> Vec<Reason> {
-    if !compared.before.models.contains_key(model) {
-        return vec![Reason::New];
+impl Work {
+    /// Decides about the selected models; `order` is the graph's order.
+    pub fn decide(order: &[String], selected: &BTreeSet<String>, compared: &Compared<'_>) -> Self {
+        let mut work = Self::default();
+        for model in order.iter().filter(|m| selected.contains(*m)) {
+            let project = compared.world.project;
+            if matches!(project.models.get(model).map(|m| &m.kind), Some(ModelKind::Sync(_))) {
+                work.reasons.insert(model.clone(), work.of_sync(model, compared));
+                work.sync.insert(model.clone());
+                continue;
+            }
+            let inputs = compared.world.of_model(model, &|name| work.made_by(name, compared));
+            let reasons = compared.of_model(model, &inputs);
+            let set = if reasons == [Reason::Unchanged] { &mut work.unchanged } else { &mut work.build };
+            set.insert(model.clone());
+            work.reasons.insert(model.clone(), reasons);
+            work.inputs.insert(model.clone(), inputs);
+        }
+        work.decide_tests(compared);
+        work.decide_overlap(selected, compared);
+        work
     }
-    let mut found = Vec::new();
-    let differences = compared.now.why_changed(model, compared.before);
-    if !differences.is_empty() {
-        found.push(Reason::Changed { differences });
-    }
-    let changed = |name: &String| before.get(name).is_some_and(|r| r.iter().any(Reason::is_passed_on));
-    let models: Vec<String> = graph.models_of(model).into_iter().filter(changed).collect();
-    let reads_files = graph.tables_of(&BTreeSet::from([model.to_owned()]));
-    for table in reads_files {
-        if let Some(change) = compared.files.get(&table).filter(|c| c.is_any()) {
-            found.push(Reason::Files { table, change: *change });
+
+    /// Data tests run when what they test is built, or when they did not pass on just what is there now.
+    fn decide_tests(&mut self, compared: &Compared<'_>) {
+        let world = compared.world;
+        for owner in world.graph.tested(self.build.union(&self.unchanged).collect::<Vec<_>>()) {
+            let inputs = world.of_tests(&owner, &|name| self.made_by(name, compared));
+            let stage = tests_stage(&owner);
+            let same = compared.is_same(&stage, &inputs) && !self.build.contains(&owner);
+            self.inputs.insert(stage, inputs);
+            if same {
+                self.passed.insert(owner)
+            } else {
+                self.test.insert(owner)
+            };
         }
     }
-    if !models.is_empty() {
-        found.push(Reason::Upstream { models });
+
+    /// All audiences are compared when all are at hand and one of them differs.
+    fn decide_overlap(&mut self, selected: &BTreeSet<String>, compared: &Compared<'_>) {
+        let is_audience = |kind: &ModelKind| matches!(kind, ModelKind::Audience(_));
+        let models = compared.world.project.models.iter();
+        let all: BTreeSet<String> =
+            models.filter(|(_, m)| is_audience(&m.kind)).map(|(name, _)| name.clone()).collect();
+        if all.is_empty() || !all.is_subset(selected) {
+            return;
+        }
+        let inputs = compared.world.of_overlap(&all, &|name| self.made_by(name, compared));
+        if !compared.is_same(OVERLAP, &inputs) {
+            self.compare = all;
+        }
+        self.inputs.insert(OVERLAP.to_owned(), inputs);
     }
-    if found.is_empty() {
-        found.push(if compared.time_moved { Reason::Time } else { Reason::Unchanged });
+
+    /// The run that makes or made a model's tables.
+    fn made_by(&self, model: &str, compared: &Compared<'_>) -> u64 {
+        if self.build.contains(model) { compared.run } else { compared.made.get(model).map_or(0, |made| made.run) }
     }
-    found
+
+    /// Why a sync is not what it was; it runs in any case, for something may be owed.
+    fn of_sync(&self, sync: &str, compared: &Compared<'_>) -> Vec<Reason> {
+        if !compared.before.models.contains_key(sync) {
+            return vec![Reason::New];
+        }
+        let mut found = Vec::new();
+        let differences = compared.now.why_changed(sync, compared.before);
+        if !differences.is_empty() {
+            found.push(Reason::Changed { differences });
+        }
+        let models = compared.world.graph.models_of(sync).into_iter();
+        let models: Vec<String> = models.filter(|name| self.build.contains(name)).collect();
+        if !models.is_empty() {
+            found.push(Reason::Upstream { models });
+        }
+        if found.is_empty() { vec![Reason::Unchanged] } else { found }
+    }
+}
+
+impl Compared<'_> {
+    /// Whether the last result of a stage was made from just this.
+    fn is_same(&self, stage: &str, now: &Inputs) -> bool {
+        !self.full && now.repeatable && self.made.get(stage).is_some_and(|made| made.inputs == *now)
+    }
+
+    fn of_model(&self, model: &str, now: &Inputs) -> Vec<Reason> {
+        let there = is_view(self.world.project, model) || self.tables.contains(model);
+        let known = there && self.before.models.contains_key(model);
+        match self.made.get(model).filter(|_| known) {
+            _ if !known => vec![Reason::New],
+            None => vec![Reason::Version],
+            Some(_) if self.is_same(model, now) => vec![Reason::Unchanged],
+            Some(made) => self.differences(model, &made.inputs, now),
+        }
+    }
+
+    /// What of the inputs differs; something does, or everything is to be made again.
+    fn differences(&self, model: &str, before: &Inputs, now: &Inputs) -> Vec<Reason> {
+        let Inputs { version, definitions, files, models, as_of, repeatable } = now;
+        let mut found = Vec::new();
+        if self.full {
+            found.push(Reason::Asked);
+        }
+        if *version != before.version {
+            found.push(Reason::Version);
+        }
+        let near = |name: &String| name == model || !self.world.project.models.contains_key(name);
+        let other = differing(definitions, &before.definitions);
+        if other.iter().any(near) {
+            found.push(Reason::Changed { differences: self.now.why_changed(model, self.before) });
+        }
+        for table in differing(files, &before.files).into_iter().filter(|table| files.contains_key(table)) {
+            let change = self.files.get(&table).copied().unwrap_or_default();
+            found.push(Reason::Files { table, change });
+        }
+        // a model that is no longer read is part of the definition's own difference
+        let mut upstream = differing(models, &before.models);
+        upstream.retain(|name| models.contains_key(name));
+        upstream.extend(other.into_iter().filter(|name| !near(name) && definitions.contains_key(name)));
+        if !upstream.is_empty() {
+            found.push(Reason::Upstream { models: upstream.into_iter().collect() });
+        }
+        if !repeatable {
+            found.push(Reason::Unrepeatable);
+        } else if *as_of != before.as_of {
+            found.push(Reason::Time);
+        }
+        if found.is_empty() {
+            found.push(Reason::Changed { differences: Vec::new() });
+        }
+        found
+    }
+}
+
+/// Keys whose values differ, or that only one side has.
+fn differing<T: PartialEq>(a: &BTreeMap<String, T>, b: &BTreeMap<String, T>) -> BTreeSet<String> {
+    let keys = a.keys().chain(b.keys());
+    keys.filter(|key| a.get(*key) != b.get(*key)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -137,36 +267,10 @@ mod tests {
 
     #[test]
     fn files_are_new_changed_or_gone() {
-        let files = |list: &[(&str, u64)]| list.iter().map(|(p, s)| ((*p).to_owned(), (*s, 7))).collect();
+        let files = |list: &[(&str, u64)]| list.iter().map(|(p, s)| ((*p).to_owned(), (*s, "x".to_owned()))).collect();
         let change =
             FileChange::between(&files(&[("a", 1), ("b", 2), ("c", 3)]), &files(&[("a", 1), ("b", 9), ("d", 4)]));
         assert_eq!(change, FileChange { new: 1, new_bytes: 4, changed: 1, gone: 1 });
-        assert!(!FileChange::between(&files(&[("a", 1)]), &files(&[("a", 1)])).is_any());
-    }
-
-    #[test]
-    fn a_change_reaches_what_reads_it() {
-        let set = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-        let needs = [("a", vec!["web.t"]), ("b", vec!["a"]), ("c", vec!["web.u"])];
-        let graph = Graph::new(needs.iter().map(|(n, r)| ((*n).to_owned(), set(r))).collect());
-        let stage = |model: &str| crate::plan::Stage {
-            model: model.to_owned(),
-            action: Action::Build,
-            after: graph.models_of(model),
-        };
-        let plan = Plan { stages: vec![stage("a"), stage("b"), stage("c")] };
-        let mut manifest = Manifest::default();
-        for name in ["a", "b", "c"] {
-            manifest.models.insert(name.to_owned(), crate::plan::Entry::recorded("sql", "", serde_json::json!({})));
-        }
-        let change = FileChange { new: 2, new_bytes: 10, ..FileChange::default() };
-        let files = BTreeMap::from([("web.t".to_owned(), change)]);
-        let compared = Compared { now: &manifest, before: &manifest, files: &files, time_moved: false };
-        let found = reasons(&plan, &graph, &compared);
-        assert_eq!(found["a"], [Reason::Files { table: "web.t".to_owned(), change }]);
-        assert_eq!(found["b"], [Reason::Upstream { models: vec!["a".to_owned()] }]);
-        assert_eq!(found["c"], [Reason::Unchanged]);
-        let first = Compared { before: &Manifest::default(), ..compared };
-        assert_eq!(reasons(&plan, &graph, &first)["c"], [Reason::New]);
+        assert!(FileChange::between(&files(&[("a", 1)]), &files(&[("a", 1)])).is_none());
     }
 }

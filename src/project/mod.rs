@@ -14,6 +14,7 @@
 mod audience;
 mod checks;
 mod consent;
+mod deliveries;
 mod destinations;
 mod environment;
 mod files;
@@ -90,6 +91,7 @@ pub fn load(root: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Option<Str
     let destinations = destinations::read(&mut reader, &destination_documents);
     let models = models::read(&mut reader, &yaml, &sql);
     references::check(&mut reader, &sources, &destinations, &models);
+    deliveries::check(&mut reader, &settings.secrets, &destinations, &models);
     meaning::check(&mut reader, &models);
     consent::check(&mut reader, &destinations, &models);
     reader.report_missing_keys();

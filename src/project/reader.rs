@@ -9,6 +9,7 @@ use super::template::{Failure, Templates, is_template};
 use super::values::Zone;
 use super::yaml::{Entry, Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, SourceMap, Span, Spanned};
+use crate::model::RenderFailure;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -355,6 +356,24 @@ impl Reader<'_> {
         number.map(|n| Spanned::new(n, node.span))
     }
 
+    /// A number above 0.
+    pub(super) fn rate(&mut self, key: &str, node: &Node) -> Option<f64> {
+        let text = match &node.kind {
+            NodeKind::Number(text) => text,
+            NodeKind::Text { value, expanded: true } => value,
+            _ => {
+                self.wrong_type(node, key, "a number");
+                return None;
+            }
+        };
+        let number = text.trim().parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
+        if number.is_none() {
+            let finding = Diagnostic::error(Code::OutOfRange, node.span, format!("`{key}` must be more than 0"));
+            self.findings.push(finding.with_label("expected a number, such as `50` or `0.5`"));
+        }
+        number
+    }
+
     /// One of a few words.
     pub(super) fn word<T: Copy>(&mut self, key: &str, node: &Node, words: &[(&str, T)]) -> Option<T> {
         let text = self.filled(key, node)?;
@@ -402,6 +421,16 @@ impl Reader<'_> {
             Some(help) => finding.with_help(help.clone()),
             None => finding,
         });
+    }
+
+    /// Reports a failure of a request's template.
+    pub(super) fn request_failure(&mut self, failure: &RenderFailure) {
+        let Some(text) = &failure.text else { return };
+        let (message, range) = (failure.message.clone(), failure.range.clone());
+        let help = message.contains("no JSON").then(|| {
+            "`{{ row.name }}` writes a value with its quotes; join texts as `{{ 'Dear ' ~ row.name }}`".to_owned()
+        });
+        self.template_failure(&Failure { message, macro_file: None, range, help }, text);
     }
 
     fn macro_span(&self, path: &str, failure: &Failure) -> Option<Span> {

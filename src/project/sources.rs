@@ -5,7 +5,7 @@ use super::privacy;
 use super::reader::{Fields, Reader};
 use super::yaml::{Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
-use crate::model::{Column, Dedupe, Format, Source, SourceTable, TableSelect};
+use crate::model::{Column, Dedupe, Format, Source, SourceTable, TableSelect, Vanished};
 
 pub(super) const FILE_KEYS: [&str; 1] = ["sources"];
 pub(super) const SOURCE_KEYS: [&str; 6] = ["name", "description", "location", "labels", "freshness", "tables"];
@@ -33,13 +33,6 @@ pub(super) const DEDUPE_KEYS: [&str; 2] = ["by", "within"];
 pub(super) const COLUMN_KEYS: [&str; 4] = ["type", "label", "description", "tests"];
 const FORMATS: [(&str, Format); 4] =
     [("parquet", Format::Parquet), ("csv", Format::Csv), ("ndjson", Format::Ndjson), ("delta", Format::Delta)];
-
-/// What a file that disappeared means.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Vanished {
-    Error,
-    Other,
-}
 
 /// Reads all documents of `sources.yaml`.
 pub(super) fn read(reader: &mut Reader<'_>, documents: &[Node]) -> Vec<Source> {
@@ -88,7 +81,7 @@ fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
 fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTable> {
     let fields = reader.fields(node, "a table", &TABLE_KEYS)?;
     fields.no_effect(reader, &["freshness"]);
-    vanished(reader, &fields);
+    let vanished = vanished(reader, &fields);
     let mut tests = fields.get("tests").map(|n| checks::of_table(reader, n)).unwrap_or_default();
     let name = fields.require(reader, "name").and_then(|n| reader.name("name", n));
     let path = fields.require(reader, "path").and_then(|n| reader.filled("path", n));
@@ -122,6 +115,7 @@ fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTab
         version,
         dedupe,
         append_only: fields.get("append_only").and_then(|n| reader.boolean("append_only", n)).unwrap_or(false),
+        vanished,
         enabled: fields.get("enabled").and_then(|n| reader.boolean("enabled", n)).unwrap_or(true),
         select: fields.get("select").map(|n| select(reader, n)).unwrap_or_default(),
         columns,
@@ -130,13 +124,14 @@ fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTab
     })
 }
 
-fn vanished(reader: &mut Reader<'_>, fields: &Fields<'_>) {
-    let words = [("error", Vanished::Error), ("keep", Vanished::Other), ("forget", Vanished::Other)];
-    let Some(node) = fields.get("vanished") else { return };
-    if reader.word("vanished", node, &words) == Some(Vanished::Other) {
-        let shown = reader.shown(node.span);
-        reader.unavailable(node.span, &format!("`vanished: {shown}`"));
+fn vanished(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vanished {
+    let words = [("error", Some(Vanished::Error)), ("keep", None), ("forget", Some(Vanished::Forget))];
+    let Some(node) = fields.get("vanished") else { return Vanished::default() };
+    let word = reader.word("vanished", node, &words);
+    if word == Some(None) {
+        reader.unavailable(node.span, "`vanished: keep`");
     }
+    word.flatten().unwrap_or_default()
 }
 
 /// The format that a path's ending shows, else Parquet.

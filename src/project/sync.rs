@@ -4,7 +4,7 @@ use super::reader::{Fields, Reader};
 use super::values::PercentSign;
 use super::yaml::{Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
-use crate::model::{Asked, SyncMode, SyncModel};
+use crate::model::{Asked, BatchLimits, SyncMode, SyncModel};
 
 /// Keys besides those of every model.
 pub(super) const KEYS: [&str; 11] =
@@ -23,14 +23,6 @@ const MAX_DELETE_PERCENT: f64 = 10.0;
 
 /// Reads a sync's own keys.
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, enabled: bool) -> Option<SyncModel> {
-    fields.no_effect(reader, &["batch", "retry", "fail_above"]);
-    if let Some(node) = fields.get("batch") {
-        reader.fields(node, "batch", &BATCH_KEYS);
-    }
-    if let Some(retry) = fields.get("retry").and_then(|n| reader.fields(n, "retry", &RETRY_KEYS)) {
-        retry.get("for").and_then(|n| reader.duration("for", n));
-    }
-    fields.get("fail_above").and_then(|n| reader.percent("fail_above", n, PercentSign::Required));
     let from = fields.require(reader, "from").and_then(|n| reader.filled("from", n));
     let to = fields.require(reader, "to").and_then(|n| reader.filled("to", n));
     let mode = fields.require(reader, "mode").and_then(|n| reader.word("mode", n, &MODES));
@@ -40,6 +32,10 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, enabled: bool) 
     let max_delete = fields
         .get("max_delete")
         .map_or(Some(MAX_DELETE_PERCENT), |n| reader.percent("max_delete", n, PercentSign::Required));
+    let batch = fields.get("batch").map_or(Some(BatchLimits::default()), |n| batch(reader, n));
+    let retry = fields.get("retry").and_then(|n| reader.fields(n, "retry", &RETRY_KEYS));
+    let retry_for = retry.and_then(|fields| fields.get("for")).and_then(|n| reader.duration("for", n));
+    let fail_above = fields.get("fail_above").and_then(|n| reader.percent("fail_above", n, PercentSign::Required));
     Some(SyncModel {
         from: from?,
         to: to?,
@@ -49,6 +45,20 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, enabled: bool) 
         asked,
         enabled,
         max_delete_percent: max_delete?,
+        fail_above_percent: fail_above,
+        batch: batch?,
+        retry_for,
+    })
+}
+
+fn batch(reader: &mut Reader<'_>, node: &Node) -> Option<BatchLimits> {
+    let fields = reader.fields(node, "batch", &BATCH_KEYS)?;
+    let count =
+        |reader: &mut Reader<'_>, key: &str| fields.get(key).and_then(|n| reader.count(key, n)).map(|c| c.value);
+    Some(BatchLimits {
+        rows: count(reader, "rows"),
+        per_second: fields.get("per_second").and_then(|n| reader.rate("per_second", n)),
+        concurrency: count(reader, "concurrency"),
     })
 }
 

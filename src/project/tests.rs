@@ -179,7 +179,7 @@ fn sources_and_destinations_arrive() {
     assert_eq!(patients.columns.len(), 2);
     assert_eq!(patients.version.as_ref().map(|v| v.value.as_str()), Some("updated_at"));
     assert!(project.source_table("ehr.notes").is_some_and(|(_, t)| !t.enabled));
-    let DestinationKind::Files { location, format } = &project.destinations[0].kind;
+    let DestinationKind::Files { location, format } = &project.destinations[0].kind else { panic!("files") };
     assert_eq!((location.value.as_str(), *format), ("out", FileFormat::Csv));
 }
 

@@ -109,6 +109,7 @@ fn key_of(project: &Project, table: &str) -> Vec<String> {
         "audience_overlap" => return texts(&["audience", "other"]),
         "kinfold.columns" => return texts(&["model", "column_name"]),
         "kinfold.definitions" => return texts(&["name"]),
+        "kinfold.inputs" => return texts(&["stage"]),
         "kinfold.files" => return texts(&["table_name", "path"]),
         _ => {}
     }

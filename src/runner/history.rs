@@ -1,12 +1,13 @@
 //! What runs did, as tables: `kinfold.runs`, `kinfold.nodes`, `kinfold.checks`, `kinfold.test_failures`,
-//! `kinfold.columns`, `kinfold.syncs`, and what they did it from: `kinfold.definitions`, `kinfold.files`.
+//! `kinfold.columns`, `kinfold.syncs`, and what they did it from: `kinfold.definitions`, `kinfold.files`,
+//! `kinfold.inputs`.
 
-use super::report::{NodeReport, SyncReport};
+use super::report::{NodeReport, SyncReport, UnchangedReport};
 use crate::engine::{CheckResult, Engine, Facts, Output, SourceFileAt};
 use crate::error::{Context, ErrorKind, Result};
 use crate::graph::{ColumnRef, Columns};
 use crate::model::Project;
-use crate::plan::{Entry, Manifest};
+use crate::plan::{Entry, Made, Manifest};
 use crate::privacy::{LabelMap, Labels};
 use crate::warehouse::WriteMode;
 use chrono::{DateTime, Utc};
@@ -16,6 +17,7 @@ use deltalake_core::arrow::array::{
 };
 use deltalake_core::arrow::compute::filter_record_batch;
 use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
+use deltalake_core::arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -82,17 +84,20 @@ pub(super) fn runs(
         .output("kinfold.runs", WriteMode::Append)
 }
 
-/// One row per built model.
-pub(super) fn nodes(run: u64, nodes: &[NodeReport]) -> Result<Output> {
+/// One row per model that was built or stays as it was.
+pub(super) fn nodes(run: u64, nodes: &[NodeReport], unchanged: &[UnchangedReport]) -> Result<Output> {
     let facts: Vec<Option<String>> = nodes.iter().map(|n| serde_json::to_string(&n.facts).ok()).collect();
+    let same = unchanged.iter();
+    let (models, kinds) = (nodes.iter().map(|n| n.model.as_str()), nodes.iter().map(|n| kind(&n.facts)));
     Rows::new()
-        .numbers("run", nodes.iter().map(|_| Some(run)))
-        .texts("model", nodes.iter().map(|n| Some(n.model.as_str())))
-        .texts("kind", nodes.iter().map(|n| Some(kind(&n.facts))))
-        .numbers("rows", nodes.iter().map(|n| Some(n.rows)))
-        .numbers("rows_before", nodes.iter().map(|n| n.rows_before))
-        .seconds("seconds", nodes.iter().map(|n| n.seconds))
-        .texts("facts", facts.iter().map(Option::as_deref))
+        .numbers("run", nodes.iter().map(|_| Some(run)).chain(same.clone().map(|_| Some(run))))
+        .texts("model", models.chain(same.clone().map(|u| u.model.as_str())).map(Some))
+        .texts("kind", kinds.chain(same.clone().map(|u| u.kind)).map(Some))
+        .numbers("rows", nodes.iter().map(|n| n.rows).chain(same.clone().map(|u| u.rows)).map(Some))
+        .numbers("rows_before", nodes.iter().map(|n| n.rows_before).chain(same.clone().map(|u| Some(u.rows))))
+        .seconds("seconds", nodes.iter().map(|n| n.seconds).chain(same.clone().map(|_| 0.0)))
+        .texts("facts", facts.iter().map(Option::as_deref).chain(same.clone().map(|_| None)))
+        .texts("status", nodes.iter().map(|_| "built").chain(same.map(|_| "unchanged")).map(Some))
         .output("kinfold.nodes", WriteMode::Append)
 }
 
@@ -230,21 +235,61 @@ pub(super) fn files_of(rows: &[RecordBatch]) -> BTreeMap<String, Vec<SourceFileA
     let mut files: BTreeMap<String, Vec<SourceFileAt>> = BTreeMap::new();
     for batch in rows {
         let texts = |name: &str| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
-        let bytes = batch.column_by_name("bytes").and_then(|c| c.as_primitive_opt::<Int64Type>());
-        let times = batch.column_by_name("modified_at").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
-        let (Some(tables), Some(paths), Some(bytes), Some(times)) = (texts("table_name"), texts("path"), bytes, times)
-        else {
-            continue;
+        let times = |name: &str| {
+            let column = batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+            column.cloned().unwrap_or_else(|| TimestampMicrosecondArray::new_null(batch.num_rows()))
         };
+        let bytes = batch.column_by_name("bytes").and_then(|c| c.as_primitive_opt::<Int64Type>());
+        let (Some(tables), Some(paths), Some(bytes)) = (texts("table_name"), texts("path"), bytes) else { continue };
+        let (modified, read) = (times("modified_at"), times("read_at"));
+        // an older version wrote fewer columns: then nothing is known of the content
+        let text = |name: &str, row: usize| texts(name).map(|c| c.value(row).to_owned()).unwrap_or_default();
+        let time = |of: &TimestampMicrosecondArray, row| DateTime::from_timestamp_micros(of.value(row));
         for row in 0..batch.num_rows() {
             files.entry(tables.value(row).to_owned()).or_default().push(SourceFileAt {
                 path: paths.value(row).to_owned(),
                 bytes: bytes.value(row).cast_unsigned(),
-                modified_at: DateTime::from_timestamp_micros(times.value(row)).unwrap_or_default(),
+                modified_at: time(&modified, row).unwrap_or_default(),
+                content: text("content", row),
+                stamp: text("stamp", row),
+                place: text("place", row),
+                read_at: time(&read, row).unwrap_or_default(),
             });
         }
     }
     files
+}
+
+/// What the last runs left in `kinfold.inputs`: results of stages, and what they were made from.
+pub(super) fn made_of(rows: &[RecordBatch]) -> BTreeMap<String, Made> {
+    let mut made = BTreeMap::new();
+    for batch in rows {
+        let texts = |name: &str| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+        let numbers = |name: &str| batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>());
+        let (Some(stages), Some(inputs), Some(runs), Some(counts)) =
+            (texts("stage"), texts("inputs"), numbers("run"), numbers("rows"))
+        else {
+            continue;
+        };
+        for row in 0..batch.num_rows() {
+            // what another version wrote is not understood, and its stage runs again
+            let Ok(inputs) = serde_json::from_str(inputs.value(row)) else { continue };
+            let (run, rows) = (runs.value(row).cast_unsigned(), counts.value(row).cast_unsigned());
+            made.insert(stages.value(row).to_owned(), Made { run, rows, inputs });
+        }
+    }
+    made
+}
+
+/// Results of stages, and what they were made from.
+pub(super) fn inputs(made: &BTreeMap<String, Made>) -> Result<Output> {
+    let texts: Vec<Option<String>> = made.values().map(|m| serde_json::to_string(&m.inputs).ok()).collect();
+    Rows::new()
+        .texts("stage", made.keys().map(|stage| Some(stage.as_str())))
+        .numbers("rows", made.values().map(|m| Some(m.rows)))
+        .texts("inputs", texts.iter().map(Option::as_deref))
+        .numbers("run", made.values().map(|m| Some(m.run)))
+        .output("kinfold.inputs", WriteMode::Overwrite)
 }
 
 /// Definitions as this run used them; those that it did not use stay as they were, those of things that are no
@@ -274,7 +319,7 @@ pub(super) fn definitions(
     keep(output, before, "name", |name| defined.contains(name) && !used.contains(name))
 }
 
-/// Files of the source tables that this run read; those of other tables stay as they were.
+/// Files of the source tables that this run read or found as they were; those of other tables stay as they were.
 pub(super) fn files(read: &BTreeMap<String, Vec<SourceFileAt>>, run: u64, before: &[RecordBatch]) -> Result<Output> {
     let files: Vec<(&String, &SourceFileAt)> =
         read.iter().flat_map(|(table, files)| files.iter().map(move |f| (table, f))).collect();
@@ -283,9 +328,35 @@ pub(super) fn files(read: &BTreeMap<String, Vec<SourceFileAt>>, run: u64, before
         .texts("path", files.iter().map(|(_, f)| Some(f.path.as_str())))
         .numbers("bytes", files.iter().map(|(_, f)| Some(f.bytes)))
         .times("modified_at", files.iter().map(|(_, f)| f.modified_at))
+        .texts("content", files.iter().map(|(_, f)| Some(f.content.as_str())))
+        .texts("stamp", files.iter().map(|(_, f)| Some(f.stamp.as_str())))
+        .texts("place", files.iter().map(|(_, f)| Some(f.place.as_str())))
+        .times("read_at", files.iter().map(|(_, f)| f.read_at))
         .numbers("run", files.iter().map(|_| Some(run)))
         .output("kinfold.files", WriteMode::Overwrite)?;
     keep(output, before, "table_name", |table| !read.contains_key(table))
+}
+
+/// Whether a table would be written with the rows that it has, whichever run wrote them.
+pub(super) fn is_same(output: &Output, before: &[RecordBatch]) -> bool {
+    let lines = |batches: &[RecordBatch]| -> Option<Vec<String>> {
+        let mut lines = Vec::new();
+        for batch in batches {
+            let told = |f: &&Arc<Field>| f.name() != "run";
+            let columns = output.schema.fields().iter().filter(told).map(|f| batch.column_by_name(f.name()));
+            let columns: Vec<&ArrayRef> = columns.collect::<Option<_>>()?;
+            let options = FormatOptions::new().with_null("\u{0}");
+            let cells = columns.iter().map(|c| ArrayFormatter::try_new(c, &options).ok());
+            let cells: Vec<ArrayFormatter<'_>> = cells.collect::<Option<_>>()?;
+            for row in 0..batch.num_rows() {
+                lines.push(cells.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("\u{1}"));
+            }
+        }
+        lines.sort_unstable();
+        Some(lines)
+    };
+    let now = lines(&output.batches);
+    now.is_some() && now == lines(before)
 }
 
 /// Adds the rows of an earlier state of a table whose `column` says so; rows of another shape go.

@@ -1,7 +1,8 @@
 //! Executes a plan: prepares a project, builds its models in dependency order (independent ones in parallel),
 //! commits everything in one step, then syncs. Says what happens through [`Progress`]; prints nothing.
 //!
-//! Rules: nothing is committed unless every selected model was built, or withheld by a data test: what fails an
+//! Rules: a model is not built when all that it is made from is as it was; its tables stay at their version. Nothing
+//! is committed unless every other selected model was built, or withheld by a data test: what fails an
 //! error test is not committed, and what reads it is neither built nor sent; the last committed tables stay. A
 //! sync sends only what is committed. The wall clock is used for leases, durations and the default logical time.
 
@@ -29,6 +30,7 @@ mod state;
 mod syncs;
 mod unit;
 mod vacuum;
+mod work;
 
 pub use audience::{AudienceAnswer, AudiencePreview, explain_audience, preview_audience};
 pub use checks::{DataReport, test_data};
@@ -38,11 +40,11 @@ pub use labels::{LabelledColumn, LabelledTable, label_map};
 pub use lineage::{LineageAnswer, LineageRequest, lineage};
 pub use listing::{Listed, list};
 pub use openlineage::Events;
-pub use planning::{ColumnChange, Effect, Effects, Preview, Reads, Step, SyncSummary, preview};
-pub use prepare::{Failure, Options, Outline, Prepared, Purpose, outline, prepare, prepare_for};
+pub use planning::{ColumnChange, Effect, Effects, Preview, Reads, Step, SyncSample, SyncSummary, preview};
+pub use prepare::{Failure, Options, Outline, Prepared, Purpose, Resend, outline, prepare, prepare_for};
 pub use progress::{Progress, Silent};
 pub use reading::{last_runs, reader};
-pub use report::{NodeReport, RunReport, SyncReport, Withheld};
+pub use report::{NodeReport, RunReport, SyncReport, UnchangedReport, Withheld};
 pub use rows::{Difference, TableDifference};
 pub use run::{run, warehouse_of};
 pub use scans::explain_plan;

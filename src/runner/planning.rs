@@ -1,19 +1,18 @@
 //! What a run would do and why, and what it would change, without doing it: no lease, no commit, nothing sent.
 
-use super::history;
 use super::prepare::{Failure, Options, Prepared};
 use super::progress::Progress;
 use super::report::{NodeReport, Withheld};
-use super::run::{last_as_of, warehouse_of};
-use super::state::manifest;
+use super::run::{INPUTS_KEY, warehouse_of};
+use super::work::{Decided, Past, Question, decide};
 use super::{stages, syncs};
-use crate::engine::{CheckResult, CheckStatus, Engine, RowChanges, RunContext, SourceFileAt};
+use crate::engine::{CheckResult, CheckStatus, Engine, RowChanges, RunContext};
 use crate::error::Result;
 use crate::graph::{ColumnRef, Graph};
 use crate::model::{ModelKind, Project};
-use crate::plan::{Action, Compared, FileChange, Manifest, Plan, Reason, reasons};
+use crate::plan::{Action, Plan, Reason, Work};
 use crate::sync::SyncCounts;
-use crate::warehouse::{Snapshot, Warehouse};
+pub use crate::sync::SyncSample;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{AsArray as _, RecordBatch};
 use serde::Serialize;
@@ -44,8 +43,11 @@ pub struct Preview {
     pub as_of: DateTime<Utc>,
     /// Logical time of the last run.
     pub last_as_of: Option<DateTime<Utc>>,
-    /// What is done, in order.
+    /// What is done, in order, and what stays as it is.
     pub steps: Vec<Step>,
+    /// Why a run would stop before it begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
     /// Models that were built before and are not defined any more; their tables stay.
     pub removed: Vec<String>,
     /// Columns of built tables that go or change their type.
@@ -67,7 +69,7 @@ pub struct Preview {
 pub struct Step {
     /// The model.
     pub model: String,
-    /// `build`, `load` or `sync`.
+    /// `build`, `load`, `sync` or `unchanged`.
     pub action: &'static str,
     /// Its kind.
     pub kind: &'static str,
@@ -129,6 +131,9 @@ pub enum Effect {
         error: Option<String>,
         /// Why it would send nothing, though nothing fails.
         note: Option<String>,
+        /// Some of the rows; no part of a plan, which more people see than the data.
+        #[serde(skip)]
+        samples: Vec<SyncSample>,
     },
 }
 
@@ -145,12 +150,18 @@ pub struct SyncSummary {
     pub deleted: u64,
     /// The same at the destination.
     pub unchanged: u64,
+    /// Changed, in a way that the mode does not send.
+    pub ignored: u64,
+    /// Rejected for good before, and not changed since.
+    pub waiting: u64,
+    /// Held back.
+    pub withheld: u64,
 }
 
 impl From<SyncCounts> for SyncSummary {
     fn from(counts: SyncCounts) -> Self {
-        let SyncCounts { read, inserted, updated, deleted, unchanged, .. } = counts;
-        Self { read, inserted, updated, deleted, unchanged }
+        let SyncCounts { read, inserted, updated, deleted, unchanged, ignored, waiting, withheld, .. } = counts;
+        Self { read, inserted, updated, deleted, unchanged, ignored, waiting, withheld }
     }
 }
 
@@ -166,90 +177,62 @@ pub async fn preview(
 ) -> Result<Preview, Failure> {
     let warehouse = warehouse_of(&prepared.project, options)?;
     let base = warehouse.snapshot(None).await?;
-    let Prepared { project, graph, order, selected, engine, as_of, .. } = prepared;
-    let plan = Plan::new(&project, &graph, &order, &selected);
     let past = Past::read(&warehouse, &base).await?;
-    let now = manifest(&project, &graph, &engine);
+    let number = base.run.unwrap_or(0) + 1;
+    // nothing is written: before there is anything to compare with, any key does
+    let key = if past.made.is_empty() { [0; 32] } else { warehouse.secret(INPUTS_KEY).await? };
+    let question = Question { base: &base, past: &past, run: number, full: options.full, now: options.now, key };
+    let Decided { work, manifest: now, refusal, .. } = decide(&prepared, &question).await?;
+    let Prepared { project, graph, order, engine, as_of, .. } = prepared;
+    let plan = Plan::of_work(&project, &graph, &order, &work);
     let tables = graph.tables_of(&plan.built());
-    let files = file_changes(&engine, &tables, &past);
-    let time_moved = past.as_of != Some(as_of);
-    let compared = Compared { now: &now, before: &past.manifest, files: &files, time_moved };
-    let reasons = reasons(&plan, &graph, &compared);
     let mut preview = Preview {
         format: 1,
         project: project.settings.name.clone(),
         last_run: base.run,
         as_of,
         last_as_of: past.as_of,
-        steps: steps(&project, &plan, &reasons),
+        steps: steps(&project, &order, &plan, &work),
+        refusal: refusal.map(|error| error.to_string()),
         removed: past.manifest.models.keys().filter(|m| !now.models.contains_key(*m)).cloned().collect(),
-        columns: column_changes(&engine, &graph, &plan, &past),
+        columns: column_changes(&engine, &graph, &plan, past.rows("kinfold.columns")),
         reads: reads(&engine, &tables).await?,
         effects: Vec::new(),
         effects_computed: false,
         tests: Vec::new(),
         withheld: Vec::new(),
     };
-    let redefined = reasons.values().flatten().any(|r| matches!(r, Reason::New | Reason::Changed { .. }));
+    let redefined = work.reasons.values().flatten().any(|r| matches!(r, Reason::New | Reason::Changed { .. }));
     let wanted = effects == Effects::All || (effects == Effects::Changed && redefined);
     // before the first run everything is new, and building it would only take time
     if wanted && base.run.is_some() {
-        let context = RunContext { number: base.run.unwrap_or(0) + 1, warehouse, base, selected: plan.built() };
+        let context = RunContext { number, warehouse, base, selected: plan.built() };
         compute(Arc::new(engine), &project, &plan, &context, options, progress, &mut preview).await?;
     }
     Ok(preview)
 }
 
-/// What the last runs left.
-struct Past {
-    manifest: Manifest,
-    files: BTreeMap<String, Vec<SourceFileAt>>,
-    columns: Vec<RecordBatch>,
-    as_of: Option<DateTime<Utc>>,
-}
-
-impl Past {
-    async fn read(warehouse: &Warehouse, base: &Snapshot) -> Result<Self> {
-        let rows = async |table: &str| match base.tables.get(table) {
-            Some(at) => warehouse.read_all(&*warehouse.table(at).await?).await,
-            None => Ok(Vec::new()),
-        };
-        Ok(Self {
-            manifest: history::manifest_of(&rows("kinfold.definitions").await?),
-            files: history::files_of(&rows("kinfold.files").await?),
-            columns: rows("kinfold.columns").await?,
-            as_of: last_as_of(warehouse, base).await?,
-        })
-    }
-}
-
-fn steps(project: &Project, plan: &Plan, reasons: &BTreeMap<String, Vec<Reason>>) -> Vec<Step> {
-    let step = |stage: &crate::plan::Stage| Step {
-        model: stage.model.clone(),
-        action: match stage.action {
-            Action::Build => "build",
-            Action::Load => "load",
-            Action::Test => "test",
-            Action::Sync => "sync",
-        },
-        kind: project.models.get(&stage.model).map_or("", |m| m.kind.word()),
-        reasons: reasons.get(&stage.model).cloned().unwrap_or_default(),
+/// What is done, in order, then the models that stay as they are.
+fn steps(project: &Project, order: &[String], plan: &Plan, work: &Work) -> Vec<Step> {
+    let step = |model: &String, action| Step {
+        model: model.clone(),
+        action,
+        kind: project.models.get(model).map_or("", |m| m.kind.word()),
+        reasons: work.reasons.get(model).cloned().unwrap_or_default(),
     };
     // tests have no reason of their own: they follow what they test
-    plan.stages.iter().filter(|s| s.action != Action::Test).map(step).collect()
-}
-
-fn file_changes(engine: &Engine, tables: &BTreeSet<String>, past: &Past) -> BTreeMap<String, FileChange> {
-    let stamps = |files: &[SourceFileAt]| {
-        files.iter().map(|f| (f.path.clone(), (f.bytes, f.modified_at.timestamp_micros()))).collect()
-    };
-    tables
-        .iter()
-        .filter_map(|table| {
-            let before = past.files.get(table)?;
-            Some((table.clone(), FileChange::between(&stamps(before), &stamps(&engine.source_files(table)))))
-        })
-        .collect()
+    let done = plan.stages.iter().filter_map(|stage| {
+        let action = match stage.action {
+            Action::Build => "build",
+            Action::Load => "load",
+            Action::Sync => "sync",
+            Action::Test => return None,
+        };
+        // a model that stays as it is is told as such, read or not
+        (action != "load" || !work.unchanged.contains(&stage.model)).then(|| step(&stage.model, action))
+    });
+    let unchanged = order.iter().filter(|m| work.unchanged.contains(*m)).map(|m| step(m, "unchanged"));
+    done.chain(unchanged).collect()
 }
 
 async fn reads(engine: &Engine, tables: &BTreeSet<String>) -> Result<Reads> {
@@ -265,7 +248,7 @@ async fn reads(engine: &Engine, tables: &BTreeSet<String>) -> Result<Reads> {
 }
 
 /// Columns that were committed and are gone or have another type, with what uses them or reads their table.
-fn column_changes(engine: &Engine, graph: &Graph, plan: &Plan, past: &Past) -> Vec<ColumnChange> {
+fn column_changes(engine: &Engine, graph: &Graph, plan: &Plan, columns: &[RecordBatch]) -> Vec<ColumnChange> {
     let lineage = engine.lineage_graph();
     let mut changes = Vec::new();
     for model in plan.built() {
@@ -273,7 +256,7 @@ fn column_changes(engine: &Engine, graph: &Graph, plan: &Plan, past: &Past) -> V
         if now.is_empty() {
             continue;
         }
-        for (column, before) in committed_columns(&past.columns, &model) {
+        for (column, before) in committed_columns(columns, &model) {
             let after = now.get(&column).cloned();
             if after.as_ref() != Some(&before) {
                 // nobody uses a column that is gone: that would not bind
@@ -330,16 +313,23 @@ async fn compute(
         let note = engine.too_small(&model.from.value);
         if note.is_some() {
             let counts = SyncSummary::default();
-            preview.effects.push(Effect::Sync { sync: name, destination, counts, error: None, note });
+            preview.effects.push(Effect::Sync {
+                sync: name,
+                destination,
+                counts,
+                error: None,
+                note,
+                samples: Vec::new(),
+            });
             continue;
         }
         let state = (&*context.warehouse, &context.base);
         let counts = syncs::preview(&engine, project, &name, model, state, options).await;
-        let (counts, error) = match counts {
-            Ok(counts) => (counts.into(), None),
-            Err(error) => (SyncSummary::default(), Some(error.to_string())),
+        let (counts, samples, error) = match counts {
+            Ok((counts, samples)) => (counts.into(), samples, None),
+            Err(error) => (SyncSummary::default(), Vec::new(), Some(error.to_string())),
         };
-        preview.effects.push(Effect::Sync { sync: name, destination, counts, error, note });
+        preview.effects.push(Effect::Sync { sync: name, destination, counts, error, note, samples });
     }
     Ok(())
 }

@@ -33,12 +33,27 @@ pub struct Options {
     pub exclude: Vec<String>,
     /// Earlier manifest that `state:` compares with: a file, or a folder with a `manifest.json`.
     pub state: Option<PathBuf>,
+    /// Whether a run builds also what did not change.
+    pub full: bool,
     /// Threads and memory.
     pub resources: Resources,
     /// Environment variables.
     pub environment: Environment,
     /// Start of the command.
     pub now: DateTime<Utc>,
+    /// What is sent besides what changed.
+    pub resend: Resend,
+}
+
+/// What syncs send besides what changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Resend {
+    /// Every current row.
+    pub full: bool,
+    /// Every current row, as if nothing had been sent before.
+    pub reset: bool,
+    /// What was rejected for good.
+    pub rejected: bool,
 }
 
 /// Why a command stopped.

@@ -4,7 +4,7 @@ use crate::engine::{CheckResult, CheckStatus, Facts};
 use crate::error::Error;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One built model.
 #[derive(Debug, Clone, Serialize)]
@@ -19,6 +19,17 @@ pub struct NodeReport {
     pub seconds: f64,
     /// What it made, by kind.
     pub facts: Facts,
+}
+
+/// A model whose tables stay as they are, because nothing that it is made from changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnchangedReport {
+    /// The model.
+    pub model: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Rows of its main table.
+    pub rows: u64,
 }
 
 /// A model that this run did not commit, or a sync that it did not send, because of a data test.
@@ -88,12 +99,16 @@ pub struct RunReport {
     pub started_at: DateTime<Utc>,
     /// End by the wall clock.
     pub ended_at: DateTime<Utc>,
-    /// Files and bytes of the source tables that were read.
+    /// Files of the source tables that the built models read.
     pub source_files: u64,
-    /// Bytes of the source tables that were read.
+    /// Bytes of those files.
     pub source_bytes: u64,
     /// Built models in the order in which they were finished.
     pub nodes: Vec<NodeReport>,
+    /// Selected models that were not built, by name.
+    pub unchanged: Vec<UnchangedReport>,
+    /// Tables and models whose data tests passed before on what is there now, and were not run.
+    pub untested: BTreeSet<String>,
     /// Data tests.
     pub checks: Vec<CheckResult>,
     /// What was not committed or sent because of them.

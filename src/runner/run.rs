@@ -3,19 +3,20 @@
 use super::history;
 use super::prepare::{Failure, Options, Prepared};
 use super::progress::Progress;
-use super::report::{RunReport, Stage, Withheld};
+use super::report::{NodeReport, RunReport, Stage, UnchangedReport, Withheld};
 use super::stages;
-use super::state::manifest;
 use super::syncs;
+use super::work::{Decided, Past, Question, decide};
 use crate::diagnostic::Severity;
-use crate::engine::{CHANGES, CheckStatus, Engine, RunContext, SourceFileAt, validate_text_tables};
+use crate::engine::{
+    CHANGES, CheckResult, CheckStatus, Engine, Output, RunContext, SourceFileAt, validate_text_tables,
+};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, tests_stage};
 use crate::model::{ModelKind, Project};
-use crate::plan::{Action, Manifest, Plan};
-use crate::warehouse::{KeepAlive, Location, Run, RunRecord, RunRequest, RunStatus, Snapshot, Warehouse};
+use crate::plan::{Action, Made, Manifest, OVERLAP, Plan, Work};
+use crate::warehouse::{KeepAlive, Location, Run, RunRecord, RunRequest, RunStatus, Snapshot, StagedTable, Warehouse};
 use chrono::{DateTime, Utc};
-use deltalake_core::arrow::array::RecordBatch;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// Name of the warehouse's key for the hashes of inputs.
+pub(super) const INPUTS_KEY: &str = "inputs";
 /// How long a lease lasts without being renewed.
 const LEASE_SECONDS: u32 = 60;
 
@@ -146,12 +149,13 @@ async fn build_and_commit(
     clock: Instant,
     held: &Held,
 ) -> Result<RunReport, Failure> {
-    if let Err(failure) = check_first(&prepared, progress, warehouse, &run).await {
-        return Err(given_back(run, failure).await);
-    }
-    let Prepared { project, graph, order, selected, engine, as_of, .. } = prepared;
+    let (past, decided) = match check_first(&prepared, options, progress, warehouse, &run).await {
+        Ok(found) => found,
+        Err(failure) => return Err(given_back(run, failure).await),
+    };
+    let Prepared { project, graph, order, engine, as_of, .. } = prepared;
     let engine = Arc::new(engine);
-    let plan = Plan::new(&project, &graph, &order, &selected);
+    let plan = Plan::of_work(&project, &graph, &order, &decided.work);
     let context = RunContext {
         number: run.number(),
         warehouse: Arc::clone(warehouse),
@@ -171,6 +175,8 @@ async fn build_and_commit(
         source_files: 0,
         source_bytes: 0,
         nodes: Vec::new(),
+        unchanged: unchanged(&project, &plan, &past),
+        untested: decided.work.passed.clone(),
         checks: Vec::new(),
         withheld: Vec::new(),
         syncs: Vec::new(),
@@ -187,8 +193,8 @@ async fn build_and_commit(
         Err(error) => return Err(given_back(run, error).await),
     };
     held.committing.store(true, Ordering::Relaxed);
-    let used = Used::new(&project, &graph, &engine, &plan, &done.withheld);
-    commit(run, done, &engine, &used, &context, &mut report).await?;
+    let used = Used::new(&project, &graph, &plan, decided, past, &done.withheld);
+    commit(run, done, &engine, used, &context, &mut report).await?;
     if plan.count(&Action::Sync) > withheld_syncs(&plan, &report) {
         let started = Instant::now();
         // the models are committed: what stops the syncs is part of the report, not the end of it
@@ -220,15 +226,34 @@ fn measure_sources(engine: &Engine, tables: &BTreeSet<String>, report: &mut RunR
     }
 }
 
-/// What can stop a run before it builds: time that goes back, and data that break their declarations.
+fn unchanged(project: &Project, plan: &Plan, past: &Past) -> Vec<UnchangedReport> {
+    let of = |model: &String| UnchangedReport {
+        model: model.clone(),
+        kind: project.models.get(model).map_or("", |m| m.kind.word()),
+        rows: past.made.get(model).map_or(0, |made| made.rows),
+    };
+    plan.unchanged.iter().map(of).collect()
+}
+
+/// Decides what there is to do, and stops where it may not be done: time that goes back, files that are gone, and
+/// data that break their declarations.
 async fn check_first(
     prepared: &Prepared,
+    options: &Options,
     progress: &dyn Progress,
     warehouse: &Warehouse,
     run: &Run,
-) -> Result<(), Failure> {
-    not_back_in_time(prepared.as_of, warehouse, run).await?;
-    let tables = prepared.graph.tables_of(&prepared.selected);
+) -> Result<(Past, Decided), Failure> {
+    let past = Past::read(warehouse, run.base()).await?;
+    not_back_in_time(prepared.as_of, past.as_of)?;
+    let key = warehouse.secret(INPUTS_KEY).await?;
+    let question =
+        Question { base: run.base(), past: &past, run: run.number(), full: options.full, now: options.now, key };
+    let mut decided = decide(prepared, &question).await?;
+    if let Some(refusal) = decided.refusal.take() {
+        return Err(refusal.into());
+    }
+    let tables = prepared.graph.tables_of(decided.work.build.union(&decided.work.sync));
     let findings = validate_text_tables(&prepared.engine, &tables).await?;
     if findings.iter().any(|f| f.severity == Severity::Error) {
         return Err(Failure::Findings(findings, Box::new(prepared.engine.source_map().clone())));
@@ -236,7 +261,7 @@ async fn check_first(
     if !findings.is_empty() {
         progress.warnings(&findings, prepared.engine.source_map());
     }
-    Ok(())
+    Ok((past, decided))
 }
 
 /// The logical time that a record names; `None` for one of syncs.
@@ -260,8 +285,8 @@ pub(super) async fn last_as_of(warehouse: &Warehouse, base: &Snapshot) -> Result
     Ok(None)
 }
 
-async fn not_back_in_time(as_of: DateTime<Utc>, warehouse: &Warehouse, run: &Run) -> Result<()> {
-    match last_as_of(warehouse, run.base()).await? {
+fn not_back_in_time(as_of: DateTime<Utc>, last: Option<DateTime<Utc>>) -> Result<()> {
+    match last {
         Some(last) if as_of < last => Err(Error::new(
             ErrorKind::Usage,
             format!("as_of {} is before that of the last run, {}", as_of.to_rfc3339(), last.to_rfc3339()),
@@ -278,30 +303,76 @@ struct Used {
     /// Models, source tables and destinations that took part.
     names: BTreeSet<String>,
     files: BTreeMap<String, Vec<SourceFileAt>>,
+    work: Work,
+    past: Past,
+    /// Stages that there still are.
+    stages: BTreeSet<String>,
 }
 
 impl Used {
-    fn new(project: &Arc<Project>, graph: &Graph, engine: &Engine, plan: &Plan, withheld: &[Withheld]) -> Self {
+    fn new(
+        project: &Arc<Project>,
+        graph: &Graph,
+        plan: &Plan,
+        decided: Decided,
+        past: Past,
+        withheld: &[Withheld],
+    ) -> Self {
         let withheld: BTreeSet<&String> = withheld.iter().map(|w| &w.model).collect();
         let kept = |names: BTreeSet<String>| names.into_iter().filter(|n| !withheld.contains(n)).collect();
         let (built, synced): (BTreeSet<String>, BTreeSet<String>) = (kept(plan.built()), kept(plan.synced()));
-        let tables = graph.tables_of(&built);
         let to = synced.iter().filter_map(|name| match &project.models.get(name)?.kind {
             ModelKind::Sync(sync) => Some(history::destination(&sync.to.value)),
             _ => None,
         });
         let mut names: BTreeSet<String> = to.collect();
-        names.extend(built.iter().chain(&synced).chain(&tables).cloned());
-        let files = tables.iter().map(|table| (table.clone(), engine.source_files(table))).collect();
-        Self { project: Arc::clone(project), manifest: manifest(project, graph, engine), names, files }
+        names.extend(built.iter().chain(&synced).cloned().chain(graph.tables_of(&built)));
+        let Decided { work, mut files, manifest, refusal: _ } = decided;
+        let read = graph.tables_of(built.union(&plan.unchanged));
+        files.retain(|table, _| read.contains(table));
+        let tests = project.tested().into_iter().map(|owner| tests_stage(&owner));
+        let stages = project.models.keys().cloned().chain(tests).chain([OVERLAP.to_owned()]).collect();
+        Self { project: Arc::clone(project), manifest, names, files, work, past, stages }
     }
-}
 
-/// Rows of a table as they were committed before this run.
-async fn rows(context: &RunContext, table: &str) -> Result<Vec<RecordBatch>> {
-    match context.base.tables.get(table) {
-        Some(at) => context.warehouse.read_all(&*context.warehouse.table(at).await?).await,
-        None => Ok(Vec::new()),
+    /// Results of stages after this run; those of stages that are no longer defined go.
+    fn made(&self, run: u64, nodes: &[NodeReport], checks: &[CheckResult], compared: bool) -> BTreeMap<String, Made> {
+        let mut made = self.past.made.clone();
+        made.retain(|stage, _| self.stages.contains(stage));
+        let passed = |owner: &&String| {
+            let mut results = checks.iter().filter(|c| c.model == **owner).peekable();
+            results.peek().is_some() && results.all(|c| c.status == CheckStatus::Pass)
+        };
+        let tests = self.work.test.iter().filter(passed).map(|owner| (tests_stage(owner), 0));
+        let built = nodes.iter().map(|node| (node.model.clone(), node.rows));
+        let overlap = compared.then(|| (OVERLAP.to_owned(), 0));
+        for (stage, rows) in built.chain(tests).chain(overlap) {
+            if let Some(inputs) = self.work.inputs.get(&stage).cloned() {
+                made.insert(stage, Made { run, rows, inputs });
+            }
+        }
+        made
+    }
+
+    /// The tables about what was used that are not as they were.
+    fn tables(
+        &self,
+        engine: &Engine,
+        run: u64,
+        made: &BTreeMap<String, Made>,
+        nodes: &[NodeReport],
+    ) -> Result<Vec<Output>> {
+        let past = &self.past;
+        let mut outputs = vec![
+            history::columns(engine, &self.project, nodes, past.rows("kinfold.columns"))?,
+            history::definitions(&self.manifest, &self.names, run, past.rows("kinfold.definitions"))?,
+            history::files(&self.files, run, past.rows("kinfold.files"))?,
+            history::inputs(made)?,
+        ];
+        // where nothing was built a table about it is written only if it differs
+        let differs = |o: &Output| *made != past.made || !history::is_same(o, past.rows(&o.table));
+        outputs.retain(|o| !nodes.is_empty() || differs(o));
+        Ok(outputs)
     }
 }
 
@@ -309,49 +380,19 @@ async fn commit(
     run: Run,
     done: stages::Done,
     engine: &Engine,
-    used: &Used,
+    used: Used,
     context: &RunContext,
     report: &mut RunReport,
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let stages::Done { mut staged, mut appended, nodes, checks, withheld } = done;
-    for node in &nodes {
+    for node in &done.nodes {
         let stage = report.stages.entry(history::kind(&node.facts).to_owned()).or_default();
         stage.wall += node.seconds;
     }
-    let written = async {
-        let mut outputs = vec![
-            history::runs(context.number, report.as_of, report.started_at, now(), nodes.len())?,
-            history::nodes(context.number, &nodes)?,
-        ];
-        if !checks.is_empty() {
-            outputs.push(history::checks(context.number, &checks)?);
-            outputs.push(history::test_failures(context.number, &checks)?);
-        }
-        for output in outputs {
-            appended.entry(output.table.clone()).or_default().push(output);
-        }
-        let changes = appended.get(CHANGES).map_or(&[][..], Vec::as_slice);
-        if let Some(history) = engine.membership_history(changes, context).await? {
-            staged.push(stages::write(&run, &history).await?);
-        }
-        staged.extend(stages::write_appended(&run, appended).await?);
-        let number = context.number;
-        for output in [
-            history::columns(engine, &used.project, &nodes, &rows(context, "kinfold.columns").await?)?,
-            history::definitions(&used.manifest, &used.names, number, &rows(context, "kinfold.definitions").await?)?,
-            history::files(&used.files, number, &rows(context, "kinfold.files").await?)?,
-        ] {
-            staged.push(stages::write(&run, &output).await?);
-        }
-        // with an audience withheld the table of the last whole run stays
-        let whole = withheld.iter().all(|w| !engine.is_audience(&w.model));
-        if whole && let Some(overlap) = engine.overlap(context)? {
-            staged.push(stages::write(&run, &overlap).await?);
-        }
-        Ok::<_, Error>(staged)
-    };
-    let staged = match written.await {
+    let stages::Done { staged, appended, nodes, checks, withheld } = done;
+    (report.nodes, report.checks, report.withheld) = (nodes, checks, withheld);
+    let written = write(&run, staged, appended, engine, &used, context, report).await;
+    let staged = match written {
         Ok(staged) => staged,
         Err(error) => return Err(given_back(run, error).await),
     };
@@ -359,15 +400,50 @@ async fn commit(
         "kind": "run",
         "as_of": report.as_of,
         "started_at": report.started_at,
-        "models": nodes.len(),
-        "nodes": &nodes,
-        "withheld": &withheld,
-        "failed_tests": checks.iter().filter(|c| c.status == CheckStatus::Fail).count(),
+        "models": report.nodes.len(),
+        "nodes": &report.nodes,
+        "unchanged": &report.unchanged,
+        "withheld": &report.withheld,
+        "failed_tests": report.checks.iter().filter(|c| c.status == CheckStatus::Fail).count(),
     });
     run.commit(staged, content, now()).await?;
-    report.nodes = nodes;
-    report.checks = checks;
-    report.withheld = withheld;
     report.stages.insert("write".to_owned(), Stage { wall: started.elapsed().as_secs_f64() });
     Ok(())
+}
+
+/// Stages what remains to be written when all models are built.
+async fn write(
+    run: &Run,
+    mut staged: Vec<StagedTable>,
+    mut appended: BTreeMap<String, Vec<Output>>,
+    engine: &Engine,
+    used: &Used,
+    context: &RunContext,
+    report: &RunReport,
+) -> Result<Vec<StagedTable>> {
+    let (number, checks) = (context.number, &report.checks);
+    let mut outputs = vec![
+        history::runs(number, report.as_of, report.started_at, now(), report.nodes.len())?,
+        history::nodes(number, &report.nodes, &report.unchanged)?,
+    ];
+    if !checks.is_empty() {
+        outputs.push(history::checks(number, checks)?);
+        outputs.push(history::test_failures(number, checks)?);
+    }
+    for output in outputs {
+        appended.entry(output.table.clone()).or_default().push(output);
+    }
+    let changes = appended.get(CHANGES).map_or(&[][..], Vec::as_slice);
+    let mut outputs: Vec<Output> = engine.membership_history(changes, context).await?.into_iter().collect();
+    staged.extend(stages::write_appended(run, appended).await?);
+    // with an audience withheld the table of the last whole run stays
+    let whole = report.withheld.iter().all(|w| !engine.is_audience(&w.model));
+    let overlap = if whole && !used.work.compare.is_empty() { engine.overlap(context)? } else { None };
+    let made = used.made(number, &report.nodes, checks, overlap.is_some());
+    outputs.extend(overlap);
+    outputs.extend(used.tables(engine, number, &made, &report.nodes)?);
+    for output in outputs {
+        staged.push(stages::write(run, &output).await?);
+    }
+    Ok(staged)
 }

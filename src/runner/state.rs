@@ -5,7 +5,9 @@ use crate::engine::{Engine, spelling};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::graph::{Changed, Graph};
 use crate::model::Project;
-use crate::plan::{FORMAT, Manifest, Writer};
+use crate::plan::{Detail, FORMAT, Manifest, Writer};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where a run leaves its manifest, below the project's folder.
@@ -34,11 +36,21 @@ pub fn leave_manifest(root: &Path, manifest: &Manifest) -> Result<()> {
 
 /// The definitions of a project whose graph is known.
 pub fn manifest(project: &Project, graph: &Graph, engine: &Engine) -> Manifest {
-    Manifest::new(
-        project,
-        graph,
-        &Writer { map: engine.source_map(), sql: &spelling, consent: project.consent.as_ref() },
-    )
+    Manifest::new(project, graph, &writer(project, engine, Detail::Shown))
+}
+
+/// The definitions with all their values, and those of data tests by table or model: to be hashed, not shown.
+pub(super) fn exact(project: &Project, graph: &Graph, engine: &Engine) -> (Manifest, BTreeMap<String, Value>) {
+    let writer = writer(project, engine, Detail::Exact);
+    let tests = project.tested().into_iter().map(|owner| {
+        let tests = writer.tests(project.tests_of(&owner));
+        (owner, tests)
+    });
+    (Manifest::new(project, graph, &writer), tests.collect())
+}
+
+fn writer<'a>(project: &'a Project, engine: &'a Engine, detail: Detail) -> Writer<'a> {
+    Writer { map: engine.source_map(), sql: &spelling, detail, consent: project.consent.as_ref() }
 }
 
 /// What differs from the earlier manifest, where a selector asks for it; `None` when there is none.

@@ -11,7 +11,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Destination, DestinationKind, ModelKind, Project, SyncModel};
 use crate::plan::{Action, Plan};
 use crate::sync::destinations::files::FilesDestination;
-use crate::sync::{SyncCounts, SyncOutcome, SyncRequest, preview_sync, run_sync, state_schema};
+use crate::sync::destinations::http::Http;
+use crate::sync::destinations::postgres::Postgres;
+use crate::sync::{
+    self, Pacing, SyncCounts, SyncOutcome, SyncRequest, SyncSample, preview_sync, run_sync, state_schema,
+};
 use crate::warehouse::{Location, Run, Snapshot, StagedTable, Warehouse, WriteMode};
 use chrono::Utc;
 use deltalake_core::arrow::array::RecordBatch;
@@ -102,7 +106,7 @@ fn state_output(sync: &str, outcome: SyncOutcome) -> Output {
 struct Ready {
     rows: SyncRows,
     previous: Vec<RecordBatch>,
-    target: FilesDestination,
+    target: Box<dyn sync::Destination>,
 }
 
 async fn ready(
@@ -123,17 +127,27 @@ async fn ready(
         Some(at) => warehouse.read_all(&*warehouse.table(at).await?).await?,
         None => Vec::new(),
     };
-    Ok(Ready { rows, previous, target: open(destination, options)? })
+    Ok(Ready { rows, previous, target: open(destination, project, options)? })
 }
 
-fn request<'a>(name: &'a str, model: &'a SyncModel, ready: &'a Ready, secret: [u8; 32], epoch: u64) -> SyncRequest<'a> {
+fn request<'a>(
+    (name, model): (&'a str, &'a SyncModel),
+    ready: &'a Ready,
+    options: &Options,
+    secret: [u8; 32],
+    epoch: u64,
+) -> SyncRequest<'a> {
     SyncRequest {
         sync: name,
         destination: &model.to.value,
         mode: model.mode,
-        full: false,
+        full: options.resend.full,
+        reset: options.resend.reset,
         max_delete_percent: model.max_delete_percent,
-        rows_per_batch: None,
+        retry_rejected: options.resend.rejected,
+        fail_above_percent: model.fail_above_percent,
+        rows_per_batch: model.batch.rows.map(|rows| rows as usize),
+        pacing: pacing(model),
         secret,
         epoch,
         now: Utc::now(),
@@ -157,7 +171,8 @@ async fn send(
     let ready = ready(engine, project, name, model, (run.warehouse(), run.base()), options).await?;
     *reasons = told(&ready.rows);
     let secret = run.warehouse().secret("sync").await?;
-    run_sync(run.warehouse().state(), &ready.target, &request(name, model, &ready, secret, run.epoch())).await
+    run_sync(run.warehouse().state(), &*ready.target, &request((name, model), &ready, options, secret, run.epoch()))
+        .await
 }
 
 /// What a sync would send, from the rows that the engine holds; sends and writes nothing.
@@ -168,10 +183,10 @@ pub(super) async fn preview(
     model: &SyncModel,
     state: (&Warehouse, &Snapshot),
     options: &Options,
-) -> Result<SyncCounts> {
+) -> Result<(SyncCounts, Vec<SyncSample>)> {
     let ready = ready(engine, project, name, model, state, options).await?;
     // nothing is sent, so that no idempotency key is made from the secret
-    preview_sync(state.0.state(), &ready.target, &request(name, model, &ready, [0; 32], 0)).await
+    preview_sync(state.0.state(), &*ready.target, &request((name, model), &ready, options, [0; 32], 0)).await
 }
 
 /// Why rows were held back; nothing if none were.
@@ -181,14 +196,32 @@ fn told(rows: &SyncRows) -> Option<String> {
     (total > 0).then(|| format!("consent withholds {total}: {}", by_reason.join(", ")))
 }
 
-fn open(destination: &Destination, options: &Options) -> Result<FilesDestination> {
+fn open(destination: &Destination, project: &Project, options: &Options) -> Result<Box<dyn sync::Destination>> {
     match &destination.kind {
         DestinationKind::Files { location, format } => {
             // the place as the author wrote it: moving the project's folder is no new destination
             let place = location.value.clone();
             let location = Location::parse(&location.value, &options.root)?;
-            Ok(FilesDestination::open(&location, &options.environment, *format)?.at_place(&place))
+            Ok(Box::new(FilesDestination::open(&location, &options.environment, *format)?.at_place(&place)))
         }
+        DestinationKind::Http(http) => {
+            Ok(Box::new(Http::open(http.as_ref().clone(), project.settings.secrets.clone())?))
+        }
+        DestinationKind::Postgres { url, schema } => Ok(Box::new(Postgres::open(&url.value, schema)?)),
+    }
+}
+
+/// What a sync says about speed and patience.
+fn pacing(model: &SyncModel) -> Pacing {
+    let usual = Pacing::default();
+    Pacing {
+        concurrency: model.batch.concurrency.map_or(usual.concurrency, |c| c as usize),
+        per_second: model.batch.per_second,
+        retry_for: model
+            .retry_for
+            .as_ref()
+            .map_or(usual.retry_for, |d| std::time::Duration::from_micros(d.value.micros.unsigned_abs())),
+        ..usual
     }
 }
 

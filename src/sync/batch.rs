@@ -83,7 +83,7 @@ impl Rows {
     }
 
     /// The rows of some changes, in their order; deleted ones with their key only.
-    fn of(&self, changes: &[Change]) -> Result<RecordBatch> {
+    pub(super) fn of(&self, changes: &[Change]) -> Result<RecordBatch> {
         let deleted: Vec<&str> = changes.iter().filter(|c| c.row.is_none()).map(|c| c.key.as_ref()).collect();
         let gone = self.deleted(&deleted)?;
         let mut sources: Vec<&RecordBatch> = self.batches.iter().collect();

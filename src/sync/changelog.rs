@@ -38,13 +38,14 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// What this says about one place.
-    pub(super) fn at(mut self, place: &Arc<str>) -> Self {
-        self.first = !self.rows.values().any(|r| &r.place == place);
-        self.unanswered.retain(|_, rows| rows.iter().all(|r| &r.place == place));
+    /// What this says about one place; nothing, when that is to be forgotten.
+    pub(super) fn at(mut self, place: &Arc<str>, forget: bool) -> Self {
+        let here = |row: &StateRow| &row.place == place && !forget;
+        self.first = !self.rows.values().any(here);
+        self.unanswered.retain(|_, rows| rows.iter().all(here));
         self.rows = std::mem::take(&mut self.rows)
             .into_iter()
-            .map(|(key, row)| if &row.place == place { (key, row) } else { (key, row.elsewhere(place)) })
+            .map(|(key, row)| if here(&row) { (key, row) } else { (key, row.elsewhere(place)) })
             .collect();
         self.changed |= self.first && !self.rows.is_empty();
         self
@@ -60,8 +61,9 @@ impl<'a> ChangeLog<'a> {
         format!("_kinfold/sync/{}", self.sync)
     }
 
-    fn name(&self, batch: &BatchId, step: &str) -> String {
-        format!("{}/{:020}-{:06}-{step}.parquet", self.folder(), batch.epoch, batch.number)
+    fn name(&self, batch: &BatchId, step: &str, part: u32) -> String {
+        let part = if part == 0 { String::new() } else { format!("-{part:06}") };
+        format!("{}/{:020}-{:06}-{step}{part}.parquet", self.folder(), batch.epoch, batch.number)
     }
 
     /// Folds the log over the rows of the committed state table.
@@ -101,7 +103,8 @@ impl<'a> ChangeLog<'a> {
     fn parse(&self, name: &str) -> Option<(BatchId, &'static str)> {
         let (epoch, rest) = name.strip_suffix(".parquet")?.split_once('-')?;
         let (number, step) = rest.split_once('-')?;
-        let step = [PLANNED, ANSWERED].into_iter().find(|s| *s == step)?;
+        let is = |known: &&str| step.strip_prefix(*known).is_some_and(|part| part.is_empty() || part.starts_with('-'));
+        let step = [PLANNED, ANSWERED].into_iter().find(is)?;
         let batch = BatchId { sync: self.sync.to_owned(), epoch: epoch.parse().ok()?, number: number.parse().ok()? };
         Some((batch, step))
     }
@@ -118,16 +121,16 @@ impl<'a> ChangeLog<'a> {
 
     /// Keeps what is about to be sent.
     pub(super) async fn planned(&self, batch: &BatchId, rows: &[StateRow]) -> Result<()> {
-        self.append(batch, PLANNED, rows).await
+        self.append(batch, (PLANNED, 0), rows).await
     }
 
-    /// Keeps what became of it.
-    pub(super) async fn answered(&self, batch: &BatchId, rows: &[StateRow]) -> Result<()> {
-        self.append(batch, ANSWERED, rows).await
+    /// Keeps what became of it, or of another part of it; parts are numbered from 0.
+    pub(super) async fn answered(&self, batch: &BatchId, part: u32, rows: &[StateRow]) -> Result<()> {
+        self.append(batch, (ANSWERED, part), rows).await
     }
 
-    async fn append(&self, batch: &BatchId, step: &str, rows: &[StateRow]) -> Result<()> {
-        let name = self.name(batch, step);
+    async fn append(&self, batch: &BatchId, (step, part): (&str, u32), rows: &[StateRow]) -> Result<()> {
+        let name = self.name(batch, step, part);
         match self.state.create(&name, encode(&to_batch(rows.iter())?)?.into()).await? {
             Created::Ours => Ok(()),
             Created::Theirs(_) => {

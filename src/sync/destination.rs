@@ -2,13 +2,15 @@
 //!
 //! A destination delivers a batch and answers for every row. It keeps no state and retries nothing; row life,
 //! logs, limits and retries are outside. Adding one is a file in `destinations/` that passes the suite of
-//! `sync/tests.rs`.
+//! `sync/tests.rs`. What an answer means is said by [`Delivery`]: rows that arrived, rows that were refused, a batch that
+//! was refused as a whole (it is halved), a destination that asks to wait (it is asked again).
 
 use super::life::Operation;
 use crate::error::Result;
 use crate::model::SyncMode;
 use deltalake_core::arrow::array::RecordBatch;
 use futures::future::BoxFuture;
+use std::time::Duration;
 
 /// What a destination can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,10 @@ pub struct Capabilities {
     pub remembers_batches: bool,
     /// Most rows of a batch; none when there is no limit.
     pub rows_per_batch: Option<usize>,
+    /// It takes several batches at once.
+    pub concurrent: bool,
+    /// A batch has either deletes or other changes.
+    pub deletes_apart: bool,
 }
 
 impl Capabilities {
@@ -47,7 +53,8 @@ impl Capabilities {
     }
 }
 
-/// Names a batch for ever: no other batch of the sync has the same.
+/// Names a batch for ever: no other batch of the sync has the same. Where batches go [`Capabilities::concurrent`]ly it names
+/// the batches that were planned together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchId {
     /// The sync.
@@ -97,6 +104,20 @@ pub enum Delivery {
     All,
     /// One answer a row, in their order. In mode `replace` there is no such answer: all or an error.
     Rows(Vec<RowOutcome>),
+    /// The batch was refused as a whole and nothing of it was taken: some row of it is at fault.
+    Refused {
+        /// Why, in the destination's words, without the rows' values.
+        reason: String,
+    },
+    /// The destination cannot take it now.
+    Later {
+        /// Why, without the rows' values.
+        reason: String,
+        /// How long it asks to be left alone.
+        after: Option<Duration>,
+        /// Whether it may have taken the batch all the same, as when the answer was lost.
+        unknown: bool,
+    },
 }
 
 /// Somewhere rows go.
@@ -108,8 +129,8 @@ pub trait Destination: Send + Sync + std::fmt::Debug {
     /// all rows are sent again.
     fn place(&self) -> String;
 
-    /// Delivers a batch. An error says that the fate of its rows is unknown; a row that was refused is an answer, not
-    /// an error.
+    /// Delivers a batch. An error says that the fate of its rows is unknown and that no other batch would fare better; a row
+    /// that was refused is an answer, not an error.
     fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Delivery>>;
 
     /// Whether a batch arrived whose answer was lost; `None` when that cannot be told.

@@ -14,6 +14,8 @@ pub struct Rules<'a> {
     pub mode: SyncMode,
     /// Send every current row, changed or not.
     pub full: bool,
+    /// Send again what was rejected for good.
+    pub retry_rejected: bool,
     /// Keys that may not be there any more, where the destination can delete.
     pub withdrawn: Option<&'a BTreeSet<String>>,
 }
@@ -76,7 +78,7 @@ pub fn diff(known: &SyncState, current: &[(Arc<str>, RowHash)], rules: Rules<'_>
         gone.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         for row in gone {
             let before = result.deleted;
-            result.take(&row.key, None, Some(row), left(row));
+            result.take(&row.key, None, Some(row), left(row, rules));
             result.withdrawn += if withdrawn(&row) { result.deleted - before } else { 0 };
         }
     }
@@ -115,7 +117,7 @@ fn present(known: Option<&StateRow>, hash: RowHash, rules: Rules<'_>) -> Step {
         Life::Sent => allowed(there, rules),
         Life::Rejected { .. } if known.row_hash == Some(hash) && !rules.full => Step::Settle,
         Life::Rejected { retryable, .. } if same_change && !rules.full => {
-            if *retryable {
+            if *retryable || rules.retry_rejected {
                 Step::Again
             } else {
                 Step::Wait
@@ -134,16 +136,12 @@ fn allowed(operation: Operation, rules: Rules<'_>) -> Step {
 }
 
 /// A key that we sent and that is not among the current rows, where such rows are deleted.
-fn left(known: &StateRow) -> Step {
+fn left(known: &StateRow, rules: Rules<'_>) -> Step {
     let deleting = known.operation == Operation::Delete;
     match &known.life {
         Life::Sent if deleting => Step::Again,
         Life::Rejected { retryable, .. } if deleting && known.row_hash.is_some() => {
-            if *retryable {
-                Step::Again
-            } else {
-                Step::Wait
-            }
+            if *retryable || rules.retry_rejected { Step::Again } else { Step::Wait }
         }
         _ if known.may_be_there() => Step::New(Operation::Delete),
         _ => Step::Gone,
@@ -216,10 +214,12 @@ mod tests {
         }
     }
 
+    const RULES: Rules<'_> = Rules { mode: SyncMode::Upsert, full: false, retry_rejected: false, withdrawn: None };
+
     fn one(known: Option<StateRow>, current: Option<u8>, mode: SyncMode) -> Diff {
         let known = known.into_iter().map(|s| (Arc::clone(&s.key), s)).collect();
         let current: Vec<_> = current.into_iter().map(|n| ("k".into(), hash(n))).collect();
-        diff(&known, &current, Rules { mode, full: false, withdrawn: None })
+        diff(&known, &current, Rules { mode, ..RULES })
     }
 
     fn sent(diff: &Diff) -> Option<(Operation, i64, i64)> {
@@ -256,12 +256,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_rejected_for_good_goes_again_under_its_number_when_that_is_asked_for() {
+        let rules = Rules { mode: SyncMode::Mirror, retry_rejected: true, ..RULES };
+        let row = state("k", None, Some(1), Operation::Insert, rejected(false));
+        let known = SyncState::from_iter([("k".into(), row)]);
+        let found = diff(&known, &[("k".into(), hash(1))], rules);
+        assert_eq!((sent(&found), found.waiting), (Some((Operation::Insert, 4, 2)), 0));
+        let row = state("k", Some(1), None, Operation::Delete, rejected(false));
+        let known = SyncState::from_iter([("k".into(), row)]);
+        assert_eq!(sent(&diff(&known, &[], rules)), Some((Operation::Delete, 4, 2)));
+    }
+
+    #[test]
     fn a_b_a_is_three_changes() {
         let mut known = SyncState::new();
         let mut numbers = Vec::new();
         for n in [1, 2, 1] {
-            let found =
-                diff(&known, &[("k".into(), hash(n))], Rules { mode: SyncMode::Upsert, full: false, withdrawn: None });
+            let found = diff(&known, &[("k".into(), hash(n))], RULES);
             let change = &found.changes[0];
             numbers.push(change.number);
             let row = StateRow {
@@ -301,11 +312,11 @@ mod tests {
         };
         let keys = BTreeSet::from(["k".to_owned(), "never sent".to_owned()]);
         for mode in [SyncMode::Upsert, SyncMode::Insert, SyncMode::Update, SyncMode::Append] {
-            let found = diff(&known(), &[], Rules { mode, full: false, withdrawn: Some(&keys) });
+            let found = diff(&known(), &[], Rules { mode, withdrawn: Some(&keys), ..RULES });
             assert_eq!(sent(&found), Some((Operation::Delete, 5, 1)), "{mode:?}");
             assert_eq!((found.deleted, found.withdrawn), (1, 1));
         }
-        let found = diff(&known(), &[], Rules { mode: SyncMode::Mirror, full: false, withdrawn: Some(&keys) });
+        let found = diff(&known(), &[], Rules { mode: SyncMode::Mirror, withdrawn: Some(&keys), ..RULES });
         assert_eq!((found.deleted, found.withdrawn), (2, 1));
     }
 

@@ -3,15 +3,20 @@
 //! The pure part ([`diff`], [`life`]) compares what a destination is known to hold with the current rows
 //! and decides a list of changes. The acting part ([`run_sync`]) sends them batch by batch:
 //!
-//! 1. The changes of the batch are written to the log, with their numbers: *planned*.
-//! 2. The destination gets the batch and answers for every row.
-//! 3. The answers are written to the log, before the next batch begins: *acknowledged* or *rejected*.
+//! 1. The changes of the batch (or of several, where the destination takes more than one at once) are written to the
+//!    log, with their numbers: *planned*.
+//! 2. The destination gets the batch and answers for every row. Batches go in lanes, as many as the destination
+//!    and the sync allow ([`sender`]).
+//! 3. The answers are written to the log, before the next batch of that lane begins: *acknowledged* or *rejected*.
 //!
-//! The log is `_kinfold/sync/<sync>/<epoch>-<n>-{1-planned,2-answered}.parquet` in the warehouse, each created by
-//! put-if-absent; its rows are rows of the state table, and a later row of a key replaces an earlier one. The
+//! The log is `_kinfold/sync/<sync>/<epoch>-<n>-{1-planned,2-answered,2-answered-<part>}.parquet` in the warehouse, each
+//! created by put-if-absent; its rows are rows of the state table, and a later row of a key replaces an earlier one. The
 //! next run folds the log into the state table before it compares, so that a kill at any point sends at most
-//! one batch again, with the same idempotency keys; not even that one where the destination can tell
+//! one batch a lane again, with the same idempotency keys; not even those where the destination can tell
 //! whether the batch arrived.
+//!
+//! A batch that is refused as a whole is halved until the bad row is found. One that the destination cannot take now is
+//! sent again after a pause, for as long as the sync says ([`Pacing`]).
 //!
 //! # Rules
 //! - Change detection compares with what was acknowledged, never with what was merely computed or sent.
@@ -23,7 +28,7 @@
 //!   mode does not send such a change) or waiting (rejected for good).
 //!
 //! # Not here
-//! Halving of failed batches, rate limits and retries in time, several batches at once.
+//! Who may be sent to: rows that consent holds back come apart from the others, and what policies refuse never gets here.
 
 mod batch;
 mod changelog;
@@ -31,8 +36,11 @@ mod destination;
 pub mod destinations;
 mod diff;
 mod hash;
+mod json;
 mod life;
+mod pace;
 mod run;
+mod sender;
 
 #[cfg(test)]
 mod tests;
@@ -41,4 +49,5 @@ pub use destination::{Batch, BatchId, Capabilities, Delivery, Destination, RowOu
 pub use diff::{Change, Diff, Rules, diff};
 pub use hash::RowHash;
 pub use life::{Life, Operation, StateRow, state_schema};
-pub use run::{SyncCounts, SyncOutcome, SyncRequest, preview_sync, run_sync};
+pub use pace::Pacing;
+pub use run::{SyncCounts, SyncOutcome, SyncRequest, SyncSample, preview_sync, run_sync};

@@ -1,21 +1,21 @@
 //! Carries out a sync: fold the log, compare, refuse too many deletes, send, keep the answers.
 
-use super::batch::{Keys, Rows};
+use super::batch::Rows;
 use super::changelog::{ChangeLog, Known};
-use super::destination::{Batch, BatchId, Delivery, Destination, RowOutcome};
+use super::destination::{BatchId, Destination};
 use super::diff::{Change, Diff, Rules, diff};
+use super::json::objects;
 use super::life::{Life, Operation, StateRow, SyncState, table_of};
+use super::pace::Pacing;
+use super::sender::{Sender, acknowledged};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::SyncMode;
+use crate::model::{JsonRow, SyncMode};
 use crate::warehouse::State;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
 use deltalake_core::arrow::datatypes::SchemaRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Rows of a batch where neither the sync nor the destination says otherwise.
-const ROWS_PER_BATCH: usize = 1_000_000;
 
 /// What is to be synced, and what is known from before.
 #[derive(Debug, Clone)]
@@ -28,10 +28,18 @@ pub struct SyncRequest<'a> {
     pub mode: SyncMode,
     /// Send every current row, changed or not.
     pub full: bool,
+    /// Forget what the destination is known to have.
+    pub reset: bool,
     /// Largest share of the rows at the destination that may be deleted, in percent.
     pub max_delete_percent: f64,
+    /// Send again what was rejected for good.
+    pub retry_rejected: bool,
+    /// Largest share of the rows sent that may be rejected before the sync fails, in percent; none when any share is fine.
+    pub fail_above_percent: Option<f64>,
     /// Rows of a batch; the destination may ask for fewer.
     pub rows_per_batch: Option<usize>,
+    /// How fast batches are sent, and how long they are tried again.
+    pub pacing: Pacing,
     /// Key of the idempotency keys; the same for the life of the warehouse.
     pub secret: [u8; 32],
     /// Lease epoch of the run.
@@ -94,6 +102,18 @@ pub struct SyncOutcome {
     pub failure: Option<Error>,
 }
 
+/// A row that would be sent.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct SyncSample {
+    /// `insert`, `update` or `delete`.
+    pub operation: &'static str,
+    /// Its columns; for a delete, the key.
+    pub row: JsonRow,
+}
+
+/// Rows of each operation that a preview shows.
+const SAMPLES: usize = 3;
+
 /// Says what [`run_sync`] would send, and sends and writes nothing.
 ///
 /// # Errors
@@ -102,13 +122,32 @@ pub async fn preview_sync(
     state: &State,
     destination: &dyn Destination,
     request: &SyncRequest<'_>,
-) -> Result<SyncCounts> {
+) -> Result<(SyncCounts, Vec<SyncSample>)> {
     check_mode(destination, request)?;
     let rows = Rows::new(request.sync, &request.schema, request.rows)?;
-    let known = ChangeLog::new(state, request.sync).read(request.previous).await?.at(&place(destination, request));
-    let diff = diff(&known.rows, &rows.current, rules_of(destination, request));
+    let known = ChangeLog::new(state, request.sync)
+        .read(request.previous)
+        .await?
+        .at(&place(destination, request), request.reset);
+    let diff = diff(&known.rows, &rows.current, rules(destination, request));
     check_deletes(request, &diff)?;
-    Ok(counts_of(request, &rows, &diff))
+    Ok((counts_of(request, &rows, &diff), samples(&rows, &diff)?))
+}
+
+/// The first rows of each operation, with their values.
+fn samples(rows: &Rows, diff: &Diff) -> Result<Vec<SyncSample>> {
+    let mut all = Vec::new();
+    for operation in [Operation::Insert, Operation::Update, Operation::Delete] {
+        let of: Vec<Change> = diff.changes.iter().filter(|c| c.operation == operation).take(SAMPLES).cloned().collect();
+        let batch = rows.of(&of)?;
+        let key = batch.schema().field(0).name().clone();
+        let shown = objects(&batch)?.into_iter().map(|mut row| {
+            row.retain(|name, _| operation != Operation::Delete || *name == key);
+            SyncSample { operation: operation.word(), row }
+        });
+        all.extend(shown);
+    }
+    Ok(all)
 }
 
 /// Brings a destination up to date.
@@ -122,9 +161,10 @@ pub async fn run_sync(state: &State, destination: &dyn Destination, request: &Sy
     let rows = Rows::new(request.sync, &request.schema, request.rows)?;
     let log = ChangeLog::new(state, request.sync);
     let place = place(destination, request);
-    let Known { rows: mut known, unanswered, first, changed, committed } = log.read(request.previous).await?.at(&place);
+    let Known { rows: mut known, unanswered, first, changed, committed } =
+        log.read(request.previous).await?.at(&place, request.reset);
     let found = find_lost(destination, &log, request, &mut known, unanswered).await?;
-    let diff = diff(&known, &rows.current, rules_of(destination, request));
+    let diff = diff(&known, &rows.current, rules(destination, request));
     check_deletes(request, &diff)?;
     log.tidy(committed).await;
 
@@ -132,15 +172,32 @@ pub async fn run_sync(state: &State, destination: &dyn Destination, request: &Sy
     for settled in &diff.settled {
         known.insert(Arc::clone(&settled.key), StateRow { epoch: request.epoch, ..settled.clone() });
     }
-    let sender = Sender { destination, log: &log, request, rows: &rows, place };
-    let failure = sender.send_all(&diff, &mut known, &mut counts).await.err();
+    let sender = Sender::new(destination, &log, request, &rows, place);
+    let sent = sender.send_all(&diff, &mut known, &mut counts).await;
+    let failure = sent.err().or_else(|| too_many_rejected(request, &counts));
     let state_changed = changed || found > 0 || counts.sent > 0 || !diff.settled.is_empty();
     Ok(SyncOutcome { counts, state: table_of(&known)?, state_changed, first, failure })
 }
 
-fn rules_of<'a>(destination: &dyn Destination, request: &SyncRequest<'a>) -> Rules<'a> {
+fn rules<'a>(destination: &dyn Destination, request: &SyncRequest<'a>) -> Rules<'a> {
     let withdrawn = destination.capabilities().delete.then_some(request.withdrawn);
-    Rules { mode: request.mode, full: request.full, withdrawn }
+    Rules { mode: request.mode, full: request.full, retry_rejected: request.retry_rejected, withdrawn }
+}
+
+/// The failure of a sync that sent all it could, when the destination refused too much of it.
+fn too_many_rejected(request: &SyncRequest<'_>, counts: &SyncCounts) -> Option<Error> {
+    let allowed = request.fail_above_percent?;
+    let percent = 100.0 * counts.rejected as f64 / counts.sent.max(1) as f64;
+    (percent > allowed).then(|| {
+        let message = format!(
+            "`{}` rejected {} of {} rows of sync `{}` ({percent:.1} %), more than fail_above allows ({allowed} %)",
+            request.destination, counts.rejected, counts.sent, request.sync
+        );
+        Error::new(ErrorKind::Failed, message).with_help(format!(
+            "see `last_error` in `kinfold.sync_{}`; then: kinfold sync retry {}",
+            request.sync, request.sync
+        ))
+    })
 }
 
 fn check_mode(destination: &dyn Destination, request: &SyncRequest<'_>) -> Result<()> {
@@ -213,106 +270,11 @@ async fn find_lost(
             .filter_map(|p| known.get(&p.key).filter(|k| k.change_number == p.change_number && k.life == Life::Sent))
             .map(|k| acknowledged(k, request.now))
             .collect();
-        log.answered(&batch, &rows).await?;
+        log.answered(&batch, 0, &rows).await?;
         found += rows.len() as u64;
         known.extend(rows.into_iter().map(|r| (Arc::clone(&r.key), r)));
     }
     Ok(found)
-}
-
-fn acknowledged(row: &StateRow, now: DateTime<Utc>) -> StateRow {
-    StateRow { row_hash: row.planned_hash, life: Life::Acknowledged, acknowledged_at: Some(now), ..row.clone() }
-}
-
-/// Sends the batches of one run.
-struct Sender<'a> {
-    destination: &'a dyn Destination,
-    log: &'a ChangeLog<'a>,
-    request: &'a SyncRequest<'a>,
-    rows: &'a Rows,
-    place: Arc<str>,
-}
-
-impl Sender<'_> {
-    async fn send_all(&self, diff: &Diff, known: &mut SyncState, counts: &mut SyncCounts) -> Result<()> {
-        let limit = [self.request.rows_per_batch, self.destination.capabilities().rows_per_batch];
-        let size = limit.into_iter().flatten().min().unwrap_or(ROWS_PER_BATCH).max(1);
-        if self.request.mode == SyncMode::Replace {
-            // The whole table in one step, also when it is new and empty.
-            if !diff.changes.is_empty() || known.is_empty() {
-                self.send(1, &diff.changes, known, counts).await?;
-            }
-            return Ok(());
-        }
-        for (index, changes) in diff.changes.chunks(size).enumerate() {
-            let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-            self.send(number, changes, known, counts).await?;
-        }
-        Ok(())
-    }
-
-    async fn send(
-        &self,
-        number: u32,
-        changes: &[Change],
-        known: &mut SyncState,
-        counts: &mut SyncCounts,
-    ) -> Result<()> {
-        let request = self.request;
-        let id = BatchId { sync: request.sync.to_owned(), epoch: request.epoch, number };
-        let keys = Keys { secret: &request.secret, destination: request.destination, sync: request.sync };
-        let batch = self.rows.batch(id.clone(), request.mode, changes, &keys)?;
-        let planned: Vec<StateRow> = changes.iter().map(|c| self.planned(c, known.get(&c.key))).collect();
-        self.log.planned(&id, &planned).await?;
-        known.extend(planned.iter().map(|r| (Arc::clone(&r.key), r.clone())));
-        counts.sent += changes.len() as u64;
-        let answers = answers(self.destination.deliver(&batch).await, &batch, changes.len())
-            .map_err(|e| e.context(format!("sync `{}` to `{}` failed", request.sync, request.destination)))?;
-        let rows: Vec<StateRow> =
-            planned.iter().zip(answers).map(|(row, answer)| self.answered(row, answer, counts)).collect();
-        known.extend(rows.iter().map(|r| (Arc::clone(&r.key), r.clone())));
-        self.log.answered(&id, &rows).await
-    }
-
-    fn planned(&self, change: &Change, known: Option<&StateRow>) -> StateRow {
-        StateRow {
-            key: change.key.clone(),
-            row_hash: known.and_then(|k| k.row_hash),
-            planned_hash: change.hash,
-            operation: change.operation,
-            life: Life::Sent,
-            change_number: change.number,
-            attempt: change.attempt,
-            acknowledged_at: known.and_then(|k| k.acknowledged_at),
-            epoch: self.request.epoch,
-            place: Arc::clone(&self.place),
-        }
-    }
-
-    fn answered(&self, row: &StateRow, answer: RowOutcome, counts: &mut SyncCounts) -> StateRow {
-        match answer {
-            RowOutcome::Acknowledged => {
-                counts.acknowledged += 1;
-                acknowledged(row, self.request.now)
-            }
-            RowOutcome::Rejected { reason, retryable } => {
-                counts.rejected += 1;
-                StateRow { life: Life::Rejected { reason, retryable }, ..row.clone() }
-            }
-        }
-    }
-}
-
-/// One answer a change.
-fn answers(delivery: Result<Delivery>, batch: &Batch, changes: usize) -> Result<Vec<RowOutcome>> {
-    match delivery? {
-        Delivery::All => Ok(vec![RowOutcome::Acknowledged; changes]),
-        Delivery::Rows(rows) if rows.len() == changes && batch.mode != SyncMode::Replace => Ok(rows),
-        Delivery::Rows(rows) => {
-            let message = format!("the destination answered for {} of {changes} rows", rows.len());
-            Err(Error::new(ErrorKind::Failed, message))
-        }
-    }
 }
 
 impl SyncCounts {

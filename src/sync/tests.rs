@@ -16,6 +16,7 @@ use object_store::path::Path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Nobody withdrew.
 static NOBODY: BTreeSet<String> = BTreeSet::new();
@@ -59,6 +60,8 @@ struct House {
     max_delete_percent: f64,
     rows_per_batch: Option<usize>,
     full: bool,
+    retry_rejected: bool,
+    lanes: usize,
 }
 
 impl House {
@@ -70,6 +73,8 @@ impl House {
             max_delete_percent: 100.0,
             rows_per_batch: None,
             full: false,
+            retry_rejected: false,
+            lanes: 1,
         }
     }
 
@@ -87,8 +92,12 @@ impl House {
             destination: "lake",
             mode,
             full: self.full,
+            reset: false,
             max_delete_percent: self.max_delete_percent,
+            retry_rejected: self.retry_rejected,
+            fail_above_percent: None,
             rows_per_batch: self.rows_per_batch,
+            pacing: Pacing { concurrency: self.lanes, first_pause: Duration::from_millis(1), ..Pacing::default() },
             secret: [7; 32],
             epoch: self.epoch,
             now: DateTime::from_timestamp(1_700_000_000 + i64::try_from(self.epoch).unwrap(), 0).unwrap(),
@@ -98,7 +107,7 @@ impl House {
             withdrawn: &NOBODY,
             previous: &self.previous,
         };
-        let preview = preview_sync(log, to, &request).await?;
+        let (preview, _) = preview_sync(log, to, &request).await?;
         let outcome = run_sync(log, to, &request).await?;
         let planned = |c: &SyncCounts| (c.read, c.inserted, c.updated, c.deleted, c.unchanged, c.ignored, c.waiting);
         if outcome.counts.found == 0 {
@@ -185,6 +194,8 @@ impl Destination for Memory {
             idempotent: false,
             remembers_batches: false,
             rows_per_batch: Some(3),
+            concurrent: false,
+            deletes_apart: false,
         }
     }
 
@@ -482,8 +493,12 @@ async fn keys_must_name_rows() {
             destination: "lake",
             mode: SyncMode::Upsert,
             full: false,
+            reset: false,
             max_delete_percent: 10.0,
+            retry_rejected: false,
+            fail_above_percent: None,
             rows_per_batch: None,
+            pacing: Pacing::default(),
             secret: [0; 32],
             epoch: 1,
             now: DateTime::UNIX_EPOCH,

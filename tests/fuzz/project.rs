@@ -24,9 +24,11 @@ pub fn options(root: &Path) -> Options {
         select: Vec::new(),
         exclude: Vec::new(),
         state: None,
+        full: false,
         resources: Resources { threads: 1, ..Resources::of_machine() },
         environment: BTreeMap::new(),
         now: chrono::DateTime::UNIX_EPOCH,
+        resend: kinfold::runner::Resend::default(),
     }
 }
 

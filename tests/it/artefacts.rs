@@ -51,7 +51,7 @@ fn definitions_and_files_are_tables() {
 #[test]
 fn a_selected_run_keeps_what_is_known_of_the_others() {
     let project = shop();
-    let run = project.kinfold(&["run", "--project", "shop", "--select", "daily_visits"]).exits(0);
+    let run = project.kinfold(&["run", "--project", "shop", "--select", "daily_visits", "--full"]).exits(0);
     let ask = |sql: &str| project.kinfold(&["query", sql, "--project", "shop", "--output", "csv"]).exits(0).stdout;
     assert_eq!(ask("SELECT count(*) AS n FROM kinfold.definitions"), "n\n8\n", "{run}");
     let newest =

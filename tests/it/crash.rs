@@ -3,7 +3,7 @@
 //! The law: whenever a run dies, a reader sees the tables of a whole run, and the next run gives what an
 //! undisturbed one would have given, with nothing lost.
 
-use crate::support::{NEWS, Outcome, Project, clinic, files, until, wait};
+use crate::support::{NEWS, Project, clinic, files, until, wait};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::TcpListener;
@@ -62,18 +62,6 @@ fn sent(project: &Project) -> Vec<String> {
     rows
 }
 
-/// Runs, waiting for the lease of a killed run to expire.
-fn run_when_free(project: &Project) -> Outcome {
-    for _ in 0..120 {
-        let outcome = project.kinfold(&["run"]);
-        if outcome.code != 75 {
-            return outcome.exits(0);
-        }
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    panic!("the warehouse is still held two minutes after its run was killed")
-}
-
 /// A number from 0 to 1 that is another one in each run of the tests: every moment must be right.
 fn random() -> f64 {
     let bits = RandomState::new().build_hasher().finish();
@@ -128,10 +116,10 @@ fn killed_runs_lose_nothing() {
         assert!(seen == old || seen == new, "killed at {moment}: readers see half a run: {seen:#?}");
     }
     for (moment, project) in &killed {
-        let outcome = run_when_free(project);
+        let outcome = project.run_when_free();
         assert_eq!(state(project), new, "killed at {moment}, then {outcome}");
         assert_eq!(sent(project), all_sent, "killed at {moment}, then {outcome}");
-        let again = project.kinfold(&["run"]).exits(0);
+        let again = project.kinfold(&["run", "--full"]).exits(0);
         assert_eq!(project.report()["syncs"][0]["sent"], 0, "killed at {moment}, then {again}");
         assert_eq!(state(project), new, "killed at {moment}, then {again}");
     }
@@ -144,7 +132,7 @@ fn a_killed_first_run_of_the_demo_is_done_by_the_next() {
     until("a lease", || !files(&project.path("target/warehouse/_kinfold/leases")).is_empty());
     std::thread::sleep(Duration::from_secs_f64(4.0 * random()));
     kill(child);
-    run_when_free(&project);
+    project.run_when_free();
     for table in clinic().tables().into_iter().filter(|t| !grows(t)) {
         assert_eq!(rows(&project, &table), rows(clinic(), &table), "{table}");
     }

@@ -101,9 +101,11 @@ fn check(root: &Path, options: &LoadOptions, environment: BTreeMap<String, Strin
         select: Vec::new(),
         exclude: Vec::new(),
         state: None,
+        full: false,
         resources: Resources { threads: 1, memory_bytes: 64 << 20 },
         environment,
         now: chrono::DateTime::UNIX_EPOCH,
+        resend: kinfold::runner::Resend::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let purpose = if rows { Purpose::Run } else { Purpose::Check };

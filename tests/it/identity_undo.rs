@@ -299,7 +299,7 @@ fn the_report_says_how_well_rows_and_people_are_known() {
     assert_eq!(facts["sources"][1], json!({"table": "shop.visits", "rows": 9, "resolved": 7}));
     assert_eq!(facts["sizes"][3], json!({"size": "6-10", "entities": 1}));
 
-    project.kinfold(&["run"]).exits(0);
+    project.kinfold(&["run", "--full"]).exits(0);
     assert_eq!(project.lines(&of_run("1"))[1..], expected, "rows of one run stay");
     let again: Vec<String> = expected.iter().map(|l| l.replace("created,,3", "created,,0")).collect();
     assert_eq!(project.lines(&of_run("(SELECT max(run) FROM person_report)"))[1..], again);

@@ -71,7 +71,7 @@ fn before_the_first_run_everything_is_new_and_nothing_is_written() {
 fn a_plan_right_after_a_run_finds_nothing() {
     let project = shop();
     let said = plan(&project, &[]);
-    has_lines(&said, &["nothing changed: a run builds 5 models all the same"]);
+    has_lines(&said, &["nothing changed for 4 models, not built; 1 sync as before, which may owe something"]);
     assert!(!said.stdout.contains("effect"), "{said}");
     let forced = plan(&project, &["--effects", "always"]);
     has_lines(&forced, &["no committed row changes, and nothing would be sent"]);
@@ -102,7 +102,10 @@ fn a_changed_trait_tells_the_key_the_readers_and_the_profiles() {
     assert_eq!(project.number("SELECT max(visits_7d) FROM person_profile"), 2);
     project.kinfold(&["run"]).exits(0);
     assert_eq!(project.number("SELECT max(visits_7d) FROM person_profile"), 4);
-    has_lines(&self::plan(&project, &[]), &["nothing changed: a run builds 5 models all the same"]);
+    has_lines(
+        &self::plan(&project, &[]),
+        &["nothing changed for 4 models, not built; 1 sync as before, which may owe something"],
+    );
 }
 
 #[test]
@@ -174,7 +177,13 @@ fn a_model_that_went_is_told_once() {
 fn a_later_time_is_a_reason_of_its_own() {
     let project = shop();
     let said = plan(&project, &["--as-of", "2026-04-02"]);
-    has_lines(&said, &["only the logical time moved: a run builds 5 models all the same"]);
+    has_lines(
+        &said,
+        &[
+            "nothing changed for 2 models, not built; only the logical time moved for 1 model",
+            "build came_back upstream: person_profile",
+        ],
+    );
 }
 
 #[test]

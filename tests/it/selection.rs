@@ -42,7 +42,7 @@ fn one_model_is_built_from_what_is_committed() {
 #[test]
 fn one_model_gives_what_a_whole_run_gives() {
     let project = Project::clinic_after_a_run();
-    project.kinfold(&["run", "--select", "lapsed_patients"]).exits(0);
+    project.kinfold(&["run", "--select", "lapsed_patients", "--full"]).exits(0);
     let sql = "SELECT * FROM lapsed_patients";
     assert_eq!(project.lines(sql), clinic().lines(sql));
 }
@@ -50,7 +50,7 @@ fn one_model_gives_what_a_whole_run_gives() {
 #[test]
 fn plus_before_a_name_takes_what_it_needs() {
     let project = Project::clinic_after_a_run();
-    project.kinfold(&["run", "--select", "+seniors_to_call"]).exits(0);
+    project.kinfold(&["run", "--select", "+seniors_to_call", "--full"]).exits(0);
     assert_eq!(project.built(), names(&["patient", "patient_profile", "searched_not_booked", "seniors_to_call"]));
 }
 
@@ -67,7 +67,7 @@ fn plus_after_a_name_takes_what_needs_it() {
 #[test]
 fn tags_and_several_selectors_add_up() {
     let project = Project::clinic_after_a_run();
-    project.kinfold(&["run", "--select", "tag:appointment", "--select", "provider_stats"]).exits(0);
+    project.kinfold(&["run", "--full", "--select", "tag:appointment", "--select", "provider_stats"]).exits(0);
     let mut wanted: BTreeSet<String> =
         AUDIENCES.iter().filter(|a| a.starts_with("appointment_")).map(|a| (*a).to_owned()).collect();
     wanted.insert("provider_stats".to_owned());

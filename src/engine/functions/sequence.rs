@@ -213,36 +213,54 @@ impl AggregateUDFImpl for Sequence {
     }
 }
 
+/// A matching event of a group, packed: there are many.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    time: i64,
+    steps: u64,
+    same: u32,
+    group: u32,
+}
+
+impl Row {
+    fn event(self) -> Event {
+        Event { time: self.time, steps: self.steps, same: self.same }
+    }
+}
+
 /// Matching events of all groups, in arrival order.
 struct SequenceState {
     spec: SequenceSpec,
     coder: ValueCoder,
     same: DataType,
-    rows: Vec<(u32, Event)>,
+    rows: Vec<Row>,
     groups: usize,
 }
 
 impl SequenceState {
     /// Takes the emitted groups' events, sorted by group and time, renumbering the rest.
-    fn emit(&mut self, emit_to: EmitTo) -> (usize, Vec<(u32, Event)>) {
-        let emitted = match emit_to {
-            EmitTo::All => self.groups,
-            EmitTo::First(n) => n,
+    fn emit(&mut self, emit_to: EmitTo) -> (usize, Vec<Row>) {
+        let rows = std::mem::take(&mut self.rows);
+        let (emitted, out) = match emit_to {
+            EmitTo::All => (self.groups, rows),
+            EmitTo::First(n) => {
+                let shift = u32::try_from(n).unwrap_or(u32::MAX);
+                let (out, rest): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.group < shift);
+                self.rows = rest.into_iter().map(|row| Row { group: row.group - shift, ..row }).collect();
+                (n, out)
+            }
         };
-        let shift = u32::try_from(emitted).unwrap_or(u32::MAX);
-        let (out, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.rows).into_iter().partition(|r| r.0 < shift);
-        self.rows = rest.into_iter().map(|(g, e)| (g - shift, e)).collect();
         self.groups -= emitted;
-        let mut out = by_group(&out, emitted);
-        for run in out.chunk_by_mut(|a, b| a.0 == b.0) {
-            run.sort_unstable_by(|a, b| self.compare(&a.1, &b.1));
+        let mut out = by_group(out, emitted);
+        for run in out.chunk_by_mut(|a, b| a.group == b.group) {
+            run.sort_unstable_by(|a, b| self.compare(a, b));
         }
         (emitted, out)
     }
 
     /// By time, steps, then the value that must be the same, null first.
-    fn compare(&self, a: &Event, b: &Event) -> Ordering {
-        let same = |e: &Event| (e.same != NULL).then_some(e.same);
+    fn compare(&self, a: &Row, b: &Row) -> Ordering {
+        let same = |row: &Row| (row.same != NULL).then_some(row.same);
         let order = (a.time, a.steps).cmp(&(b.time, b.steps));
         order.then_with(|| match (same(a), same(b)) {
             (Some(x), Some(y)) => self.coder.compare(x, y),
@@ -250,24 +268,27 @@ impl SequenceState {
         })
     }
 
-    fn push(&mut self, group: usize, event: Event) {
-        self.rows.push((u32::try_from(group).unwrap_or(u32::MAX), event));
+    fn push(&mut self, group: usize, Event { time, steps, same }: Event) {
+        self.rows.push(Row { time, steps, same, group: u32::try_from(group).unwrap_or(u32::MAX) });
     }
 }
 
 /// Rows in the order of their groups, which are below `groups`; those of a group as they were.
-fn by_group(rows: &[(u32, Event)], groups: usize) -> Vec<(u32, Event)> {
+fn by_group(rows: Vec<Row>, groups: usize) -> Vec<Row> {
+    if rows.is_sorted_by_key(|row| row.group) {
+        return rows;
+    }
     let mut next = vec![0_usize; groups + 1];
-    for (group, _) in rows {
-        next[*group as usize + 1] += 1;
+    for row in &rows {
+        next[row.group as usize + 1] += 1;
     }
     for group in 0..groups {
         next[group + 1] += next[group];
     }
-    let mut sorted = rows.to_vec();
+    let mut sorted = rows.clone();
     for row in rows {
-        let place = &mut next[row.0 as usize];
-        sorted[*place] = *row;
+        let place = &mut next[row.group as usize];
+        sorted[*place] = row;
         *place += 1;
     }
     sorted
@@ -303,9 +324,11 @@ impl GroupsAccumulator for SequenceState {
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let (groups, rows) = self.emit(emit_to);
         let mut holds = vec![false; groups];
-        for run in rows.chunk_by(|a, b| a.0 == b.0) {
-            let events: Vec<Event> = run.iter().map(|r| r.1).collect();
-            holds[run[0].0 as usize] = self.spec.holds(&events);
+        let mut events = Vec::new();
+        for run in rows.chunk_by(|a, b| a.group == b.group) {
+            events.clear();
+            events.extend(run.iter().map(|row| row.event()));
+            holds[run[0].group as usize] = self.spec.holds(&events);
         }
         Ok(Arc::new(BooleanArray::from(holds)))
     }
@@ -314,12 +337,12 @@ impl GroupsAccumulator for SequenceState {
         let (groups, rows) = self.emit(emit_to);
         let mut lengths = vec![0_usize; groups];
         for row in &rows {
-            lengths[row.0 as usize] += 1;
+            lengths[row.group as usize] += 1;
         }
         let offsets: OffsetBuffer<i32> = OffsetBuffer::from_lengths(lengths);
-        let times = Int64Array::from_iter_values(rows.iter().map(|r| r.1.time));
-        let steps = Int64Array::from_iter_values(rows.iter().map(|r| r.1.steps.cast_signed()));
-        let codes: Vec<u32> = rows.iter().map(|r| r.1.same).collect();
+        let times = Int64Array::from_iter_values(rows.iter().map(|row| row.time));
+        let steps = Int64Array::from_iter_values(rows.iter().map(|row| row.steps.cast_signed()));
+        let codes: Vec<u32> = rows.iter().map(|row| row.same).collect();
         let list = |item: DataType, values: ArrayRef| -> ArrayRef {
             Arc::new(ListArray::new(Arc::new(Field::new_list_field(item, true)), offsets.clone(), values, None))
         };
@@ -363,6 +386,6 @@ impl GroupsAccumulator for SequenceState {
     }
 
     fn size(&self) -> usize {
-        self.rows.capacity() * size_of::<(u32, Event)>() + self.coder.size()
+        self.rows.capacity() * size_of::<Row>() + self.coder.size()
     }
 }

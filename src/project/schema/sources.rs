@@ -53,7 +53,8 @@ pub(super) struct Table {
     dedupe: Option<Dedupe>,
     /// `true`: only new files appear. Kept for later versions, changes nothing yet.
     append_only: Option<Boolean>,
-    /// What a file that disappeared means: `error`, the default and the only one in this version.
+    /// What a file means that the last run read and that is gone: `error` (default) stops the run, `forget` lets its
+    /// rows go.
     vanished: Option<Word<Vanished>>,
     /// `false`: the table is not read, and using it is an error.
     enabled: Option<Boolean>,
@@ -92,6 +93,7 @@ pub(super) enum TableFormat {
 #[schemars(rename_all = "lowercase", inline)]
 pub(super) enum Vanished {
     Error,
+    Forget,
 }
 
 /// Which rows are one row.

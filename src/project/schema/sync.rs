@@ -1,7 +1,7 @@
 //! The keys of `kind: sync`.
 
 use super::models::About;
-use super::values::{Anything, ByKey, Duration, Filled, Name, Percent, SentColumn, Word};
+use super::values::{ByKey, Count, Duration, Filled, Name, Percent, Rate, SentColumn, Word};
 use schemars::JsonSchema;
 
 /// Rows of a model to a destination; only what changed is sent.
@@ -32,11 +32,11 @@ pub(super) struct Sync {
     channel: Option<Filled>,
     /// A sync that would delete more than this share of the rows there stops; default `10%`.
     max_delete: Option<Percent>,
-    /// Size and speed of what is sent. Has no effect in this version.
+    /// Size and speed of what is sent.
     batch: Option<Batch>,
-    /// How long a failed batch is tried again. Has no effect in this version.
+    /// How long a failed batch is tried again.
     retry: Option<Retry>,
-    /// Share of rejected rows above which the sync fails. Has no effect in this version.
+    /// Share of rejected rows above which the sync fails.
     fail_above: Option<Percent>,
 }
 
@@ -63,18 +63,18 @@ pub(super) enum Mode {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Batch {
-    /// Rows in one batch.
-    rows: Option<Anything>,
-    /// Batches in a second.
-    per_second: Option<Anything>,
-    /// Batches at once.
-    concurrency: Option<Anything>,
+    /// Most rows of a batch: of a request, a file or a statement.
+    rows: Option<Count>,
+    /// Most batches begun in a second; `0.5` is one every two seconds.
+    per_second: Option<Rate>,
+    /// Batches at once, where the destination takes several; default 1.
+    concurrency: Option<Count>,
 }
 
 /// How long a failed batch is tried again.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Retry {
-    /// Length of time.
+    /// Length of time; default `10 minutes`.
     r#for: Option<Duration>,
 }

@@ -98,6 +98,22 @@ value! {
     }))
 }
 value! {
+    /// A number above 0.
+    Rate, true, schema(json!({
+        "type": ["number", "string"], "minimum": 0, "pattern": VARIABLE, "patternErrorMessage": "expected a number"
+    }))
+}
+value! {
+    /// An HTTP status, such as `429` or `5xx`.
+    Status, true, schema(json!({
+        "type": ["integer", "string"],
+        "minimum": 200,
+        "maximum": 599,
+        "pattern": format!("^\\s*([2-5]xx|[2-5][0-9][0-9])\\s*$|{VARIABLE}"),
+        "patternErrorMessage": "expected 200 to 599, or such as `5xx`"
+    }))
+}
+value! {
     /// A whole number from 0.
     Whole, true, schema(json!({ "type": "integer", "minimum": 0 }))
 }

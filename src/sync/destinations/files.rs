@@ -91,6 +91,8 @@ impl Destination for FilesDestination {
             idempotent: false,
             remembers_batches: true,
             rows_per_batch: None,
+            concurrent: false,
+            deletes_apart: false,
         }
     }
 

@@ -1,3 +1,5 @@
 //! The destinations that are built in, one file each.
 
 pub mod files;
+pub mod http;
+pub mod postgres;

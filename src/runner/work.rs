@@ -1,0 +1,180 @@
+//! What a run has to do: what the runs before left, what there is now, and the difference.
+
+use super::history;
+use super::prepare::Prepared;
+use super::run::last_as_of;
+use super::state::{exact, manifest};
+use crate::engine::SourceFileAt;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Project, Vanished};
+use crate::plan::{Compared, FileChange, Made, Manifest, Work, World, keyed};
+use crate::warehouse::{Snapshot, Warehouse};
+use chrono::{DateTime, Utc};
+use deltalake_core::arrow::array::RecordBatch;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the last runs left.
+pub(super) struct Past {
+    /// Definitions as they used them.
+    pub manifest: Manifest,
+    /// Files of source tables as they read them.
+    pub files: BTreeMap<String, Vec<SourceFileAt>>,
+    /// Results of stages.
+    pub made: BTreeMap<String, Made>,
+    /// Logical time of the last.
+    pub as_of: Option<DateTime<Utc>>,
+    rows: BTreeMap<&'static str, Vec<RecordBatch>>,
+}
+
+impl Past {
+    /// Reads what is visible.
+    pub(super) async fn read(warehouse: &Warehouse, base: &Snapshot) -> Result<Self> {
+        let mut rows = BTreeMap::new();
+        for table in ["kinfold.definitions", "kinfold.files", "kinfold.inputs", "kinfold.columns"] {
+            let Some(at) = base.tables.get(table) else { continue };
+            rows.insert(table, warehouse.read_all(&*warehouse.table(at).await?).await?);
+        }
+        let of = |table: &str| rows.get(table).map_or(&[][..], Vec::as_slice);
+        Ok(Self {
+            manifest: history::manifest_of(of("kinfold.definitions")),
+            files: history::files_of(of("kinfold.files")),
+            made: history::made_of(of("kinfold.inputs")),
+            as_of: last_as_of(warehouse, base).await?,
+            rows,
+        })
+    }
+
+    /// The rows of one of the tables about runs that are written anew.
+    pub(super) fn rows(&self, table: &str) -> &[RecordBatch] {
+        self.rows.get(table).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// For whom it is decided.
+pub(super) struct Question<'a> {
+    /// What was visible before.
+    pub base: &'a Snapshot,
+    /// What the runs before left.
+    pub past: &'a Past,
+    /// Number of the run that is planned.
+    pub run: u64,
+    /// Whether everything is to be made again.
+    pub full: bool,
+    /// Start of the command.
+    pub now: DateTime<Utc>,
+    /// Key of the hashes of inputs.
+    pub key: [u8; 32],
+}
+
+/// What a run has to do, and what it was decided from.
+pub(super) struct Decided {
+    pub work: Work,
+    /// Files of the source tables now.
+    pub files: BTreeMap<String, Vec<SourceFileAt>>,
+    /// Definitions now, as they are shown.
+    pub manifest: Manifest,
+    /// Why a run must not begin; nothing when it may.
+    pub refusal: Option<Error>,
+}
+
+/// Decides what a run of a prepared project has to do.
+///
+/// # Errors
+/// `Storage` when a file cannot be read.
+pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Result<Decided> {
+    let Prepared { project, graph, order, selected, engine, as_of, .. } = prepared;
+    let Question { base, past, run, full, now, key } = question;
+    let files = engine.manifests(&past.files, *now).await?;
+    let shown = manifest(project, graph, engine);
+    let (exact, tests) = exact(project, graph, engine);
+    let hashes = files.iter().map(|(table, files)| (table.clone(), keyed(key, &contents(files)))).collect();
+    let as_of = as_of.timestamp_micros();
+    let world = World { project, graph, exact: &exact, tests: &tests, files: &hashes, as_of, key };
+    let changes = files.iter().filter_map(|(table, now)| Some((table.clone(), change(past.files.get(table)?, now))));
+    let tables: BTreeSet<String> = base.tables.keys().cloned().collect();
+    let compared = Compared {
+        world: &world,
+        now: &shown,
+        before: &past.manifest,
+        made: &past.made,
+        tables: &tables,
+        files: &changes.collect(),
+        run: *run,
+        full: *full,
+    };
+    let work = Work::decide(order, selected, &compared);
+    let read = graph.tables_of(work.build.union(&work.unchanged));
+    let refusal = if *full { None } else { vanished(project, &read, &past.files, &files) };
+    Ok(Decided { work, files, manifest: shown, refusal })
+}
+
+/// The names, sizes and contents of files as one text.
+fn contents(files: &[SourceFileAt]) -> String {
+    let lines: Vec<String> = files.iter().map(|f| format!("{}\n{}\n{}", f.path, f.bytes, f.content)).collect();
+    lines.join("\n")
+}
+
+fn change(before: &[SourceFileAt], now: &[SourceFileAt]) -> FileChange {
+    let contents = |files: &[SourceFileAt]| {
+        files.iter().map(|f| (f.path.clone(), (f.bytes, f.content.clone()))).collect::<BTreeMap<_, _>>()
+    };
+    FileChange::between(&contents(before), &contents(now))
+}
+
+/// Refuses to go on without files that the last run read, where the table says nothing else. A table whose place
+/// changed has other files, and none of them is missed.
+fn vanished(
+    project: &Project,
+    tables: &BTreeSet<String>,
+    before: &BTreeMap<String, Vec<SourceFileAt>>,
+    now: &BTreeMap<String, Vec<SourceFileAt>>,
+) -> Option<Error> {
+    let mut lines = Vec::new();
+    for table in tables {
+        let may = project.source_table(table).is_none_or(|(_, t)| t.vanished == Vanished::Forget);
+        let (Some(before), Some(now)) = (before.get(table), now.get(table)) else { continue };
+        let there: BTreeSet<(&str, &str)> = now.iter().map(|f| (f.place.as_str(), f.path.as_str())).collect();
+        let places: BTreeSet<&str> = now.iter().map(|f| f.place.as_str()).collect();
+        let missed = |f: &&SourceFileAt| places.contains(f.place.as_str()) && !there.contains(&(&f.place, &f.path));
+        let gone: Vec<&str> = before.iter().filter(missed).map(|f| f.path.as_str()).collect();
+        if let (false, Some(first)) = (may, gone.first()) {
+            let more = if gone.len() > 1 { format!(" and {} more", gone.len() - 1) } else { String::new() };
+            lines.push(format!("`{table}`: {first}{more}"));
+        }
+    }
+    if lines.is_empty() {
+        return None;
+    }
+    let message = format!("files that the last run read are gone: {}", lines.join("; "));
+    Some(Error::new(ErrorKind::Data, message).with_help(
+        "bring them back, or say `vanished: forget` at the table if files come and go there; `kinfold run --full` \
+         goes on with what is there, this once",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, place: &str, content: &str) -> SourceFileAt {
+        SourceFileAt {
+            path: path.to_owned(),
+            bytes: 1,
+            modified_at: DateTime::default(),
+            content: content.to_owned(),
+            stamp: String::new(),
+            place: place.to_owned(),
+            read_at: DateTime::default(),
+        }
+    }
+
+    #[test]
+    fn a_file_is_what_it_holds() {
+        let before = [file("a", "p", "1"), file("b", "p", "2"), file("c", "p", "3")];
+        let touched = SourceFileAt { stamp: "other".to_owned(), ..file("a", "p", "1") };
+        let now = [touched, file("b", "p", "9"), file("d", "p", "3")];
+        assert_eq!(change(&before, &now), FileChange { new: 1, new_bytes: 1, changed: 1, gone: 1 });
+        assert_ne!(contents(&before), contents(&now));
+        assert_eq!(contents(&before[..1]), contents(&now[..1]));
+    }
+}
