@@ -32,7 +32,7 @@ pub type SqlSpelling<'a> = &'a dyn Fn(&str) -> String;
 pub enum Detail {
     /// For people and files that are passed on: the environment by name, lists of people by size and a short digest.
     Shown,
-    /// All that can change a result, secrets too. To be hashed with a key, and shown to nobody.
+    /// All that can change a result, secrets too, and nothing else. To be hashed with a key, and shown to nobody.
     Exact,
 }
 
@@ -111,9 +111,12 @@ impl Writer<'_> {
         doc.set("kind", kind.word()).join(self.privacy(privacy)).into()
     }
 
-    /// Why and by whom a label was taken off is for people.
+    /// Why and by whom a label was taken off is for people. Labels change no result.
     fn privacy(&self, privacy: &ModelPrivacy) -> Doc {
         let ModelPrivacy { labels, columns, declassify } = privacy;
+        if self.is_exact() {
+            return Doc::default();
+        }
         let labelled = columns.iter().fold(Doc::default(), |doc, (name, labels)| doc.list(name, self.sorted(labels)));
         let declassify = declassify.iter().map(|one| {
             let Declassify { columns, labels, reason: _, by: _, at: _, span: _ } = one;
@@ -168,8 +171,8 @@ impl Writer<'_> {
             .maybe("enabled", (!enabled).then_some(false))
             .maybe("select", (!select.0.is_empty()).then_some(select))
             .maybe("columns", self.columns(columns))
-            .list("labels", self.sorted(labels))
-            .flag("labels_required", *labels_required)
+            .list("labels", if self.is_exact() { Vec::new() } else { self.sorted(labels) })
+            .flag("labels_required", *labels_required && !self.is_exact())
             .into()
     }
 
@@ -244,7 +247,7 @@ impl Writer<'_> {
         for Column { name, data_type, labels, description: _ } in columns {
             let column = Doc::default()
                 .maybe("type", data_type.as_ref().map(|t| self.text(t).to_uppercase()))
-                .maybe("label", labels.as_ref().map(|l| self.sorted(l)));
+                .maybe("label", labels.as_ref().filter(|_| !self.is_exact()).map(|l| self.sorted(l)));
             if !column.0.is_empty() {
                 all = all.set(&name.value, column);
             }

@@ -155,7 +155,8 @@ struct ColumnRow {
     labels: Option<String>,
 }
 
-/// Columns of every built model; those of models that this run did not build stay as they were.
+/// Columns of every built model; those of models that this run did not build stay as they were, with their labels of
+/// now where they are known: a label changes no table.
 pub(super) fn columns(
     engine: &Engine,
     project: &Project,
@@ -168,15 +169,21 @@ pub(super) fn columns(
     }
     let lineage = engine.lineage_graph();
     let map = LabelMap::new(project, &lineage);
+    let labels = |model: &str, column: &str| {
+        let of_rows = map.of(&ColumnRef::rows_of(model));
+        let all: Labels = map.of(&ColumnRef::new(model, column)).union(&of_rows).cloned().collect();
+        all.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    for kept in rows.iter_mut().filter(|r| lineage.tables().contains_key(&r.model)) {
+        kept.labels = Some(labels(&kept.model, &kept.name));
+    }
     let listed = |columns: &Columns| columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     for node in nodes {
         let table = lineage.tables().get(&node.model);
-        let of_rows = map.of(&ColumnRef::rows_of(&node.model));
         for (position, (name, data_type)) in engine.columns(&node.model).into_iter().enumerate() {
             let column = table.and_then(|t| t.column(&name));
-            let labels: Labels = map.of(&ColumnRef::new(&node.model, &name)).union(&of_rows).cloned().collect();
             rows.push(ColumnRow {
-                labels: Some(labels.into_iter().collect::<Vec<_>>().join(", ")),
+                labels: Some(labels(&node.model, &name)),
                 model: node.model.clone(),
                 position: position as u64 + 1,
                 values_from: column.map(|c| listed(&c.values)),

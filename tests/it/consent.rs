@@ -1,5 +1,6 @@
 //! Consent: who may be sent to, at as_of, and what is taken back. Expected rows are worked out by hand.
 
+use crate::receiver::{Receiver, ok};
 use crate::support::Project;
 use std::collections::BTreeSet;
 
@@ -132,6 +133,44 @@ fn withdrawal_deletes_what_was_sent_whatever_the_mode_and_the_limit() {
         project.kinfold(&["run", "--quiet"]).exits(0);
         assert_eq!(result(&project, "inserted"), "1", "{mode}");
     }
+}
+
+#[test]
+fn a_service_gets_only_people_who_agreed_and_loses_those_who_withdraw() {
+    let receiver = Receiver::new(|_| ok());
+    let mut project = project("upsert", EMAIL);
+    for proxy in ["NO_PROXY", "no_proxy"] {
+        project.set(proxy, "127.0.0.1");
+    }
+    let destination = r#"destinations:
+  - name: tool
+    type: http
+    purposes: [marketing]
+    url: "URL"
+    body: '{"name": {{ row.name }}}'
+    delete: {url: "URL/{{ row.person_id }}"}
+"#;
+    project.write("destinations.yaml", &destination.replace("URL", &receiver.url("/people")));
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let names: BTreeSet<String> =
+        receiver.requests().iter().map(|r| r.json()["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names, BTreeSet::from(["Ann", "Gil"].map(str::to_owned)));
+    // answers are read when a sync is sent, also when no model is built
+    receiver.now(|_| ok());
+    let denied = "ann@x.com,marketing,email,denied,2026-03-30T00:00:00Z,\n";
+    project.write("data/answers.csv", &format!("{ANSWERS}{denied}"));
+    let plan = project.kinfold(&["sync", "--plan"]).exits(0);
+    assert!(plan.stdout.contains("delete: 1") && plan.stdout.contains("withheld: 6"), "{plan}");
+    assert!(!plan.stdout.contains("Bob") && !plan.stdout.contains("Cid"), "{plan}");
+    project.kinfold(&["sync"]).exits(0);
+    let methods: Vec<String> = receiver.requests().iter().map(|r| r.method.clone()).collect();
+    assert_eq!(methods, ["DELETE"]);
+    assert_eq!((result(&project, "deleted"), result(&project, "withheld")), ("1".into(), "6".into()));
+    // neither sends again, nor all anew, whom consent holds back
+    receiver.now(|_| ok());
+    project.kinfold(&["sync", "--full"]).exits(0);
+    let bodies: Vec<String> = receiver.requests().iter().map(|r| r.body.clone()).collect();
+    assert_eq!(bodies, [r#"{"name": "Gil"}"#]);
 }
 
 #[test]
