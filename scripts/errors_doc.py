@@ -26,6 +26,7 @@ GROUPS = {
     "K07": "Profile and audience",
     "K08": "Sync",
     "K09": "Not in this version",
+    "K10": "Privacy",
 }
 
 HEAD = """\

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`model`] is what an author defined; [`diagnostic`] what is wrong with it; [`identity`] the pure stitching
-//! core; [`runner`] executes a plan; [`cli`] says what happened and decides nothing.
+//! core; [`privacy`] what may be known of a person and where it goes; [`runner`] executes a plan; [`cli`] says what happened and decides nothing.
 
 pub mod cli;
 pub mod diagnostic;
@@ -18,6 +18,7 @@ pub mod graph;
 pub mod identity;
 pub mod model;
 pub mod plan;
+pub mod privacy;
 pub mod project;
 pub mod runner;
 pub mod site;

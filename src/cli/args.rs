@@ -103,6 +103,9 @@ pub(super) enum Command {
     /// Say which columns a table or column comes from, and which depend on it.
     #[command(after_help = "Example: kinfold lineage patient_profile.email")]
     Lineage(super::lineage::LineageArguments),
+    /// Say which privacy labels every column carries, from the sources to the destinations.
+    #[command(after_help = "Example: kinfold labels --select +searched_not_booked_to_lake")]
+    Labels(super::labels::LabelsArguments),
     /// List the last runs and what they did.
     #[command(visible_alias = "runs")]
     #[command(after_help = "Examples:

@@ -6,7 +6,7 @@
 
 use super::args::SelectArguments;
 use super::exit::Exit;
-use super::printer::Printer;
+use super::printer::{Printer, policy_alone};
 use super::summary::counted;
 use crate::diagnostic::{
     Diagnostic, SourceMap, render_concise, render_github, render_json, render_junit, render_sarif,
@@ -75,7 +75,7 @@ pub(super) async fn check(arguments: &CheckArguments, options: Options, printer:
         }
         Err(Failure::Findings(findings, map)) => {
             show(&findings, &map);
-            Exit::Wrong
+            if policy_alone(&findings) { Exit::Refused } else { Exit::Wrong }
         }
         Err(failure @ Failure::Error(_)) => printer.failure(&failure),
     }

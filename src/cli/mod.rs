@@ -14,6 +14,7 @@ mod explain_audience;
 mod explain_identity;
 mod explain_plan;
 mod init;
+mod labels;
 mod lineage;
 mod log;
 mod ls;
@@ -126,6 +127,7 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Command::Status(arguments) => status::status(arguments, options, printer).await,
         Command::Ls(arguments) => ls::ls(arguments, options, printer),
         Command::Lineage(arguments) => lineage::lineage(arguments, options, printer).await,
+        Command::Labels(arguments) => labels::labels(arguments, options, printer).await,
         Command::Explain(arguments) => explain::topic(arguments, &options, printer).await,
         Command::Init(_) | Command::Schema(_) | Command::Completions(_) | Command::Man(_) => Exit::Ok,
     }

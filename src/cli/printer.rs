@@ -28,6 +28,12 @@ pub(super) struct Printer {
     running: Mutex<BTreeMap<String, ProgressBar>>,
 }
 
+/// Whether all that is wrong is what policies refuse.
+pub(super) fn policy_alone(findings: &[Diagnostic]) -> bool {
+    let mut errors = findings.iter().filter(|f| f.severity == Severity::Error).peekable();
+    errors.peek().is_some() && errors.all(|f| f.code.is_policy())
+}
+
 impl Printer {
     /// A printer for this process's streams.
     #[expect(clippy::disallowed_methods, reason = "NO_COLOR is a convention of terminals, read at the edge")]
@@ -105,6 +111,9 @@ impl Printer {
         match failure {
             Failure::Findings(findings, map) => {
                 self.findings(findings, map);
+                if policy_alone(findings) {
+                    return Exit::Refused;
+                }
                 let errors = || findings.iter().filter(|f| f.severity == Severity::Error).map(|f| f.code.as_str());
                 // K051x are about tests, which are definitions
                 let of_data = |code: &str| code.starts_with("K05") && !code.starts_with("K051");

@@ -2,7 +2,7 @@
 //!
 //! A code never changes its meaning and is never given again. Groups: K00 project and files, K01 shape of
 //! YAML, K02 names and references, K03 SQL, K04 graph, K05 data and sources, K06 identity, K07 profile and
-//! audience, K08 sync, K09 not in this version. One table is the only source: the enum, the strings and
+//! audience, K08 sync, K09 not in this version, K10 privacy. One table is the only source: the enum, the strings and
 //! [`CODES`] are made from it.
 
 use std::fmt;
@@ -48,6 +48,11 @@ impl Code {
     /// The code that is written so; case does not matter.
     pub fn parse(text: &str) -> Option<Self> {
         CODES.iter().map(|c| c.code).find(|c| c.as_str().eq_ignore_ascii_case(text))
+    }
+
+    /// Whether it is said by a policy and not by a mistake of the language.
+    pub fn is_policy(self) -> bool {
+        matches!(self, Self::PolicyRefused | Self::UnlabelledColumn)
     }
 
     /// Its text.
@@ -530,6 +535,24 @@ codes! {
         cause: "the key is part of the language and harmless to ignore; this version ignores it",
         example: "freshness: {warn_after: 24h}",
         fix: "nothing, or remove it to silence the warning"
+    }
+    PolicyRefused "K1001" {
+        title: "a destination would get what it may not",
+        cause: "labels follow the data from source columns to the sync; the destination's policy does not allow this one",
+        example: "columns: {email: email} to a destination with `allow: [pseudonym]`",
+        fix: "leave it out, lower it by a function such as hmac_sha256, or change the policy; `kinfold labels` shows the map"
+    }
+    UnlabelledColumn "K1002" {
+        title: "a column without a label would reach a destination",
+        cause: "its source says `labels: required`, so that nothing leaves before somebody has looked at it",
+        example: "a new column of an export, sent by a sync",
+        fix: "give the column a label in sources.yaml, or `label: none`"
+    }
+    BadLabel "K1003" {
+        title: "a label that cannot be meant",
+        cause: "labels are names with dots between them; some are given by Kinfold only; `declassify` names columns that exist",
+        example: "label: E-Mail",
+        fix: "write it like `identity.email`"
     }
 }
 

@@ -167,7 +167,7 @@ impl Engine {
             return Ok(output.batches.clone());
         }
         if let Some(BoundModel::Sync(_)) = self.models.get(name) {
-            return Ok(self.sync_rows(name).await?.1);
+            return Ok(self.sync_rows(name).await?.rows);
         }
         let doing = || format!("cannot read `{name}`");
         let relation = self.relations.get(name).ok_or_else(|| Error::new(ErrorKind::Failed, doing()))?;

@@ -12,6 +12,7 @@ mod build;
 mod checks;
 mod committed;
 mod compare;
+mod consent;
 mod constant;
 mod digests;
 mod entities;
@@ -74,6 +75,7 @@ pub use schemas::{SchemaLock, differences_text};
 pub use segment::AudienceFacts;
 pub use session::Resources;
 pub use spelling::spelling;
+pub use sync_rows::SyncRows;
 pub use validate::validate_text_tables;
 
 use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span, Spanned};

@@ -1,14 +1,18 @@
 //! The rows of a sync: its columns over the model that it sends (an audience comes joined to its profile).
 
+use super::consent::{self, Answers, BoundConsent};
 use super::{BoundModel, Engine, fold};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::SyncModel;
 use crate::warehouse::storable_schema;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::error::ArrowError;
 use datafusion::common::JoinType;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, cast, ident};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A bound sync: the key as text, then the author's columns.
@@ -16,9 +20,35 @@ use std::sync::Arc;
 pub(super) struct BoundSync {
     pub plan: LogicalPlan,
     schema: SchemaRef,
+    asked: Option<AskedRows>,
+}
+
+/// A sync that asks: the same rows and whose they are, and people's answers.
+#[derive(Debug, Clone)]
+struct AskedRows {
+    plan: LogicalPlan,
+    consent: BoundConsent,
+}
+
+/// Rows of a sync, and those that consent holds back.
+#[derive(Debug)]
+pub struct SyncRows {
+    /// Their columns: the key, then those that are sent.
+    pub schema: SchemaRef,
+    /// Rows that may be sent.
+    pub rows: Vec<RecordBatch>,
+    /// How many may not, by reason.
+    pub withheld: BTreeMap<&'static str, u64>,
+    /// The keys of these.
+    pub withdrawn: BTreeSet<String>,
 }
 
 impl BoundSync {
+    /// What is read to know who agreed.
+    pub(super) fn answers(&self) -> impl Iterator<Item = &LogicalPlan> {
+        self.asked.iter().flat_map(|asked| [&asked.consent.answers, &asked.consent.times])
+    }
+
     /// Columns of the rows that are sent.
     pub(super) fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
@@ -57,6 +87,7 @@ pub(super) fn bind(
             Err(finding) => findings.push(*finding),
         }
     }
+    let asked = asked(engine, model, &rows, &columns, findings);
     if findings.len() > before {
         return None;
     }
@@ -68,7 +99,7 @@ pub(super) fn bind(
     });
     match planned {
         Ok((plan, schema)) => match storable_schema(&schema) {
-            Ok(schema) => Some(BoundSync { plan, schema }),
+            Ok(schema) => Some(BoundSync { plan, schema, asked }),
             Err(e) => {
                 let finding = Diagnostic::error(Code::SyncColumns, model.from.span, format!("sync `{name}`: {e}"));
                 findings.push(finding.with_label("cannot be stored"));
@@ -81,6 +112,37 @@ pub(super) fn bind(
         }
     }
 }
+
+/// The rows with the person behind each, if the sync asks.
+fn asked(
+    engine: &Engine,
+    model: &SyncModel,
+    rows: &LogicalPlan,
+    columns: &[Expr],
+    findings: &mut Vec<Diagnostic>,
+) -> Option<AskedRows> {
+    let (asked, consent) = (model.asked.as_ref()?, engine.project.consent.as_ref()?);
+    let id = format!("{}_id", consent.identity.value);
+    if rows.schema().field_with_unqualified_name(&id).is_err() {
+        let message = format!("nothing says whose consent a row of `{}` needs", model.from.value);
+        findings.push(
+            Diagnostic::error(Code::OtherEntity, asked.purpose.span, message)
+                .with_label("consent is looked up for this")
+                .with_related(consent.identity.span, "whose answers they are")
+                .with_help(format!("send a model with the column `{id}`")),
+        );
+        return None;
+    }
+    let bound = consent::bind(engine, consent, asked, findings)?;
+    let person = std::iter::once(cast(ident(&id), DataType::Utf8).alias(PERSON));
+    let columns: Vec<Expr> = columns.iter().cloned().chain(person).collect();
+    let planned = LogicalPlanBuilder::from(rows.clone()).project(columns).and_then(LogicalPlanBuilder::build);
+    let planned = planned.map_err(|e| findings.push(engine.parts().binder().engine_finding(&e, model.from.span)));
+    planned.ok().map(|plan| AskedRows { plan, consent: bound })
+}
+
+/// Name of the column that says whose a row is.
+const PERSON: &str = "__person";
 
 /// The relation that columns are over.
 fn rows(engine: &Engine, model: &SyncModel) -> datafusion::error::Result<Option<LogicalPlan>> {
@@ -103,14 +165,46 @@ impl Engine {
     /// The rows that a sync would send if nothing had been sent before: the key, then its columns.
     ///
     /// # Errors
-    /// When its model is not built or loaded, or an expression fails.
-    pub async fn sync_rows(&self, name: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    /// When its model is not built or loaded, or an expression fails; `Refused` when consent cannot be told.
+    pub async fn sync_rows(&self, name: &str) -> Result<SyncRows> {
         let Some(BoundModel::Sync(bound)) = self.models.get(name) else {
             return Err(Error::new(ErrorKind::Failed, format!("sync `{name}` is not bound")));
         };
         let doing = || format!("cannot read the rows of sync `{name}`");
-        let batches = fold::execute(&self.context, bound.plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
-        let batches = batches.iter().map(|b| super::build::conform(b, &bound.schema)).collect::<Result<Vec<_>>>()?;
-        Ok((Arc::clone(&bound.schema), batches))
+        let plan = bound.asked.as_ref().map_or(&bound.plan, |asked| &asked.plan);
+        let batches = fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
+        let schema = Arc::clone(&bound.schema);
+        let mut found = SyncRows { schema, rows: Vec::new(), withheld: BTreeMap::new(), withdrawn: BTreeSet::new() };
+        let answers = match &bound.asked {
+            Some(asked) => Some(self.answers(&asked.consent).await?),
+            None => None,
+        };
+        for batch in batches {
+            let batch = match &answers {
+                Some(answers) => found.granted(batch, answers).or_fail(ErrorKind::Failed, doing)?,
+                None => batch,
+            };
+            found.rows.push(super::build::conform(&batch, &bound.schema)?);
+        }
+        Ok(found)
+    }
+}
+
+impl SyncRows {
+    /// The rows of people who agreed, without the column that says whose they are; the others are counted.
+    fn granted(&mut self, batch: RecordBatch, answers: &Answers) -> Result<RecordBatch, ArrowError> {
+        let last = batch.num_columns() - 1;
+        let (keys, people) = (batch.column(0).as_string::<i32>(), batch.column(last).as_string::<i32>());
+        let mut sent = Vec::with_capacity(batch.num_rows());
+        for (key, person) in keys.iter().zip(people) {
+            let why = answers.withheld(person);
+            if let Some(why) = why {
+                *self.withheld.entry(why).or_default() += 1;
+                self.withdrawn.extend(key.map(str::to_owned));
+            }
+            sent.push(why.is_none());
+        }
+        let columns: Vec<usize> = (0..last).collect();
+        filter_record_batch(&batch, &BooleanArray::from(sent))?.project(&columns)
     }
 }

@@ -95,11 +95,15 @@ async fn broken_values(
         format!("`{name}`: {count}{rows} text in `{}` that is not a {word}", column.name.value),
     );
     finding.label = Some("declared so".to_owned());
-    if let Some(place) = super::files::locate(engine, name, table, &column.name.value, value).await? {
-        finding = finding.with_note(format!("{place} has `{value}`"));
-    } else {
-        finding = finding.with_note(format!("one of them is `{value}`"));
-    }
+    // messages end in logs: what tells of a person stays in the file
+    let protected = engine.project.source_table(name).is_some_and(|(source, _)| source.protects(column));
+    let place = super::files::locate(engine, name, table, &column.name.value, value).await?;
+    finding = match (place, protected) {
+        (Some(place), false) => finding.with_note(format!("{place} has `{value}`")),
+        (Some(place), true) => finding.with_note(format!("{place} has one; its label keeps the value out of here")),
+        (None, false) => finding.with_note(format!("one of them is `{value}`")),
+        (None, true) => finding,
+    };
     Ok(finding.with_help("mend the file, or declare the column as VARCHAR and use try_cast in models"))
 }
 

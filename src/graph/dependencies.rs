@@ -13,7 +13,11 @@ pub fn direct(project: &Project, model: &Model, sql: BTreeSet<String>) -> BTreeS
             names.extend(identity_of(project, &audience.profile.value));
             names.extend(project.before_in_group(&model.name.value).into_iter().map(str::to_owned));
         }
-        ModelKind::Sync(sync) => names.extend(profile_of(project, &sync.from.value)),
+        ModelKind::Sync(sync) => {
+            names.extend(profile_of(project, &sync.from.value));
+            let asked = project.consent.as_ref().filter(|_| sync.asked.is_some());
+            names.extend(asked.into_iter().flat_map(|c| [c.from.value.clone(), c.identity.value.clone()]));
+        }
         ModelKind::Sql(_) | ModelKind::Identity(_) | ModelKind::Profile(_) => {}
     }
     names.into_iter().map(|n| owner(project, &n)).collect()

@@ -14,6 +14,9 @@
 //! A source table has a lineage too, over the columns of its files, because the selection, `version` and
 //! `dedupe` decide its rows; files and table share their column names. What people keep in lists and rules,
 //! the state of earlier runs and `as_of` are no columns and have no lineage.
+//!
+//! [`Uses`] say the same as the two sets, and beside each column whether it is taken as it is or through a function
+//! that lowers its label: what `privacy` follows labels by.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -56,6 +59,36 @@ impl fmt::Display for ColumnRef {
 /// Columns in a stable order.
 pub type Columns = BTreeSet<ColumnRef>;
 
+/// What may be done to a column so that less is told of a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lowering {
+    /// Only who a row belongs to, or which of a person's rows is meant, is taken from it.
+    Entity,
+    /// A hash with a secret key.
+    KeyedHash,
+    /// The year of a time.
+    Year,
+    /// Three digits of a postal code.
+    Zip3,
+    /// An age in bands of ten years.
+    AgeBand,
+    /// Nothing but whether there is a value.
+    Redacted,
+}
+
+/// A column as it is used: as it is, or lowered.
+pub type Use = (ColumnRef, Option<Lowering>);
+
+/// Uses of columns, with the two meanings of [`ColumnLineage`]; `rows` are those of the column itself, beyond those of
+/// its table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// What values come from.
+    pub values: BTreeSet<Use>,
+    /// What decides them.
+    pub rows: BTreeSet<Use>,
+}
+
 /// Direct lineage of one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnLineage {
@@ -65,6 +98,8 @@ pub struct ColumnLineage {
     pub values: Columns,
     /// What decides which values there are, how often and in what order one is picked.
     pub rows: Columns,
+    /// How these are used.
+    pub uses: Uses,
 }
 
 /// Direct lineage of one table.
@@ -74,6 +109,8 @@ pub struct TableLineage {
     pub name: String,
     /// What decides which rows it has.
     pub rows: Columns,
+    /// How these are used.
+    pub uses: BTreeSet<Use>,
     /// Its columns, in their order.
     pub columns: Vec<ColumnLineage>,
 }
@@ -296,8 +333,10 @@ mod tests {
             name: (*name).to_owned(),
             values: columns(values),
             rows: columns(own).into_iter().chain(rows.iter().cloned()).collect(),
+            uses: Uses::default(),
         };
-        TableLineage { name: name.to_owned(), columns: of.iter().map(column).collect(), rows }
+        let columns = of.iter().map(column).collect();
+        TableLineage { name: name.to_owned(), columns, rows, uses: BTreeSet::new() }
     }
 
     /// `web.t` reads its files where `bot` is false; `m` copies and filters; `n` counts over `m` by `who`.

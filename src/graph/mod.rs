@@ -11,7 +11,9 @@ mod unused;
 
 pub use cycle::cycle;
 pub use dependencies::{direct, owner, side_tables};
-pub use lineage::{ColumnLineage, ColumnRef, Columns, LineageGraph, ModelLineage, TableLineage, Trace};
+pub use lineage::{
+    ColumnLineage, ColumnRef, Columns, LineageGraph, Lowering, ModelLineage, TableLineage, Trace, Use, Uses,
+};
 pub use select::{Changed, Problem, Request, Selection, SelectorError};
 pub use unused::unused;
 

@@ -5,8 +5,10 @@
 //! [`Span`](crate::diagnostic::Span), so that later steps point into the author's file.
 
 mod audience;
+mod consent;
 mod http;
 mod identity;
+mod privacy;
 mod profile;
 mod settings;
 mod source;
@@ -15,8 +17,10 @@ mod test;
 mod values;
 
 pub use audience::*;
+pub use consent::*;
 pub use http::*;
 pub use identity::*;
+pub use privacy::*;
 pub use profile::*;
 pub use settings::*;
 pub use source::*;
@@ -38,6 +42,8 @@ pub struct Project {
     pub destinations: Vec<Destination>,
     /// Models by name; names are unique over all kinds.
     pub models: BTreeMap<String, Model>,
+    /// What people agreed to.
+    pub consent: Option<ConsentModel>,
     /// Unit tests, in the order of their files.
     pub unit_tests: Vec<UnitTest>,
 }
@@ -95,6 +101,8 @@ pub struct Model {
     pub path: String,
     /// Data tests of its main table.
     pub tests: Vec<DataTest>,
+    /// Labels that it adds or takes off.
+    pub privacy: ModelPrivacy,
     /// What it is.
     pub kind: ModelKind,
 }

@@ -12,8 +12,17 @@ pub struct Source {
     pub description: Option<String>,
     /// Folder or URL (`s3://`, `gs://`, `az://`, `http(s)://`), environment already expanded.
     pub location: Spanned<String>,
+    /// Whether what reaches a destination must have a label.
+    pub labels_required: bool,
     /// Its tables, enabled or not.
     pub tables: Vec<SourceTable>,
+}
+
+impl Source {
+    /// Whether a value of a column may tell of a person, so that no message shows it.
+    pub fn protects(&self, column: &Column) -> bool {
+        column.labels.as_ref().map_or(self.labels_required, |labels| !labels.is_empty())
+    }
 }
 
 /// One table of a source.
@@ -43,6 +52,8 @@ pub struct SourceTable {
     pub select: TableSelect,
     /// Declared columns.
     pub columns: Vec<Column>,
+    /// Labels of the fact that a row is there.
+    pub labels: Vec<Spanned<String>>,
     /// Data tests, those of columns included.
     pub tests: Vec<DataTest>,
 }
@@ -97,8 +108,8 @@ pub struct Column {
     pub name: Spanned<String>,
     /// SQL type the raw value is read as (`BIGINT`, `TIMESTAMP`, ...).
     pub data_type: Option<Spanned<String>>,
-    /// Privacy class, such as `identity.email`.
-    pub label: Option<Spanned<String>>,
+    /// Privacy classes, such as `identity.email`; `None` where nothing is said, empty for `none`.
+    pub labels: Option<Vec<Spanned<String>>>,
     /// Free text for people.
     pub description: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! Destinations and `kind: sync`.
 
-use super::Duration;
 use super::http::HttpDestination;
+use super::{Asked, Duration};
 use crate::diagnostic::Spanned;
 
 /// Somewhere rows go.
@@ -11,9 +11,11 @@ pub struct Destination {
     pub name: Spanned<String>,
     /// What it is and how to reach it.
     pub kind: DestinationKind,
-    /// Labels it may get.
+    /// Labels it may get, each with those below it.
     pub allow: Vec<Spanned<String>>,
-    /// Whether an agreement covers health data.
+    /// Purposes that it serves; any, if none is named.
+    pub purposes: Vec<Spanned<String>>,
+    /// Whether an agreement covers health data: without it, it gets nothing that is `phi`.
     pub baa: bool,
 }
 
@@ -62,6 +64,8 @@ pub struct SyncModel {
     pub key: Spanned<String>,
     /// Destination column and SQL expression, in the author's order.
     pub columns: Vec<(Spanned<String>, Spanned<String>)>,
+    /// What people must have agreed to; without it nobody is asked.
+    pub asked: Option<Asked>,
     /// `enabled: false` keeps history and sends nothing.
     pub enabled: bool,
     /// Largest share of acknowledged rows that a run may delete, in percent.

@@ -13,12 +13,13 @@
 
 use crate::diagnostic::{SourceMap, Spanned};
 use crate::model::{
-    Attribute, AttributeSource, AudienceCondition, AudienceModel, BatchLimits, BlockRule, Column, Condition, DataTest,
-    Dedupe, Destination, DestinationKind, EventCondition, EventMatch, FileFormat, Format, Group, Holdout, HttpBody,
-    HttpDestination, HttpRequest, IdentifierType, IdentityModel, IdentityRule, LinkIdentifier, LinkTable, ListEntry,
-    Materialize, MaxLinks, MaxPerEntity, Measure, Model, ModelKind, Narrowing, Normalize, Persona, Pick, ProfileModel,
-    RankBy, RejectedBy, RejectedRows, Source, SourceTable, SqlModel, StatusRange, Step, StepOrigin, StepPick,
-    SyncModel, TableSelect, TestKind, Timeline, Top, Trait, Vanished, Verdict, Window,
+    Attribute, AttributeSource, AudienceCondition, AudienceModel, BatchLimits, BlockRule, Column, Condition,
+    ConsentModel, DataTest, Declassify, Dedupe, Destination, DestinationKind, EventCondition, EventMatch, FileFormat,
+    Format, Group, Holdout, HttpBody, HttpDestination, HttpRequest, IdentifierType, IdentityModel, IdentityRule,
+    LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, MaxPerEntity, Measure, Model, ModelKind, ModelPrivacy,
+    Narrowing, Normalize, Persona, Pick, ProfileModel, RankBy, RejectedBy, RejectedRows, Source, SourceTable, SqlModel,
+    StatusRange, Step, StepOrigin, StepPick, SyncModel, TableSelect, TestKind, Timeline, Top, Trait, Vanished, Verdict,
+    Window,
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -31,7 +32,7 @@ pub type SqlSpelling<'a> = &'a dyn Fn(&str) -> String;
 pub enum Detail {
     /// For people and files that are passed on: the environment by name, lists of people by size and a short digest.
     Shown,
-    /// All that can change a result, secrets too. To be hashed with a key, and shown to nobody.
+    /// All that can change a result, secrets too, and nothing else. To be hashed with a key, and shown to nobody.
     Exact,
 }
 
@@ -41,6 +42,8 @@ pub struct Writer<'a> {
     pub map: &'a SourceMap,
     /// One spelling for SQL.
     pub sql: SqlSpelling<'a>,
+    /// What people agreed to, for syncs that ask.
+    pub consent: Option<&'a ConsentModel>,
     /// What is left out.
     pub detail: Detail,
 }
@@ -93,7 +96,7 @@ impl From<Doc> for Value {
 impl Writer<'_> {
     /// What a model means.
     pub fn model(&self, model: &Model) -> Value {
-        let Model { name: _, description: _, tags: _, path: _, tests: _, kind } = model;
+        let Model { name: _, description: _, tags: _, path: _, tests: _, privacy, kind } = model;
         let doc = match kind {
             ModelKind::Sql(sql) => {
                 let SqlModel { sql, templated: _, materialize } = sql;
@@ -105,12 +108,29 @@ impl Writer<'_> {
             ModelKind::Audience(audience) => self.audience(audience),
             ModelKind::Sync(sync) => self.sync(sync),
         };
-        doc.set("kind", kind.word()).into()
+        doc.set("kind", kind.word()).join(self.privacy(privacy)).into()
+    }
+
+    /// Why and by whom a label was taken off is for people. Labels change no result.
+    fn privacy(&self, privacy: &ModelPrivacy) -> Doc {
+        let ModelPrivacy { labels, columns, declassify } = privacy;
+        if self.is_exact() {
+            return Doc::default();
+        }
+        let labelled = columns.iter().fold(Doc::default(), |doc, (name, labels)| doc.list(name, self.sorted(labels)));
+        let declassify = declassify.iter().map(|one| {
+            let Declassify { columns, labels, reason: _, by: _, at: _, span: _ } = one;
+            Doc::default().list("columns", self.sorted(columns)).list("labels", self.sorted(labels)).into()
+        });
+        Doc::default()
+            .list("labels", self.sorted(labels))
+            .maybe("column_labels", (!labelled.0.is_empty()).then_some(labelled))
+            .list("declassify", sorted(declassify.collect::<Vec<Value>>()))
     }
 
     /// What a source table means to its readers.
     pub fn table(&self, source: &Source, table: &SourceTable) -> Value {
-        let Source { name: _, description: _, location, tables: _ } = source;
+        let Source { name: _, description: _, location, labels_required, tables: _ } = source;
         let SourceTable {
             name: _,
             path,
@@ -124,6 +144,7 @@ impl Writer<'_> {
             enabled,
             select,
             columns,
+            labels,
             tests: _,
         } = table;
         let TableSelect { filter, include, exclude } = select;
@@ -150,12 +171,14 @@ impl Writer<'_> {
             .maybe("enabled", (!enabled).then_some(false))
             .maybe("select", (!select.0.is_empty()).then_some(select))
             .maybe("columns", self.columns(columns))
+            .list("labels", if self.is_exact() { Vec::new() } else { self.sorted(labels) })
+            .flag("labels_required", *labels_required && !self.is_exact())
             .into()
     }
 
     /// What a destination means to its syncs.
     pub fn destination(&self, destination: &Destination) -> Value {
-        let Destination { name: _, kind, allow, baa } = destination;
+        let Destination { name: _, kind, allow, purposes, baa } = destination;
         let doc = match kind {
             DestinationKind::Files { location, format } => {
                 let format = match format {
@@ -170,7 +193,10 @@ impl Writer<'_> {
             }
             DestinationKind::Http(http) => self.http(http),
         };
-        doc.list("allow", sorted(allow.iter().map(|a| self.text(a)))).flag("baa", *baa).into()
+        doc.list("allow", sorted(allow.iter().map(|a| self.text(a))))
+            .list("purposes", self.sorted(purposes))
+            .flag("baa", *baa)
+            .into()
     }
 
     fn http(&self, http: &HttpDestination) -> Doc {
@@ -218,10 +244,10 @@ impl Writer<'_> {
 
     fn columns(&self, columns: &[Column]) -> Option<Doc> {
         let mut all = Doc::default();
-        for Column { name, data_type, label, description: _ } in columns {
+        for Column { name, data_type, labels, description: _ } in columns {
             let column = Doc::default()
                 .maybe("type", data_type.as_ref().map(|t| self.text(t).to_uppercase()))
-                .maybe("label", label.as_ref().map(|l| self.text(l)));
+                .maybe("label", labels.as_ref().filter(|_| !self.is_exact()).map(|l| self.sorted(l)));
             if !column.0.is_empty() {
                 all = all.set(&name.value, column);
             }
@@ -443,6 +469,34 @@ impl Writer<'_> {
         if *negated { Doc::default().set("not", step).into() } else { step.into() }
     }
 
+    /// Where answers are looked up is part of what a sync means that asks.
+    fn consent(&self, consent: &ConsentModel) -> Doc {
+        let ConsentModel {
+            name: _,
+            from,
+            identity,
+            identifier,
+            purpose,
+            channel,
+            decision,
+            granted,
+            valid_from,
+            valid_to,
+            stale_after,
+        } = consent;
+        Doc::default()
+            .set("from", self.text(from))
+            .set("identity", self.text(identity))
+            .set("identifier", self.sql(identifier))
+            .set("purpose", self.sql(purpose))
+            .maybe("channel", channel.as_ref().map(|c| self.sql(c)))
+            .set("decision", self.sql(decision))
+            .list("granted", self.sorted(granted))
+            .set("valid_from", self.sql(valid_from))
+            .maybe("valid_to", valid_to.as_ref().map(|v| self.sql(v)))
+            .maybe("stale_after", stale_after.as_ref().map(|d| d.value.to_string()))
+    }
+
     fn sync(&self, sync: &SyncModel) -> Doc {
         let SyncModel {
             from,
@@ -450,6 +504,7 @@ impl Writer<'_> {
             mode,
             key,
             columns,
+            asked,
             enabled,
             max_delete_percent,
             fail_above_percent,
@@ -463,6 +518,9 @@ impl Writer<'_> {
             .set("mode", mode.word())
             .set("key", self.text(key))
             .list("columns", columns)
+            .maybe("purpose", asked.as_ref().map(|a| self.text(&a.purpose)))
+            .maybe("channel", asked.as_ref().and_then(|a| a.channel.as_ref()).map(|c| self.text(c)))
+            .maybe("consent", asked.as_ref().and(self.consent).map(|c| self.consent(c)))
             .maybe("enabled", (!enabled).then_some(false))
             .set("max_delete_percent", *max_delete_percent)
             .maybe("fail_above_percent", *fail_above_percent)

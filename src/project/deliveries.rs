@@ -55,10 +55,9 @@ fn check_templates(
     let names = sync.columns.iter().map(|(name, _)| name.value.as_str()).chain([sync.key_column()]);
     let ours = ["_operation", "_change", "_idempotency_key"];
     let row: JsonRow = names.chain(ours).map(|name| (name.to_owned(), Value::from("text"))).collect();
-    let kinds = [
-        Some(RequestKind::Write),
-        (sync.mode == SyncMode::Mirror && http.delete.is_some()).then_some(RequestKind::Delete),
-    ];
+    // who withdraws consent is deleted in every mode
+    let deletes = (sync.mode == SyncMode::Mirror || sync.asked.is_some()) && http.delete.is_some();
+    let kinds = [Some(RequestKind::Write), deletes.then_some(RequestKind::Delete)];
     for kind in kinds.into_iter().flatten() {
         match requests.render(kind, std::slice::from_ref(&row)) {
             Err(failure) if failure.certain => {

@@ -1,5 +1,6 @@
 //! `destinations.yaml`: where rows may go.
 
+use super::privacy::label_names;
 use super::reader::{Fields, Reader};
 use super::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic, Spanned};
@@ -7,10 +8,11 @@ use crate::model::{
     Destination, DestinationKind, Duration, FileFormat, HttpBody, HttpDestination, HttpRequest, RejectedBy,
     RejectedRows, Requests, StatusRange,
 };
+use crate::privacy::is_health;
 use std::collections::BTreeMap;
 
 pub(super) const FILE_KEYS: [&str; 1] = ["destinations"];
-pub(super) const KEYS: [&str; 19] = [
+pub(super) const KEYS: [&str; 20] = [
     "name",
     "type",
     "description",
@@ -30,6 +32,7 @@ pub(super) const KEYS: [&str; 19] = [
     "timeout",
     "baa",
     "allow",
+    "purposes",
 ];
 /// Keys of one type that the others have no use for.
 const OF_FILES: [&str; 1] = ["format"];
@@ -93,9 +96,12 @@ fn destination(reader: &mut Reader<'_>, node: &Node) -> Option<Destination> {
 }
 
 fn described(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Spanned<String>) -> Option<Destination> {
-    fields.no_effect(reader, &["baa", "allow"]);
     let baa = fields.get("baa").and_then(|n| reader.boolean("baa", n)).unwrap_or(false);
-    let allow = fields.get("allow").map(|n| reader.text_list("allow", n)).unwrap_or_default();
+    let allow = fields.get("allow").map(|n| label_names(reader, "allow", n)).unwrap_or_default();
+    let purposes = fields.get("purposes").map(|n| reader.text_list("purposes", n)).unwrap_or_default();
+    if !baa {
+        without_agreement(reader, &allow);
+    }
     let type_node = fields.require(reader, "type");
     let kind = type_node.and_then(|n| reader.word("type", n, &TYPES))?;
     let kind = match kind {
@@ -109,7 +115,7 @@ fn described(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Spanned<String>
             None
         }
     };
-    Some(Destination { name, kind: kind?, allow, baa })
+    Some(Destination { name, kind: kind?, allow, purposes, baa })
 }
 
 fn files(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind> {
@@ -122,6 +128,17 @@ fn files(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind
     let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
     let format = fields.get("format").map_or(Some(FileFormat::Parquet), |n| reader.word("format", n, &FORMATS));
     Some(DestinationKind::Files { location: location?, format: format? })
+}
+
+/// Health data in `allow` of a destination that no agreement covers: it would never get them.
+fn without_agreement(reader: &mut Reader<'_>, allow: &[Spanned<String>]) {
+    for label in allow.iter().filter(|l| is_health(&l.value)) {
+        reader.findings.push(
+            Diagnostic::error(Code::NoMeaning, label.span, format!("`{}` does nothing here", label.value))
+                .with_label("health data go only where `baa: true` says that an agreement covers them")
+                .with_help("remove it, or add `baa: true` if there is an agreement"),
+        );
+    }
 }
 
 fn postgres(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind> {

@@ -13,6 +13,7 @@
 
 mod audience;
 mod checks;
+mod consent;
 mod deliveries;
 mod destinations;
 mod environment;
@@ -22,6 +23,7 @@ mod lists;
 mod meaning;
 mod models;
 mod narrowing;
+mod privacy;
 mod profile;
 mod reader;
 mod references;
@@ -91,6 +93,7 @@ pub fn load(root: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Option<Str
     references::check(&mut reader, &sources, &destinations, &models);
     deliveries::check(&mut reader, &settings.secrets, &destinations, &models);
     meaning::check(&mut reader, &models);
+    consent::check(&mut reader, &destinations, &models);
     reader.report_missing_keys();
     let Reader { sources: files, mut findings, .. } = reader;
     for finding in &mut findings {
@@ -103,6 +106,7 @@ pub fn load(root: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Option<Str
         sources,
         destinations,
         models: models.enabled,
+        consent: models.consent,
         unit_tests: models.unit_tests,
     });
     Loaded { project, sources: files, diagnostics }

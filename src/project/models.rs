@@ -5,17 +5,17 @@
 
 use super::reader::{Fields, Reader};
 use super::yaml::{Node, NodeKind};
-use super::{audience, checks, files, identity, profile, sync, unit};
+use super::{audience, checks, consent, files, identity, privacy, profile, sync, unit};
 use crate::diagnostic::{Code, Diagnostic, FileId, Span, Spanned};
-use crate::model::{DataTest, Materialize, Model, ModelKind, SqlModel, UnitTest};
+use crate::model::{ConsentModel, DataTest, Materialize, Model, ModelKind, ModelPrivacy, SqlModel, UnitTest};
 use std::collections::BTreeMap;
 
 /// Keys of every model.
-pub(super) const COMMON: [&str; 8] = ["kind", "name", "description", "tags", "enabled", "labels", "label", "tests"];
-pub(super) const SQL_KEYS: [&str; 6] =
-    ["materialized", "materialize", "unique_key", "declassify", "columns", "incremental"];
+pub(super) const COMMON: [&str; 9] =
+    ["kind", "name", "description", "tags", "enabled", "labels", "label", "declassify", "tests"];
+pub(super) const SQL_KEYS: [&str; 5] = ["materialized", "materialize", "unique_key", "columns", "incremental"];
 /// Keys of a SQL model that this version refuses.
-pub(super) const SQL_LATER: [&str; 3] = ["declassify", "unique_key", "incremental"];
+pub(super) const SQL_LATER: [&str; 2] = ["unique_key", "incremental"];
 pub(super) const COLUMN_KEYS: [&str; 3] = ["description", "label", "tests"];
 
 /// The words of `kind:`.
@@ -55,17 +55,21 @@ pub(super) struct Models {
     pub enabled: BTreeMap<String, Model>,
     /// Those with `enabled: false`: where they are named.
     pub disabled: BTreeMap<String, Span>,
+    /// What people agreed to.
+    pub consent: Option<ConsentModel>,
     /// Unit tests, without those that say `enabled: false`.
     pub unit_tests: Vec<UnitTest>,
 }
 
 /// What a document says about any model.
+#[derive(Default)]
 struct Head {
     name: Option<Spanned<String>>,
     description: Option<String>,
     tags: Vec<Spanned<String>>,
     enabled: bool,
     tests: Vec<checks::Draft>,
+    privacy: ModelPrivacy,
 }
 
 /// What a YAML document says about the SQL file beside it.
@@ -96,6 +100,7 @@ pub(super) fn read(reader: &mut Reader<'_>, yaml: &[ModelFile], sql: &[FileId]) 
                         sidecars.insert(base.clone(), sidecar);
                     }
                 }
+                Some((Kind::Consent, _)) => consent::read(reader, document, &mut models.consent),
                 Some((Kind::Test, _)) => unit::read(reader, document, &path, &mut models.unit_tests),
                 Some((kind, what)) => model(reader, &mut models, document, kind, what, &path),
                 None => {}
@@ -151,35 +156,33 @@ fn kind_of(reader: &mut Reader<'_>, document: &Node, beside: bool) -> Option<(Ki
         Kind::Profile => (Kind::Profile, "a profile"),
         Kind::Audience => (Kind::Audience, "an audience"),
         Kind::Sync => (Kind::Sync, "a sync"),
-        Kind::Consent => {
-            reader.incomplete = true;
-            reader.unavailable(entry.value.span, "`kind: consent`");
-            return None;
-        }
+        Kind::Consent => (Kind::Consent, "a consent"),
         Kind::Test => (Kind::Test, "a unit test"),
     })
 }
 
-fn head(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Head {
+/// What any model may say; `columns` are the keys under which its columns stand.
+fn head(reader: &mut Reader<'_>, fields: &Fields<'_>, columns: &[&str]) -> Head {
     Head {
         name: fields.get("name").and_then(|n| reader.name("name", n)),
         description: fields.get("description").and_then(|n| reader.text("description", n)).map(|t| t.value),
         tags: fields.get("tags").map(|n| reader.text_list("tags", n)).unwrap_or_default(),
         enabled: fields.get("enabled").and_then(|n| reader.boolean("enabled", n)).unwrap_or(true),
         tests: fields.get("tests").map(|n| checks::of_table(reader, n)).unwrap_or_default(),
+        privacy: privacy::of_model(reader, fields, columns),
     }
 }
 
 fn model(reader: &mut Reader<'_>, models: &mut Models, document: &Node, kind: Kind, what: &'static str, path: &str) {
-    let own: &[&str] = match kind {
-        Kind::Identity => &identity::KEYS,
-        Kind::Profile => &profile::KEYS,
-        Kind::Audience => &audience::KEYS,
-        Kind::Sync | Kind::Sql | Kind::Consent | Kind::Test => &sync::KEYS,
+    let (own, columns): (&[&str], &[&str]) = match kind {
+        Kind::Identity => (&identity::KEYS, &[]),
+        Kind::Profile => (&profile::KEYS, &["attributes", "traits"]),
+        Kind::Audience => (&audience::KEYS, &[]),
+        Kind::Sync | Kind::Sql | Kind::Consent | Kind::Test => (&sync::KEYS, &[]),
     };
     let Some(fields) = reader.fields(document, what, &[&COMMON, own].concat()) else { return };
     fields.require(reader, "name");
-    let head = head(reader, &fields);
+    let head = head(reader, &fields, columns);
     let decoded = match kind {
         Kind::Identity => identity::read(reader, &fields).map(ModelKind::Identity),
         Kind::Profile => profile::read(reader, &fields).map(ModelKind::Profile),
@@ -200,7 +203,8 @@ fn model(reader: &mut Reader<'_>, models: &mut Models, document: &Node, kind: Ki
     };
     // A disabled sync stays: it keeps its history and sends nothing.
     let stays = head.enabled || matches!(kind, ModelKind::Sync(_));
-    let model = Model { name, description: head.description, tags: head.tags, path: path.to_owned(), tests, kind };
+    let Head { description, tags, privacy, .. } = head;
+    let model = Model { name, description, tags, path: path.to_owned(), tests, privacy, kind };
     insert(reader, models, model, stays);
 }
 
@@ -230,7 +234,7 @@ fn sidecar(reader: &mut Reader<'_>, document: &Node, path: &str, beside: bool) -
         reader.incomplete = true;
     }
     let fields = reader.fields(document, "a SQL model", &[&COMMON[..], &SQL_KEYS].concat())?;
-    let mut head = head(reader, &fields);
+    let mut head = head(reader, &fields, &["columns"]);
     if let Some(name) = head.name.as_ref().filter(|n| n.value != stem) {
         reader.findings.push(
             Diagnostic::error(
@@ -278,7 +282,7 @@ fn sql_model(reader: &mut Reader<'_>, models: &mut Models, id: FileId, path: Str
         Some(rest) => (Span { file: id, start: 3, end }, rest.to_owned()),
         None => (Span { file: id, start: 0, end }, text),
     };
-    let bare = || Head { name: None, description: None, tags: Vec::new(), enabled: true, tests: Vec::new() };
+    let bare = || Head { enabled: true, ..Head::default() };
     let (head, tests, materialize) = match sidecar {
         Some(sidecar) => (sidecar.head, sidecar.tests, sidecar.materialize),
         None => (bare(), Vec::new(), Materialize::Table),
@@ -302,8 +306,8 @@ fn sql_model(reader: &mut Reader<'_>, models: &mut Models, id: FileId, path: Str
     };
     let templated = sql != original.value;
     let kind = ModelKind::Sql(SqlModel { sql: Spanned::new(sql, whole), templated, materialize });
-    let model = Model { name, description: head.description, tags: head.tags, path, tests, kind };
-    insert(reader, models, model, head.enabled);
+    let Head { description, tags, enabled, privacy, .. } = head;
+    insert(reader, models, Model { name, description, tags, path, tests, privacy, kind }, enabled);
 }
 
 /// A SQL model's name is its file's; its place is the start of the file.

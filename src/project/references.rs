@@ -41,6 +41,9 @@ pub(super) fn check(reader: &mut Reader<'_>, sources: &[Source], destinations: &
             ModelKind::Sync(sync) => check_sync(reader, &names, sync),
         }
     }
+    if let Some(consent) = &models.consent {
+        table(reader, &names, &consent.from);
+    }
     check_groups(reader, models);
     check_data_tests(reader, &names);
     for test in &models.unit_tests {

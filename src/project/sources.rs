@@ -1,6 +1,7 @@
 //! `sources.yaml`: sources with their tables.
 
 use super::checks;
+use super::privacy;
 use super::reader::{Fields, Reader};
 use super::yaml::{Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
@@ -56,12 +57,7 @@ fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
     let name = fields.require(reader, "name").and_then(|n| reader.name("name", n));
     let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
     let description = fields.get("description").and_then(|n| reader.text("description", n)).map(|t| t.value);
-    if let Some(node) = fields.get("labels")
-        && reader.word("labels", node, &[("required", ())]).is_some()
-    {
-        // a demand for privacy that is not met must not look met
-        reader.unavailable(node.span, "`labels: required`");
-    }
+    let labels_required = fields.get("labels").is_some_and(|n| reader.word("labels", n, &[("required", ())]).is_some());
     let source_name = name.as_ref().map_or("", |n| n.value.as_str());
     let mut tables: Vec<SourceTable> = Vec::new();
     let items = fields.require(reader, "tables").and_then(|n| reader.list("tables", n)).unwrap_or_default();
@@ -79,7 +75,7 @@ fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
     if location.is_none() {
         reader.undecided.insert(format!("{}.", name.value));
     }
-    Some(Source { name, description, location: location?, tables })
+    Some(Source { name, description, location: location?, labels_required, tables })
 }
 
 fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTable> {
@@ -123,6 +119,7 @@ fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTab
         enabled: fields.get("enabled").and_then(|n| reader.boolean("enabled", n)).unwrap_or(true),
         select: fields.get("select").map(|n| select(reader, n)).unwrap_or_default(),
         columns,
+        labels: privacy::of_rows(reader, &fields),
         tests,
     })
 }
@@ -187,7 +184,7 @@ fn columns(reader: &mut Reader<'_>, node: &Node, tests: &mut Vec<checks::Draft>)
     let mut columns = Vec::new();
     for entry in reader.entries(node, "columns").unwrap_or_default() {
         let name = entry.key.clone();
-        let bare = Column { name, data_type: None, label: None, description: None };
+        let bare = Column { name, data_type: None, labels: None, description: None };
         if matches!(entry.value.kind, NodeKind::Null) {
             columns.push(bare);
             continue;
@@ -198,7 +195,7 @@ fn columns(reader: &mut Reader<'_>, node: &Node, tests: &mut Vec<checks::Draft>)
         }
         columns.push(Column {
             data_type: fields.get("type").and_then(|n| reader.filled("type", n)),
-            label: fields.get("label").and_then(|n| reader.filled("label", n)),
+            labels: fields.get("label").map(|n| privacy::labels(reader, "label", n)),
             description: fields.get("description").and_then(|n| reader.text("description", n)).map(|t| t.value),
             ..bare
         });

@@ -4,13 +4,11 @@ use super::reader::{Fields, Reader};
 use super::values::PercentSign;
 use super::yaml::{Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
-use crate::model::{BatchLimits, SyncMode, SyncModel};
+use crate::model::{Asked, BatchLimits, SyncMode, SyncModel};
 
 /// Keys besides those of every model.
 pub(super) const KEYS: [&str; 11] =
     ["from", "to", "mode", "key", "columns", "max_delete", "purpose", "channel", "batch", "retry", "fail_above"];
-/// Those of them that this version refuses.
-pub(super) const LATER: [&str; 2] = ["purpose", "channel"];
 pub(super) const BATCH_KEYS: [&str; 3] = ["rows", "per_second", "concurrency"];
 pub(super) const RETRY_KEYS: [&str; 1] = ["for"];
 const MODES: [(&str, SyncMode); 6] = [
@@ -25,12 +23,12 @@ const MAX_DELETE_PERCENT: f64 = 10.0;
 
 /// Reads a sync's own keys.
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, enabled: bool) -> Option<SyncModel> {
-    fields.unavailable(reader, &LATER);
     let from = fields.require(reader, "from").and_then(|n| reader.filled("from", n));
     let to = fields.require(reader, "to").and_then(|n| reader.filled("to", n));
     let mode = fields.require(reader, "mode").and_then(|n| reader.word("mode", n, &MODES));
     let key = fields.require(reader, "key").and_then(|n| reader.filled("key", n));
     let columns = fields.require(reader, "columns").and_then(|n| columns(reader, n));
+    let asked = asked(reader, fields);
     let max_delete = fields
         .get("max_delete")
         .map_or(Some(MAX_DELETE_PERCENT), |n| reader.percent("max_delete", n, PercentSign::Required));
@@ -44,6 +42,7 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, enabled: bool) 
         mode: mode?,
         key: key?,
         columns: columns?,
+        asked,
         enabled,
         max_delete_percent: max_delete?,
         fail_above_percent: fail_above,
@@ -61,6 +60,16 @@ fn batch(reader: &mut Reader<'_>, node: &Node) -> Option<BatchLimits> {
         per_second: fields.get("per_second").and_then(|n| reader.rate("per_second", n)),
         concurrency: count(reader, "concurrency"),
     })
+}
+
+/// What people are asked for; a channel says nothing without a purpose.
+fn asked(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Asked> {
+    let purpose = fields.get("purpose").and_then(|n| reader.filled("purpose", n));
+    let channel = fields.get("channel").and_then(|n| reader.filled("channel", n));
+    if fields.get("purpose").is_none() {
+        fields.meaningless(reader, &["channel"], "consent is looked up for a `purpose`, and there is none");
+    }
+    Some(Asked { purpose: purpose?, channel })
 }
 
 fn columns(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<(Spanned<String>, Spanned<String>)>> {

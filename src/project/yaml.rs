@@ -18,6 +18,16 @@ pub(super) struct Node {
     pub span: Span,
 }
 
+impl Node {
+    /// The entries of a mapping; none of anything else.
+    pub(super) fn entries(&self) -> &[Entry] {
+        match &self.kind {
+            NodeKind::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+}
+
 /// The sorts of value.
 #[derive(Debug, Clone)]
 pub(super) enum NodeKind {

@@ -5,8 +5,10 @@
 use super::report::{NodeReport, SyncReport, UnchangedReport};
 use crate::engine::{CheckResult, Engine, Facts, Output, SourceFileAt};
 use crate::error::{Context, ErrorKind, Result};
-use crate::graph::Columns;
+use crate::graph::{ColumnRef, Columns};
+use crate::model::Project;
 use crate::plan::{Entry, Made, Manifest};
+use crate::privacy::{LabelMap, Labels};
 use crate::warehouse::WriteMode;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{
@@ -149,21 +151,39 @@ struct ColumnRow {
     /// Direct lineage, as names with commas between them; of a run before there was any it is not known.
     values_from: Option<String>,
     rows_from: Option<String>,
+    /// Privacy labels, those of the table's rows included.
+    labels: Option<String>,
 }
 
-/// Columns of every built model; those of models that this run did not build stay as they were.
-pub(super) fn columns(engine: &Engine, nodes: &[NodeReport], before: &[RecordBatch]) -> Result<Output> {
+/// Columns of every built model; those of models that this run did not build stay as they were, with their labels of
+/// now where they are known: a label changes no table.
+pub(super) fn columns(
+    engine: &Engine,
+    project: &Project,
+    nodes: &[NodeReport],
+    before: &[RecordBatch],
+) -> Result<Output> {
     let mut rows: Vec<ColumnRow> = Vec::new();
     for batch in before {
         kept_columns(batch, nodes, &mut rows);
     }
     let lineage = engine.lineage_graph();
+    let map = LabelMap::new(project, &lineage);
+    let labels = |model: &str, column: &str| {
+        let of_rows = map.of(&ColumnRef::rows_of(model));
+        let all: Labels = map.of(&ColumnRef::new(model, column)).union(&of_rows).cloned().collect();
+        all.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    for kept in rows.iter_mut().filter(|r| lineage.tables().contains_key(&r.model)) {
+        kept.labels = Some(labels(&kept.model, &kept.name));
+    }
     let listed = |columns: &Columns| columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     for node in nodes {
         let table = lineage.tables().get(&node.model);
         for (position, (name, data_type)) in engine.columns(&node.model).into_iter().enumerate() {
             let column = table.and_then(|t| t.column(&name));
             rows.push(ColumnRow {
+                labels: Some(labels(&node.model, &name)),
                 model: node.model.clone(),
                 position: position as u64 + 1,
                 values_from: column.map(|c| listed(&c.values)),
@@ -181,6 +201,7 @@ pub(super) fn columns(engine: &Engine, nodes: &[NodeReport], before: &[RecordBat
         .texts("data_type", rows.iter().map(|r| Some(r.data_type.as_str())))
         .texts("values_from", rows.iter().map(|r| r.values_from.as_deref()))
         .texts("rows_from", rows.iter().map(|r| r.rows_from.as_deref()))
+        .texts("labels", rows.iter().map(|r| r.labels.as_deref()))
         .output("kinfold.columns", WriteMode::Overwrite)
 }
 
@@ -367,7 +388,7 @@ fn kept_columns(batch: &RecordBatch, nodes: &[NodeReport], rows: &mut Vec<Column
         return;
     };
     let positions = batch.column_by_name("position").map(AsArray::as_primitive::<Int64Type>);
-    let (values, decided) = (texts("values_from"), texts("rows_from"));
+    let (values, decided, labels) = (texts("values_from"), texts("rows_from"), texts("labels"));
     for row in (0..batch.num_rows()).filter(|r| nodes.iter().all(|n| n.model != models.value(*r))) {
         let text = |of: &StringArray| of.value(row).to_owned();
         let known = |of: Option<&StringArray>| of.filter(|c| c.is_valid(row)).map(text);
@@ -378,6 +399,7 @@ fn kept_columns(batch: &RecordBatch, nodes: &[NodeReport], rows: &mut Vec<Column
             data_type: text(types),
             values_from: known(values),
             rows_from: known(decided),
+            labels: known(labels),
         });
     }
 }

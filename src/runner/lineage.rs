@@ -38,7 +38,7 @@ pub struct LineageAnswer {
 /// # Errors
 /// Findings when something is wrong in the project; `Usage` when the name is unknown.
 pub async fn lineage(options: &Options, request: &LineageRequest) -> Result<LineageAnswer, Failure> {
-    let prepared = prepare(options, Purpose::Check).await?;
+    let prepared = prepare(options, Purpose::Describe).await?;
     let graph = prepared.engine.lineage_graph();
     let Some((table, column)) = graph.find(&request.name) else {
         return Err(unknown(&prepared, &graph, &request.name).into());

@@ -11,6 +11,7 @@ mod checks;
 mod difference;
 mod explain;
 mod history;
+mod labels;
 mod lineage;
 mod listing;
 mod openlineage;
@@ -35,6 +36,7 @@ pub use audience::{AudienceAnswer, AudiencePreview, explain_audience, preview_au
 pub use checks::{DataReport, test_data};
 pub use difference::{RunDifference, RunPair, TableBetween, difference};
 pub use explain::{IdentityAnswer, IdentityQuestion, explain_identity};
+pub use labels::{LabelledColumn, LabelledTable, label_map};
 pub use lineage::{LineageAnswer, LineageRequest, lineage};
 pub use listing::{Listed, list};
 pub use openlineage::Events;

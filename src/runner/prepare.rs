@@ -1,5 +1,6 @@
 //! From a folder to bound models, with all findings.
 
+use super::labels;
 use super::schemas;
 use super::state::{changed, manifest};
 use super::unit;
@@ -102,6 +103,8 @@ pub async fn prepare(options: &Options, purpose: Purpose) -> Result<Prepared, Fa
 pub enum Purpose {
     /// To see what is wrong, also in tests: a source table of `schemas.lock` is not looked at.
     Check,
+    /// To tell what is defined, whatever policies refuse; as `Check` beside that.
+    Describe,
     /// To read rows: the files of every source table are listed, and compared with `schemas.lock`.
     Run,
 }
@@ -205,13 +208,16 @@ pub(super) async fn prepare_with(
     let outline = outline_for(options, project, map, findings)?;
     let Outline { project, graph, order, selected, broken, mut engine, as_of, warnings: mut findings } = outline;
     let selected = if also.alone { BTreeSet::new() } else { selected };
-    engine.use_schemas(schemas::read(&options.root)?, purpose == Purpose::Check);
+    engine.use_schemas(schemas::read(&options.root)?, purpose != Purpose::Run);
     let needed = graph.needed(&selected, &also.tables);
     let order: Vec<String> = order.into_iter().filter(|n| needed.models.contains(n)).collect();
     let sound: Vec<String> = order.iter().filter(|n| !broken.contains(*n)).cloned().collect();
     let bound = engine.bind(&needed.tables, &sound, graph.needs()).await;
     if let Ok(found) = &bound {
         findings.extend(found.iter().cloned());
+        if purpose != Purpose::Describe {
+            findings.extend(labels::check(&project, &engine, &sound));
+        }
         let tested = graph.tested(&selected).into_iter().chain(also.tables.iter().cloned()).collect();
         findings.extend(engine.bind_tests(&tested).await);
     }

@@ -298,6 +298,7 @@ fn not_back_in_time(as_of: DateTime<Utc>, last: Option<DateTime<Utc>>) -> Result
 
 /// What a run was made from: for the history, and for the next plan.
 struct Used {
+    project: Arc<Project>,
     manifest: Manifest,
     /// Models, source tables and destinations that took part.
     names: BTreeSet<String>,
@@ -309,7 +310,14 @@ struct Used {
 }
 
 impl Used {
-    fn new(project: &Project, graph: &Graph, plan: &Plan, decided: Decided, past: Past, withheld: &[Withheld]) -> Self {
+    fn new(
+        project: &Arc<Project>,
+        graph: &Graph,
+        plan: &Plan,
+        decided: Decided,
+        past: Past,
+        withheld: &[Withheld],
+    ) -> Self {
         let withheld: BTreeSet<&String> = withheld.iter().map(|w| &w.model).collect();
         let kept = |names: BTreeSet<String>| names.into_iter().filter(|n| !withheld.contains(n)).collect();
         let (built, synced): (BTreeSet<String>, BTreeSet<String>) = (kept(plan.built()), kept(plan.synced()));
@@ -324,7 +332,7 @@ impl Used {
         files.retain(|table, _| read.contains(table));
         let tests = project.tested().into_iter().map(|owner| tests_stage(&owner));
         let stages = project.models.keys().cloned().chain(tests).chain([OVERLAP.to_owned()]).collect();
-        Self { manifest, names, files, work, past, stages }
+        Self { project: Arc::clone(project), manifest, names, files, work, past, stages }
     }
 
     /// Results of stages after this run; those of stages that are no longer defined go.
@@ -356,7 +364,7 @@ impl Used {
     ) -> Result<Vec<Output>> {
         let past = &self.past;
         let mut outputs = vec![
-            history::columns(engine, nodes, past.rows("kinfold.columns"))?,
+            history::columns(engine, &self.project, nodes, past.rows("kinfold.columns"))?,
             history::definitions(&self.manifest, &self.names, run, past.rows("kinfold.definitions"))?,
             history::files(&self.files, run, past.rows("kinfold.files"))?,
             history::inputs(made)?,

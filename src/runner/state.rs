@@ -36,12 +36,12 @@ pub fn leave_manifest(root: &Path, manifest: &Manifest) -> Result<()> {
 
 /// The definitions of a project whose graph is known.
 pub fn manifest(project: &Project, graph: &Graph, engine: &Engine) -> Manifest {
-    Manifest::new(project, graph, &writer(engine, Detail::Shown))
+    Manifest::new(project, graph, &writer(project, engine, Detail::Shown))
 }
 
 /// The definitions with all their values, and those of data tests by table or model: to be hashed, not shown.
 pub(super) fn exact(project: &Project, graph: &Graph, engine: &Engine) -> (Manifest, BTreeMap<String, Value>) {
-    let writer = writer(engine, Detail::Exact);
+    let writer = writer(project, engine, Detail::Exact);
     let tests = project.tested().into_iter().map(|owner| {
         let tests = writer.tests(project.tests_of(&owner));
         (owner, tests)
@@ -49,8 +49,8 @@ pub(super) fn exact(project: &Project, graph: &Graph, engine: &Engine) -> (Manif
     (Manifest::new(project, graph, &writer), tests.collect())
 }
 
-fn writer(engine: &Engine, detail: Detail) -> Writer<'_> {
-    Writer { map: engine.source_map(), sql: &spelling, detail }
+fn writer<'a>(project: &'a Project, engine: &'a Engine, detail: Detail) -> Writer<'a> {
+    Writer { map: engine.source_map(), sql: &spelling, detail, consent: project.consent.as_ref() }
 }
 
 /// What differs from the earlier manifest, where a selector asks for it; `None` when there is none.

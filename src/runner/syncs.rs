@@ -6,7 +6,7 @@ use super::progress::Progress;
 use super::report::{RunReport, SyncReport};
 use super::run::{Held, begin};
 use super::stages::write;
-use crate::engine::{Engine, Output};
+use crate::engine::{Engine, Output, SyncRows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Destination, DestinationKind, ModelKind, Project, SyncModel};
 use crate::plan::{Action, Plan};
@@ -19,7 +19,6 @@ use crate::sync::{
 use crate::warehouse::{Location, Run, Snapshot, StagedTable, Warehouse, WriteMode};
 use chrono::Utc;
 use deltalake_core::arrow::array::RecordBatch;
-use deltalake_core::arrow::datatypes::SchemaRef;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,8 +72,10 @@ async fn send_all(
             continue;
         }
         let started = Instant::now();
-        let one = send(engine, project, &stage.model, model, run, options).await;
-        let sync = sync_report(&stage.model, model, &one, started.elapsed().as_secs_f64());
+        let mut reasons = None;
+        let one = send(engine, project, &stage.model, model, run, options, &mut reasons).await;
+        let report_of = sync_report(&stage.model, model, &one, started.elapsed().as_secs_f64());
+        let sync = SyncReport { note: reasons, ..report_of };
         progress.synced(&sync);
         report.syncs.push(sync);
         if let Ok(outcome) = one
@@ -103,8 +104,7 @@ fn state_output(sync: &str, outcome: SyncOutcome) -> Output {
 
 /// What a sync needs: its rows, what the destination is known to have, and where it is.
 struct Ready {
-    schema: SchemaRef,
-    rows: Vec<RecordBatch>,
+    rows: SyncRows,
     previous: Vec<RecordBatch>,
     target: Box<dyn sync::Destination>,
 }
@@ -122,12 +122,12 @@ async fn ready(
         .iter()
         .find(|d| d.name.value == model.to.value)
         .ok_or_else(|| Error::new(ErrorKind::Usage, format!("no destination `{}`", model.to.value)))?;
-    let (schema, rows) = engine.sync_rows(name).await?;
+    let rows = engine.sync_rows(name).await?;
     let previous = match base.tables.get(&state_table(name)) {
         Some(at) => warehouse.read_all(&*warehouse.table(at).await?).await?,
         None => Vec::new(),
     };
-    Ok(Ready { schema, rows, previous, target: open(destination, project, options)? })
+    Ok(Ready { rows, previous, target: open(destination, project, options)? })
 }
 
 fn request<'a>(
@@ -151,9 +151,10 @@ fn request<'a>(
         secret,
         epoch,
         now: Utc::now(),
-        schema: Arc::clone(&ready.schema),
-        rows: &ready.rows,
-        withheld: 0,
+        schema: Arc::clone(&ready.rows.schema),
+        rows: &ready.rows.rows,
+        withheld: ready.rows.withheld.values().sum(),
+        withdrawn: &ready.rows.withdrawn,
         previous: &ready.previous,
     }
 }
@@ -165,8 +166,10 @@ async fn send(
     model: &SyncModel,
     run: &Run,
     options: &Options,
+    reasons: &mut Option<String>,
 ) -> Result<SyncOutcome> {
     let ready = ready(engine, project, name, model, (run.warehouse(), run.base()), options).await?;
+    *reasons = told(&ready.rows);
     let secret = run.warehouse().secret("sync").await?;
     run_sync(run.warehouse().state(), &*ready.target, &request((name, model), &ready, options, secret, run.epoch()))
         .await
@@ -184,6 +187,13 @@ pub(super) async fn preview(
     let ready = ready(engine, project, name, model, state, options).await?;
     // nothing is sent, so that no idempotency key is made from the secret
     preview_sync(state.0.state(), &*ready.target, &request((name, model), &ready, options, [0; 32], 0)).await
+}
+
+/// Why rows were held back; nothing if none were.
+fn told(rows: &SyncRows) -> Option<String> {
+    let total: u64 = rows.withheld.values().sum();
+    let by_reason: Vec<String> = rows.withheld.iter().map(|(why, count)| format!("{count} {why}")).collect();
+    (total > 0).then(|| format!("consent withholds {total}: {}", by_reason.join(", ")))
 }
 
 fn open(destination: &Destination, project: &Project, options: &Options) -> Result<Box<dyn sync::Destination>> {
@@ -224,8 +234,9 @@ fn fail(report: &mut SyncReport, error: &Error) {
 
 /// A sync of an audience that is too small: nothing is sent, and nothing at the destination is touched.
 async fn withheld_report(engine: &Engine, name: &str, model: &SyncModel, note: String) -> Result<SyncReport> {
-    let (_, rows) = engine.sync_rows(name).await?;
-    let rows = rows.iter().map(|batch| batch.num_rows() as u64).sum();
+    let found = engine.sync_rows(name).await?;
+    let held_back: u64 = found.withheld.values().sum();
+    let rows = held_back + found.rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
     let result = "withheld".to_owned();
     Ok(SyncReport { result, read: rows, withheld: rows, note: Some(note), ..empty_report(name, model, 0.0) })
 }

@@ -4,17 +4,20 @@ use super::hash::RowHash;
 use super::life::{Life, Operation, StateRow, SyncState};
 use crate::model::SyncMode;
 use hashbrown::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What of a difference is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub struct Rules<'a> {
     /// What the sync does with rows.
     pub mode: SyncMode,
     /// Send every current row, changed or not.
     pub full: bool,
     /// Send again what was rejected for good.
     pub retry_rejected: bool,
+    /// Keys that may not be there any more, where the destination can delete.
+    pub withdrawn: Option<&'a BTreeSet<String>>,
 }
 
 /// One row to be sent.
@@ -47,6 +50,8 @@ pub struct Diff {
     pub updated: u64,
     /// Rows to delete.
     pub deleted: u64,
+    /// Those of them that were withdrawn.
+    pub withdrawn: u64,
     /// Rows that the destination has as they are.
     pub unchanged: u64,
     /// Rows with a change that the mode does not send.
@@ -58,18 +63,23 @@ pub struct Diff {
 }
 
 /// Compares `current` (key and hash of each row, no key twice) with what is known.
-pub fn diff(known: &SyncState, current: &[(Arc<str>, RowHash)], rules: Rules) -> Diff {
+pub fn diff(known: &SyncState, current: &[(Arc<str>, RowHash)], rules: Rules<'_>) -> Diff {
     let mut result = Diff { there: known.values().filter(|s| s.may_be_there()).count() as u64, ..Diff::default() };
     for (row, (key, hash)) in current.iter().enumerate() {
         let step = present(known.get(key), *hash, rules);
         result.take(key, Some((row, *hash)), known.get(key), step);
     }
-    if matches!(rules.mode, SyncMode::Mirror | SyncMode::Replace) {
+    let withdrawn = |row: &&StateRow| rules.withdrawn.is_some_and(|keys| keys.contains(row.key.as_ref()));
+    let mirrors = matches!(rules.mode, SyncMode::Mirror | SyncMode::Replace);
+    if mirrors || rules.withdrawn.is_some_and(|keys| !keys.is_empty()) {
         let keys: HashSet<&str> = current.iter().map(|(k, _)| k.as_ref()).collect();
-        let mut gone: Vec<&StateRow> = known.values().filter(|row| !keys.contains(row.key.as_ref())).collect();
+        let mut gone: Vec<&StateRow> =
+            known.values().filter(|row| !keys.contains(row.key.as_ref()) && (mirrors || withdrawn(row))).collect();
         gone.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         for row in gone {
+            let before = result.deleted;
             result.take(&row.key, None, Some(row), left(row, rules));
+            result.withdrawn += if withdrawn(&row) { result.deleted - before } else { 0 };
         }
     }
     result
@@ -95,7 +105,7 @@ enum Step {
 }
 
 /// A key that is among the current rows.
-fn present(known: Option<&StateRow>, hash: RowHash, rules: Rules) -> Step {
+fn present(known: Option<&StateRow>, hash: RowHash, rules: Rules<'_>) -> Step {
     let Some(known) = known else { return allowed(Operation::Insert, rules) };
     let there = if known.row_hash.is_some() { Operation::Update } else { Operation::Insert };
     let same_change = known.planned_hash == Some(hash) && known.operation != Operation::Delete;
@@ -117,7 +127,7 @@ fn present(known: Option<&StateRow>, hash: RowHash, rules: Rules) -> Step {
     }
 }
 
-fn allowed(operation: Operation, rules: Rules) -> Step {
+fn allowed(operation: Operation, rules: Rules<'_>) -> Step {
     match (rules.mode, operation) {
         (SyncMode::Insert, Operation::Update) => Step::Ignore,
         (SyncMode::Update, Operation::Insert) => Step::New(Operation::Update),
@@ -126,7 +136,7 @@ fn allowed(operation: Operation, rules: Rules) -> Step {
 }
 
 /// A key that we sent and that is not among the current rows, where such rows are deleted.
-fn left(known: &StateRow, rules: Rules) -> Step {
+fn left(known: &StateRow, rules: Rules<'_>) -> Step {
     let deleting = known.operation == Operation::Delete;
     match &known.life {
         Life::Sent if deleting => Step::Again,
@@ -204,7 +214,7 @@ mod tests {
         }
     }
 
-    const RULES: Rules = Rules { mode: SyncMode::Upsert, full: false, retry_rejected: false };
+    const RULES: Rules<'_> = Rules { mode: SyncMode::Upsert, full: false, retry_rejected: false, withdrawn: None };
 
     fn one(known: Option<StateRow>, current: Option<u8>, mode: SyncMode) -> Diff {
         let known = known.into_iter().map(|s| (Arc::clone(&s.key), s)).collect();
@@ -292,6 +302,22 @@ mod tests {
             assert_eq!(sent(&one(known.clone(), None, SyncMode::Mirror)), expected, "{known:?}");
             assert_eq!(sent(&one(known, None, SyncMode::Upsert)), None);
         }
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_deleted_in_every_mode() {
+        let known = || -> SyncState {
+            let row = |key: &str| state(key, Some(1), Some(1), Operation::Insert, Life::Acknowledged);
+            ["k", "other"].into_iter().map(|key| (key.into(), row(key))).collect()
+        };
+        let keys = BTreeSet::from(["k".to_owned(), "never sent".to_owned()]);
+        for mode in [SyncMode::Upsert, SyncMode::Insert, SyncMode::Update, SyncMode::Append] {
+            let found = diff(&known(), &[], Rules { mode, withdrawn: Some(&keys), ..RULES });
+            assert_eq!(sent(&found), Some((Operation::Delete, 5, 1)), "{mode:?}");
+            assert_eq!((found.deleted, found.withdrawn), (1, 1));
+        }
+        let found = diff(&known(), &[], Rules { mode: SyncMode::Mirror, withdrawn: Some(&keys), ..RULES });
+        assert_eq!((found.deleted, found.withdrawn), (2, 1));
     }
 
     #[test]

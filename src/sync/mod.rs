@@ -22,13 +22,13 @@
 //! - Change detection compares with what was acknowledged, never with what was merely computed or sent.
 //! - Every planned change of a key has the next number of that key: A, B, A is three changes. A change that
 //!   is sent again because its fate is unknown, or because it was rejected, keeps its number.
-//! - Only rows that we sent are deleted. More deletes than `max_delete_percent` of the rows there are refused
+//! - Only rows that we sent are deleted, and what was withdrawn in every mode. More other deletes than `max_delete_percent` of the rows there are refused
 //!   before anything is sent.
 //! - Nothing is dropped silently: every current row is counted as inserted, updated, unchanged, ignored (the
 //!   mode does not send such a change) or waiting (rejected for good).
 //!
 //! # Not here
-//! Consent and policy: rows that may not go never reach this place.
+//! Who may be sent to: rows that consent holds back come apart from the others, and what policies refuse never gets here.
 
 mod batch;
 mod changelog;

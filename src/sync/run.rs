@@ -14,7 +14,7 @@ use crate::warehouse::State;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
 use deltalake_core::arrow::datatypes::SchemaRef;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What is to be synced, and what is known from before.
@@ -50,8 +50,10 @@ pub struct SyncRequest<'a> {
     pub schema: SchemaRef,
     /// Current rows, selected and transformed.
     pub rows: &'a [RecordBatch],
-    /// Rows that consent or policy held back; only counted.
+    /// Rows that consent or policy held back.
     pub withheld: u64,
+    /// The keys of these: what was sent of them before is deleted, in every mode and however many they are.
+    pub withdrawn: &'a BTreeSet<String>,
     /// Rows of the state table as committed; none the first time.
     pub previous: &'a [RecordBatch],
 }
@@ -127,7 +129,7 @@ pub async fn preview_sync(
         .read(request.previous)
         .await?
         .at(&place(destination, request), request.reset);
-    let diff = diff(&known.rows, &rows.current, rules(request));
+    let diff = diff(&known.rows, &rows.current, rules(destination, request));
     check_deletes(request, &diff)?;
     Ok((counts_of(request, &rows, &diff), samples(&rows, &diff)?))
 }
@@ -162,7 +164,7 @@ pub async fn run_sync(state: &State, destination: &dyn Destination, request: &Sy
     let Known { rows: mut known, unanswered, first, changed, committed } =
         log.read(request.previous).await?.at(&place, request.reset);
     let found = find_lost(destination, &log, request, &mut known, unanswered).await?;
-    let diff = diff(&known, &rows.current, rules(request));
+    let diff = diff(&known, &rows.current, rules(destination, request));
     check_deletes(request, &diff)?;
     log.tidy(committed).await;
 
@@ -177,8 +179,9 @@ pub async fn run_sync(state: &State, destination: &dyn Destination, request: &Sy
     Ok(SyncOutcome { counts, state: table_of(&known)?, state_changed, first, failure })
 }
 
-fn rules(request: &SyncRequest<'_>) -> Rules {
-    Rules { mode: request.mode, full: request.full, retry_rejected: request.retry_rejected }
+fn rules<'a>(destination: &dyn Destination, request: &SyncRequest<'a>) -> Rules<'a> {
+    let withdrawn = destination.capabilities().delete.then_some(request.withdrawn);
+    Rules { mode: request.mode, full: request.full, retry_rejected: request.retry_rejected, withdrawn }
 }
 
 /// The failure of a sync that sent all it could, when the destination refused too much of it.
@@ -217,16 +220,18 @@ fn place(destination: &dyn Destination, request: &SyncRequest<'_>) -> Arc<str> {
 }
 
 fn check_deletes(request: &SyncRequest<'_>, diff: &Diff) -> Result<()> {
-    if diff.deleted == 0 {
+    // people who withdrew are not held against the limit
+    let deleted = diff.deleted - diff.withdrawn;
+    if deleted == 0 {
         return Ok(());
     }
-    let percent = 100.0 * diff.deleted as f64 / diff.there.max(1) as f64;
+    let percent = 100.0 * deleted as f64 / diff.there.max(1) as f64;
     if percent <= request.max_delete_percent {
         return Ok(());
     }
     let message = format!(
         "sync `{}` would delete {} of {} rows at `{}` ({percent:.1} %), more than max_delete allows ({} %)",
-        request.sync, diff.deleted, diff.there, request.destination, request.max_delete_percent
+        request.sync, deleted, diff.there, request.destination, request.max_delete_percent
     );
     Err(Error::new(ErrorKind::Refused, message)
         .with_help("look at what `from` selects; if the deletes are right, raise `max_delete` of the sync"))

@@ -18,6 +18,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// Nobody withdrew.
+static NOBODY: BTreeSet<String> = BTreeSet::new();
+
 /// Rows of a table by key: name and number.
 type Table = BTreeMap<i64, (Option<String>, i64)>;
 
@@ -101,6 +104,7 @@ impl House {
             schema: schema(),
             rows: &rows,
             withheld: 0,
+            withdrawn: &NOBODY,
             previous: &self.previous,
         };
         let (preview, _) = preview_sync(log, to, &request).await?;
@@ -501,6 +505,7 @@ async fn keys_must_name_rows() {
             schema,
             rows: &rows,
             withheld: 0,
+            withdrawn: &NOBODY,
             previous: &[],
         };
         let error = run_sync(&house.log, &to, &request).await.unwrap_err();

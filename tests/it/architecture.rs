@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Folders that decide and do nothing else.
-const PURE: [&str; 6] = ["model", "graph", "plan", "identity", "diagnostic", "site"];
+const PURE: [&str; 7] = ["model", "graph", "plan", "identity", "privacy", "diagnostic", "site"];
 /// What pure code never touches: engines, the runtime, the world.
 const WORLD: [&str; 11] = [
     "datafusion",

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "run",
     "sync",
     "check",
@@ -20,6 +20,7 @@ const COMMANDS: [&str; 20] = [
     "sources",
     "ls",
     "lineage",
+    "labels",
     "status",
     "diff",
     "vacuum",
@@ -271,10 +272,8 @@ fn findings_errors_and_wrong_usage_are_json_too() {
 #[test]
 fn warnings_of_a_run_are_json_findings() {
     let shop = shop();
-    shop.write(
-        "destinations.yaml",
-        "destinations:\n  - {name: outbox, type: files, location: target/outbox, baa: true}\n",
-    );
+    let sources = shop.read("sources.yaml");
+    shop.write("sources.yaml", &sources.replacen("    tables:", "    freshness: {warn_after: 24h}\n    tables:", 1));
     let run = shop.kinfold(&["run", "--log-format", "json"]).exits(0);
     let lines = talk(&run.stderr);
     let warning = lines.iter().find(|l| l["level"] == "warning").unwrap_or_else(|| panic!("no warning: {run}"));

@@ -3,6 +3,7 @@
 
 mod date_trunc;
 mod details;
+mod lower;
 mod normalize;
 mod ordered;
 mod pick;

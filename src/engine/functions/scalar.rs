@@ -1,6 +1,7 @@
-//! Scalar functions: the run's logical time, secrets, keyed hashes and masks.
+//! Scalar functions: the run's logical time, secrets and masks.
 
 use super::date_trunc::DateTrunc;
+use super::lower::{self, zip3};
 use super::random::RandomShare;
 use crate::model::Secret;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
@@ -9,8 +10,6 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Sha256, Sha512};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,18 +18,17 @@ pub(crate) fn scalar_functions(as_of: i64, secrets: &BTreeMap<String, Secret>) -
     let text = |name, arguments, apply: fn(&[&str]) -> Option<String>| {
         ScalarUDF::new_from_impl(TextFunction::new(name, arguments, apply))
     };
-    vec![
+    let mut all = vec![
         ScalarUDF::new_from_impl(AsOf { as_of, signature: Signature::nullary(Volatility::Immutable) }),
         ScalarUDF::new_from_impl(SecretFunction::new(secrets)),
         ScalarUDF::new_from_impl(DateTrunc::default()),
-        text("hmac_sha256", 2, |a| mac::<Hmac<Sha256>>(a[1], a[0])),
-        text("hmac_sha512", 2, |a| mac::<Hmac<Sha512>>(a[1], a[0])),
-        text("hmac_sha1", 2, |a| mac::<Hmac<sha1::Sha1>>(a[1], a[0])),
         text("mask", 1, |a| Some(mask(a[0]))),
         text("redact", 1, |_| Some("[redacted]".to_owned())),
         text("zip3", 1, |a| zip3(a[0])),
         ScalarUDF::new_from_impl(RandomShare::new()),
-    ]
+    ];
+    all.extend(lower::functions(as_of));
+    all
 }
 
 /// `as_of()` as a typed literal.
@@ -43,21 +41,9 @@ pub(crate) fn as_of_literal_null() -> ScalarValue {
     ScalarValue::TimestampMicrosecond(None, Some("UTC".into()))
 }
 
-fn mac<M: Mac + KeyInit>(key: &str, value: &str) -> Option<String> {
-    let mut mac = <M as KeyInit>::new_from_slice(key.as_bytes()).ok()?;
-    mac.update(value.as_bytes());
-    Some(hex::encode(mac.finalize().into_bytes()))
-}
-
 /// The first character stays, the rest becomes stars; the length is hidden.
 fn mask(value: &str) -> String {
     value.chars().next().map_or_else(String::new, |c| format!("{c}***"))
-}
-
-/// The first three digits of a postal code (HIPAA safe harbour keeps no more).
-fn zip3(value: &str) -> Option<String> {
-    let digits: String = value.chars().take(3).collect();
-    (digits.len() == 3 && digits.chars().all(|c| c.is_ascii_digit())).then_some(digits)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -200,20 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hmac_equals_node_crypto() {
-        // node -e "console.log(crypto.createHmac('sha256','key').update('The quick brown fox jumps over the lazy dog').digest('hex'))"
-        let text = "The quick brown fox jumps over the lazy dog";
-        assert_eq!(
-            mac::<Hmac<Sha256>>("key", text).as_deref(),
-            Some("f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8")
-        );
-        assert_eq!(mac::<Hmac<sha1::Sha1>>("key", text).as_deref(), Some("de7c9b85b8b78aa6bc8a7a36f70a90701c9db4d9"));
-    }
-
-    #[test]
     fn masks_hide_length_and_detail() {
         assert_eq!(mask("Ann"), "A***");
-        assert_eq!(zip3("94110").as_deref(), Some("941"));
-        assert_eq!(zip3("SW1A"), None);
     }
 }

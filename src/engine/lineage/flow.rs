@@ -1,34 +1,55 @@
 //! What flows through one node of a plan: sets of columns, by number.
 
-use crate::graph::{ColumnLineage, ColumnRef, Columns, TableLineage};
+use crate::graph::{ColumnLineage, ColumnRef, Columns, Lowering, TableLineage, Use, Uses};
 use datafusion::common::{Column, DFSchema};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Columns by their number in [`Names`].
+/// Uses of columns by their number in [`Names`].
 pub(super) type Refs = BTreeSet<u32>;
 
-/// Numbers for columns, so that sets of them are small.
+/// Numbers for columns, so that sets of them are small. A column that is lowered has a number of its own.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    columns: Vec<ColumnRef>,
-    numbers: BTreeMap<ColumnRef, u32>,
+    uses: Vec<Use>,
+    numbers: BTreeMap<Use, u32>,
 }
 
 impl Names {
     /// The number of a column.
     pub(super) fn number(&mut self, table: &str, column: &str) -> u32 {
-        let column = ColumnRef::new(table, column);
-        if let Some(number) = self.numbers.get(&column) {
+        self.number_of((ColumnRef::new(table, column), None))
+    }
+
+    fn number_of(&mut self, of: Use) -> u32 {
+        if let Some(number) = self.numbers.get(&of) {
             return *number;
         }
-        let number = self.columns.len() as u32;
-        self.columns.push(column.clone());
-        self.numbers.insert(column, number);
+        let number = self.uses.len() as u32;
+        self.uses.push(of.clone());
+        self.numbers.insert(of, number);
         number
     }
 
+    /// The same columns, lowered; what is lowered already stays as it is, since nothing lowers twice.
+    pub(super) fn lowered(&mut self, refs: &Refs, by: Lowering) -> Refs {
+        let uses: Vec<Use> = self.uses(refs).into_iter().map(|(c, before)| (c, Some(before.unwrap_or(by)))).collect();
+        uses.into_iter().map(|of| self.number_of(of)).collect()
+    }
+
+    /// The same columns, those that stand for the rows of a table lowered.
+    pub(super) fn lowered_rows(&mut self, refs: &Refs, by: Lowering) -> Refs {
+        let is_rows = |r: &u32| self.uses.get(*r as usize).is_some_and(|(column, _)| column.is_rows());
+        let (rows, mut others): (Refs, Refs) = refs.iter().partition(|r| is_rows(r));
+        others.extend(self.lowered(&rows, by));
+        others
+    }
+
+    fn uses(&self, refs: &Refs) -> BTreeSet<Use> {
+        refs.iter().filter_map(|r| self.uses.get(*r as usize)).cloned().collect()
+    }
+
     fn named(&self, refs: &Refs) -> Columns {
-        refs.iter().filter_map(|r| self.columns.get(*r as usize)).cloned().collect()
+        self.uses(refs).into_iter().map(|(column, _)| column).collect()
     }
 
     /// The lineage of a table from its columns' names and what flows into them.
@@ -38,8 +59,13 @@ impl Names {
             name: name.clone(),
             values: self.named(&sets.values),
             rows: self.named(&sets.rows).union(&rows).cloned().collect(),
+            uses: Uses {
+                values: self.uses(&sets.values),
+                rows: self.uses(&sets.rows.difference(&flow.frame).copied().collect()),
+            },
         };
-        TableLineage { name: name.to_owned(), columns: columns.iter().zip(&flow.columns).map(column).collect(), rows }
+        let columns = columns.iter().zip(&flow.columns).map(column).collect();
+        TableLineage { name: name.to_owned(), columns, rows, uses: self.uses(&flow.frame) }
     }
 }
 

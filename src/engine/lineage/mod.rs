@@ -24,7 +24,7 @@ mod tests;
 
 use super::late::LateTable;
 use super::{BoundModel, Engine};
-use crate::graph::{LineageGraph, ModelLineage, TableLineage};
+use crate::graph::{LineageGraph, Lowering, ModelLineage, TableLineage};
 use crate::model::SourceTable;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
@@ -110,8 +110,9 @@ fn of_source(tables: &Tables, name: &str, plan: &LogicalPlan, table: &SourceTabl
     let once = table.dedupe.iter().flat_map(|d| std::iter::once(&d.by).chain(&table.time));
     for key in version.chain(once) {
         let index = selected.schema().index_of_column_by_name(None, &key.value);
-        let sets = index.and_then(|i| flow.columns.get(i)).map(Sets::all);
-        flow.frame.extend(sets.into_iter().flatten());
+        let sets = index.and_then(|i| flow.columns.get(i)).map(Sets::all).unwrap_or_default();
+        // which of several deliveries is kept tells nothing of a person
+        flow.frame.extend(analysis.names.lowered(&sets, Lowering::Entity));
     }
     let columns: Vec<String> = selected.schema().fields().iter().map(|f| f.name().clone()).collect();
     analysis.names.table(name, &columns, &flow)
@@ -140,7 +141,7 @@ impl Engine {
     fn lineage_over(&self, known: &Tables, name: &str) -> Option<ModelLineage> {
         let tables = match self.models.get(name)? {
             BoundModel::Sql { plan, .. } => vec![of_plan(known, name, plan)],
-            BoundModel::Sync(sync) => vec![of_plan(known, name, &sync.plan)],
+            BoundModel::Sync(sync) => vec![models::sync(known, name, sync)],
             BoundModel::Identity(identity) => models::identity(known, identity),
             BoundModel::Profile(profile) => models::profile(known, profile),
             BoundModel::Audience(audience) => {

@@ -9,6 +9,10 @@
 //!   rows.
 //! - A member of an audience is one because of everything that the conditions read.
 //!
+//! For labels (`graph::Lowering`), identifiers that only say who is who are lowered to `Entity`: in an entity id, in
+//! what decides which rows an identity has, in owner columns, and in what a pick orders by: which of a person's values
+//! is taken is not told by the value. The filters of links are not.
+//!
 //! The match of column names in [`identity_column`] ends in "everything": a new column of an identity's table
 //! is too coarse until it is named there, never wrong.
 
@@ -21,8 +25,9 @@ use crate::engine::functions::{Ordered, PickFirst};
 use crate::engine::identity::BoundIdentity;
 use crate::engine::identity_tables::IdentityTable;
 use crate::engine::profile::BoundProfile;
+use crate::engine::sync_rows::BoundSync;
 use crate::engine::timeline::BoundTimeline;
-use crate::graph::{ColumnRef, TableLineage};
+use crate::graph::{ColumnRef, Lowering, TableLineage};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use std::collections::BTreeMap;
@@ -38,6 +43,8 @@ struct Links {
     row_ids: Sets,
     /// Which rows link.
     frame: Refs,
+    /// Names of entities.
+    ids: Sets,
 }
 
 /// Tables of an identity.
@@ -57,11 +64,18 @@ pub(super) fn identity(known: &Tables, bound: &BoundIdentity) -> Vec<TableLineag
                 links.row_ids.take(column);
             }
         }
-        links.frame.extend(&flow.frame);
+        // that somebody is in one of the link tables says only that they are known
+        links.frame.extend(analysis.names.lowered_rows(&flow.frame, Lowering::Entity));
     }
-    links.frame.extend(links.identifiers.all());
+    let (identifiers, times) = (links.identifiers.all(), links.times.all());
+    links.frame.extend(analysis.names.lowered(&identifiers, Lowering::Entity));
+    // an entity is named after its earliest identifier
+    links.ids = Sets {
+        values: analysis.names.lowered(&links.identifiers.values, Lowering::Entity),
+        rows: analysis.names.lowered(&identifiers.union(&times).copied().collect(), Lowering::Entity),
+    };
     let id = format!("{}_id", bound.name);
-    let table = |(kind, name, schema): (IdentityTable, String, SchemaRef)| {
+    let mut table = |(kind, name, schema): (IdentityTable, String, SchemaRef)| {
         let names = columns_of(&schema);
         let columns = names.iter().map(|n| identity_column(&links, if *n == id { "id" } else { n.as_str() })).collect();
         let mut frame = links.frame.clone();
@@ -69,12 +83,12 @@ pub(super) fn identity(known: &Tables, bound: &BoundIdentity) -> Vec<TableLineag
         match kind {
             IdentityTable::Identity | IdentityTable::Links | IdentityTable::Hubs => {}
             IdentityTable::Changes | IdentityTable::Registry | IdentityTable::Report | IdentityTable::Suspects => {
-                frame.extend(links.times.all());
+                frame.extend(analysis.names.lowered(&times, Lowering::Entity));
             }
         }
         analysis.names.table(&name, &names, &Flow { columns, frame, order: Refs::new() })
     };
-    IdentityTable::all(&bound.name).into_iter().map(table).collect()
+    IdentityTable::all(&bound.name).into_iter().map(&mut table).collect()
 }
 
 fn identity_column(links: &Links, name: &str) -> Sets {
@@ -85,8 +99,9 @@ fn identity_column(links: &Links, name: &str) -> Sets {
         | "measure" | "subject" | "value" | "share" | "left_size" | "right_size" => Sets::default(),
         "identifier" | "left_identifier" | "right_identifier" => links.identifiers.clone(),
         "first_seen" | "last_seen" => links.times.clone(),
-        // an entity is named after its earliest identifier; a reason and a cause may quote a hub
-        "id" | "other_id" | "reason" | "cause" => links.identifiers.clone().with_rows(&times),
+        "id" | "other_id" => links.ids.clone(),
+        // they may quote a hub
+        "reason" | "cause" => links.identifiers.clone().with_rows(&times),
         "accepted" | "change" => Sets::of_rows(times),
         // the earliest row is the evidence, and among equals one by its id
         "table_name" => Sets::of_rows(times).with_rows(&links.row_ids.all()),
@@ -138,18 +153,24 @@ fn folded(
         for (position, argument) in input.arguments.iter().enumerate() {
             let sets = analysis.sets(argument, &scope);
             match keys {
-                Some(keys) if position < keys => found.column.take_as_rows(&sets),
+                Some(keys) if position < keys => {
+                    found.column.rows.extend(analysis.names.lowered(&sets.all(), Lowering::Entity));
+                }
                 Some(keys) if position > keys => {
                     let carried = position - keys;
                     found.payload.resize(found.payload.len().max(carried), Sets::default());
                     found.payload[carried - 1].take(&sets);
                 }
-                None if aggregated.is_some_and(|count| position >= count) => found.column.take_as_rows(&sets),
+                None if aggregated.is_some_and(|count| position >= count) => {
+                    found.column.rows.extend(analysis.names.lowered(&sets.all(), Lowering::Entity));
+                }
                 Some(_) | None => found.column.take(&sets),
             }
         }
-        let deciding = analysis.sets_of(input.filter.iter().chain([&table.entity]), &scope);
-        found.column.take_as_rows(&deciding);
+        let filter = analysis.sets_of(&input.filter, &scope);
+        found.column.take_as_rows(&filter);
+        let owners = analysis.sets(&table.entity, &scope).all();
+        found.column.rows.extend(analysis.names.lowered(&owners, Lowering::Entity));
         found.column.rows.extend(&flow.frame);
     }
     found
@@ -218,7 +239,12 @@ fn timeline(analysis: &mut Analysis<'_>, identity: &str, bound: &BoundTimeline) 
     let (id, entities) = who(analysis, identity);
     let mut flow = analysis.plan(&bound.plan, None);
     if let Some(first) = flow.columns.first_mut() {
+        let mut lowered = |refs: &Refs| analysis.names.lowered(refs, Lowering::Entity);
+        let owners = first.all();
+        *first = Sets { values: lowered(&first.values), rows: lowered(&first.rows) };
         first.take(&id);
+        // rows of nobody are left out
+        flow.frame = flow.frame.difference(&owners).copied().chain(lowered(&owners)).collect();
     }
     flow.frame.extend(&entities);
     analysis.names.table(&bound.table, &columns_of(&bound.schema), &flow)
@@ -255,6 +281,18 @@ fn provenance(
     };
     let columns = names.iter().map(column).collect();
     (names, Flow { columns, frame, order: Refs::new() })
+}
+
+/// The rows of a sync. Whoever is asked for consent may or may not be among them, and that is all it tells.
+pub(super) fn sync(known: &Tables, name: &str, bound: &BoundSync) -> TableLineage {
+    let mut analysis = Analysis::new(known, Some(name));
+    let mut flow = analysis.plan(&bound.plan, None);
+    for answers in bound.answers() {
+        let read = analysis.plan(answers, None).everything();
+        flow.frame.extend(analysis.names.lowered(&read, Lowering::Entity));
+    }
+    let columns: Vec<String> = bound.plan.schema().fields().iter().map(|f| f.name().clone()).collect();
+    analysis.names.table(name, &columns, &flow)
 }
 
 /// The table of an audience, and that of those whom it holds out.

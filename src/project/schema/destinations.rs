@@ -52,9 +52,11 @@ pub(super) struct Destination {
     rejected: Option<RejectedRows>,
     /// `http`: how long an answer is waited for; default `30 s`.
     timeout: Option<Duration>,
-    /// Whether an agreement covers health data there. Read and not enforced in this version.
+    /// Whether an agreement covers health data there; without it nothing that is `phi` goes there.
     baa: Option<Boolean>,
-    /// Privacy classes that it may get. Read and not enforced in this version.
+    /// Purposes that it serves: a sync to it names one of them.
+    purposes: Option<OneOrMany<Filled>>,
+    /// Privacy classes that it may get, each with those below it; without it nothing that has one.
     allow: Option<OneOrMany<Filled>>,
 }
 

@@ -44,7 +44,7 @@ pub(super) enum IdentityKind {
 pub(super) struct Identifier {
     /// Free text for people.
     description: Option<Anything>,
-    /// A privacy class. Not enforced in this version.
+    /// Free text for people; labels stand at the columns of sources.
     label: Option<Anything>,
     /// How a value gets one spelling: `none` (default), `trim`, `lower`, `email`, `digits`, `phone(US)`, or SQL over
     /// `value`.

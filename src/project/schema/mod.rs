@@ -13,6 +13,8 @@ mod audience;
 #[expect(dead_code, reason = "only the derived schema is used")]
 mod checks;
 #[expect(dead_code, reason = "only the derived schema is used")]
+mod consent;
+#[expect(dead_code, reason = "only the derived schema is used")]
 mod destinations;
 #[expect(dead_code, reason = "only the derived schema is used")]
 mod identity;

@@ -2,10 +2,11 @@
 
 use super::audience::Audience;
 use super::checks::{ColumnTest, DataTest, UnitTest};
+use super::consent::Consent;
 use super::identity::Identity;
 use super::profile::Profile;
 use super::sync::Sync;
-use super::values::{Anything, Boolean, ByKey, Filled, Name, OneOrMany, Text, Word, schema};
+use super::values::{Anything, Boolean, ByKey, Filled, Name, OneOrMany, Text, Time, Word, schema};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ impl JsonSchema for ModelFile {
             ("profile", generator.subschema_for::<Profile>()),
             ("audience", generator.subschema_for::<Audience>()),
             ("sync", generator.subschema_for::<Sync>()),
+            ("consent", generator.subschema_for::<Consent>()),
             ("sql", generator.subschema_for::<SqlModel>()),
             ("test", generator.subschema_for::<UnitTest>()),
         ];
@@ -42,7 +44,7 @@ impl JsonSchema for ModelFile {
             "description": "A model: what is made of the raw tables. A document without `kind` describes the .sql file of the same name beside it.",
             "type": "object",
             "properties": { "kind": {
-                "description": "What the document defines: `identity` (who is who), `profile` (one row a person), `audience` (who is meant), `sync` (rows to a destination), `sql` (describes the .sql file beside it) or `test` (a unit test).",
+                "description": "What the document defines: `identity` (who is who), `profile` (one row a person), `audience` (who is meant), `sync` (rows to a destination), `consent` (what people agreed to), `sql` (describes the .sql file beside it) or `test` (a unit test).",
                 "enum": words
             } },
             "allOf": chosen
@@ -59,10 +61,28 @@ pub(super) struct About {
     tags: Option<OneOrMany<Filled>>,
     /// `false`: the model takes no part. A sync keeps its history and sends nothing.
     enabled: Option<Boolean>,
-    /// Privacy classes. Not enforced in this version.
-    labels: Option<Anything>,
-    /// A privacy class. Not enforced in this version.
-    label: Option<Anything>,
+    /// Privacy classes of the fact that a row is there; columns have their own.
+    labels: Option<OneOrMany<Filled>>,
+    /// Another spelling of `labels`.
+    label: Option<OneOrMany<Filled>>,
+    /// Labels that somebody took off, with who, when and why.
+    declassify: Option<Vec<Declassify>>,
+}
+
+/// A decision that columns tell less than their labels say.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Declassify {
+    /// Columns of the model's table; `*` is the fact that a row is there.
+    columns: OneOrMany<Filled>,
+    /// Labels that go, each with those below it.
+    labels: OneOrMany<Filled>,
+    /// Why.
+    reason: Filled,
+    /// Who decided.
+    by: Filled,
+    /// When.
+    at: Time,
 }
 
 /// What a model with a table may say of its rows.
@@ -113,8 +133,8 @@ pub(super) enum Materialized {
 pub(super) struct SqlColumn {
     /// Free text for people.
     description: Option<Anything>,
-    /// A privacy class. Not enforced in this version.
-    label: Option<Anything>,
+    /// Privacy classes that the column has beside those of what it is made of.
+    label: Option<OneOrMany<Filled>>,
     /// Data tests of the column.
     tests: Option<Vec<ColumnTest>>,
 }

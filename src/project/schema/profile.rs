@@ -51,8 +51,8 @@ pub(super) enum ProfileKind {
 pub(super) struct Attribute {
     /// Free text for people.
     description: Option<Anything>,
-    /// A privacy class. Not enforced in this version.
-    label: Option<Anything>,
+    /// Privacy classes that it has beside those of what it is made of.
+    label: Option<OneOrMany<Filled>>,
     /// Data tests. Have no effect in this version.
     tests: Option<Anything>,
     /// `table.column`, or a list of them, strongest first.
@@ -84,8 +84,8 @@ pub(super) enum Pick {
 pub(super) struct Trait {
     /// Free text for people.
     description: Option<Anything>,
-    /// A privacy class. Not enforced in this version.
-    label: Option<Anything>,
+    /// Privacy classes that it has beside those of what it is made of.
+    label: Option<OneOrMany<Filled>>,
     /// Data tests. Have no effect in this version.
     tests: Option<Anything>,
     /// Source table, model, or a list of them. Without it the trait is an expression over the profile's columns.

@@ -22,6 +22,8 @@ pub(super) struct Source {
     description: Option<Text>,
     /// Folder (relative ones start at the project), `file:///folder` or `s3://bucket/prefix`.
     location: Filled,
+    /// `required`: a column reaches a destination only if it has a label, or says `label: none`.
+    labels: Option<Word<Required>>,
     /// How old rows may be. Has no effect in this version.
     freshness: Option<Anything>,
     /// Its tables.
@@ -62,12 +64,19 @@ pub(super) struct Table {
     select: Option<Select>,
     /// What is known of its columns, by column; an empty value only names it.
     columns: Option<ByKey<OrNothing<Column>>>,
-    /// Privacy classes. Not enforced in this version.
-    labels: Option<Anything>,
-    /// A privacy class. Not enforced in this version.
-    label: Option<Anything>,
+    /// Privacy classes of the fact that a row is there.
+    labels: Option<OneOrMany<Filled>>,
+    /// Another spelling of `labels`.
+    label: Option<OneOrMany<Filled>>,
     /// Data tests: what must be true of its rows before anything is made from them.
     tests: Option<Vec<DataTest>>,
+}
+
+/// The word that asks for labels.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase", inline)]
+pub(super) enum Required {
+    Required,
 }
 
 /// Formats of files.
@@ -115,8 +124,8 @@ pub(super) struct Select {
 pub(super) struct Column {
     /// SQL type that the raw value is read as, such as `TIMESTAMP`. Columns of CSV are text until it says otherwise.
     r#type: Option<Filled>,
-    /// A privacy class, such as `identity.email`. Not enforced in this version.
-    label: Option<Filled>,
+    /// Privacy classes, such as `identity.email`; `none` if there is nothing to protect.
+    label: Option<OneOrMany<Filled>>,
     /// Free text for people.
     description: Option<Text>,
     /// Data tests of the column.

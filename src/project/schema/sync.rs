@@ -26,6 +26,10 @@ pub(super) struct Sync {
     /// Column at the destination and its SQL expression, one by one; no `*`.
     #[schemars(extend("minProperties" = 1))]
     columns: ByKey<SentColumn>,
+    /// What people must have agreed to; who did not is withheld.
+    purpose: Option<Filled>,
+    /// The channel that they must have agreed to.
+    channel: Option<Filled>,
     /// A sync that would delete more than this share of the rows there stops; default `10%`.
     max_delete: Option<Percent>,
     /// Size and speed of what is sent.

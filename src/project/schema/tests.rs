@@ -3,7 +3,8 @@
 use super::FileKind;
 use crate::project::values::WINDOW_KEYS;
 use crate::project::{
-    audience, checks, destinations, identity, models, narrowing, profile, settings, sources, sync, unit,
+    audience, checks, consent, destinations, identity, models, narrowing, privacy, profile, settings, sources, sync,
+    unit,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -36,8 +37,7 @@ fn keys_of_settings_sources_and_destinations_are_those_of_the_readers() {
     assert_eq!(keys(Kinfold, ""), taken(&[&settings::KEYS], &[]));
     assert_eq!(keys(Kinfold, "Target"), taken(&[&settings::TARGET_KEYS], &[]));
     assert_eq!(keys(Sources, ""), taken(&[&sources::FILE_KEYS], &[]));
-    // its only word, `required`, is refused
-    assert_eq!(keys(Sources, "Source"), taken(&[&sources::SOURCE_KEYS], &["labels"]));
+    assert_eq!(keys(Sources, "Source"), taken(&[&sources::SOURCE_KEYS], &[]));
     assert_eq!(keys(Sources, "Table"), taken(&[&sources::TABLE_KEYS], &[]));
     assert_eq!(keys(Sources, "Dedupe"), taken(&[&sources::DEDUPE_KEYS], &[]));
     assert_eq!(keys(Sources, "Select"), taken(&[&sources::SELECT_KEYS], &[]));
@@ -65,7 +65,9 @@ fn keys_of_models_are_those_of_the_readers() {
     assert_eq!(of("Holdout"), taken(&[&narrowing::HOLDOUT_KEYS], &[]));
     assert_eq!(of("Top"), taken(&[&narrowing::TOP_KEYS], &[]));
     // a sync has no table to test
-    assert_eq!(of("Sync"), taken(&[common, &sync::KEYS], &[&sync::LATER[..], &["tests"]].concat()));
+    assert_eq!(of("Sync"), taken(&[common, &sync::KEYS], &["tests"]));
+    assert_eq!(of("Consent"), taken(&[&consent::KEYS], &[]));
+    assert_eq!(of("Declassify"), taken(&[&privacy::DECLASSIFY_KEYS], &[]));
     assert_eq!(of("Batch"), taken(&[&sync::BATCH_KEYS], &[]));
     assert_eq!(of("Retry"), taken(&[&sync::RETRY_KEYS], &[]));
     assert_eq!(of("SqlModel"), taken(&[common, &models::SQL_KEYS], &models::SQL_LATER));

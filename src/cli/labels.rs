@@ -1,0 +1,67 @@
+//! `kinfold labels`
+
+use super::args::{OutputFormat, SelectArguments};
+use super::exit::Exit;
+use super::printer::Printer;
+use crate::privacy::Labels;
+use crate::runner::{LabelledTable, Options, label_map};
+use clap::Args;
+use serde_json::json;
+use std::fmt::Write as _;
+
+#[derive(Debug, Args)]
+pub(super) struct LabelsArguments {
+    #[command(flatten)]
+    select: SelectArguments,
+    /// Format of the map.
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
+    output: OutputFormat,
+}
+
+pub(super) async fn labels(arguments: &LabelsArguments, options: Options, printer: &Printer) -> Exit {
+    match label_map(&arguments.select.apply(options)).await {
+        Ok(tables) => {
+            printer.data(&match arguments.output {
+                OutputFormat::Text => text(&tables),
+                OutputFormat::Json => json(&tables),
+            });
+            Exit::Ok
+        }
+        Err(failure) => printer.failure(&failure),
+    }
+}
+
+fn listed(labels: &Labels) -> String {
+    labels.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Tables with the columns that have labels; of the others only how many there are.
+fn text(tables: &[LabelledTable]) -> String {
+    let mut out = String::new();
+    for table in tables {
+        let to = table.to.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
+        let labelled: Vec<_> = table.columns.iter().filter(|c| !c.labels.is_empty()).collect();
+        let free = table.columns.len() - labelled.len();
+        let _ = writeln!(out, "{}: {}{to}", table.name, table.kind);
+        let width = labelled.iter().map(|c| c.name.chars().count()).max().unwrap_or(0).max(4);
+        if !table.rows.is_empty() {
+            let _ = writeln!(out, "  {:width$}  {}", "rows", listed(&table.rows));
+        }
+        for column in labelled {
+            let _ = writeln!(out, "  {:width$}  {}", column.name, listed(&column.labels));
+        }
+        if free > 0 {
+            let (count, noun) = (free, if free == 1 { "column" } else { "columns" });
+            let _ = writeln!(out, "  ({count} {noun} without a label)");
+        }
+    }
+    out
+}
+
+fn json(tables: &[LabelledTable]) -> String {
+    let table = |table: &LabelledTable| {
+        let columns: Vec<_> = table.columns.iter().map(|c| json!({"name": c.name, "labels": c.labels})).collect();
+        json!({"table": table.name, "kind": table.kind, "to": table.to, "rows": table.rows, "columns": columns})
+    };
+    format!("{:#}\n", json!(tables.iter().map(table).collect::<Vec<_>>()))
+}

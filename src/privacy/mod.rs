@@ -1,0 +1,18 @@
+//! What may be known of a person, and where it goes. Pure.
+//!
+//! - [`label`]: classes of data (`identity.email`, `phi.diagnosis`), and what approved functions lower them to.
+//! - [`map`]: labels follow the data, by column lineage, from source columns through every model.
+//! - [`policy`]: what a destination may get, and the way on which it would get more.
+//!
+//! Rules: a column carries the labels of what its values are computed from, and as `derived.` those of what decides
+//! them. That a row is there carries, as `derived.`, the labels of what decides that; whoever reads a table reads its
+//! rows, so that a column need not carry them again. Labels go only through an approved function or `declassify`.
+//! Lineage is never too small, so a label may be carried too far and is never lost.
+
+mod label;
+mod map;
+mod policy;
+
+pub use label::{DERIVED, Label, UNLABELLED, covers, derived, is_health, lowered};
+pub use map::{LabelMap, Labels, Step};
+pub use policy::{check, misplaced};
