@@ -226,7 +226,7 @@ fn a_policy_holds_for_services_servers_and_syncs_by_name() {
     let receiver = Receiver::new(|_| ok());
     let project = care(EVERYTHING, &["id: person_id", "email: email"]);
     project.kinfold(&["run", "--quiet", "--select", "+worried"]).exits(0);
-    let service = format!("type: http, url: \"{}\"", receiver.url("/people"));
+    let service = format!("type: http, delete: {{method: DELETE}}, url: \"{}\"", receiver.url("/people"));
     // nobody listens there: whoever tries to send fails in another way
     let server = "type: postgres, url: \"postgres://me@127.0.0.1:1/crm\"".to_owned();
     for kind in [service, server] {
