@@ -77,11 +77,11 @@ pub(super) struct Declassify {
     columns: OneOrMany<Filled>,
     /// Labels that go, each with those below it.
     labels: OneOrMany<Filled>,
-    /// Why.
+    /// Why they may go.
     reason: Filled,
     /// Who decided.
     by: Filled,
-    /// When.
+    /// When that was decided.
     at: Time,
 }
 
