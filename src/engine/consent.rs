@@ -95,7 +95,7 @@ impl Answers {
             Some(&GRANTED) => None,
             Some(&EXPIRED) => Some("expired"),
             Some(_) => Some("denied"),
-            None => Some("missing"),
+            None => Some(MISSING),
         }
     }
 
@@ -122,6 +122,9 @@ impl Answers {
     }
 }
 
+/// Why somebody is withheld who has given no answer.
+pub(super) const MISSING: &str = "missing";
+
 impl Engine {
     /// Everybody's answers.
     ///
@@ -132,7 +135,7 @@ impl Engine {
         let run = async |plan: &LogicalPlan| {
             fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Refused, doing)
         };
-        let newest = newest(&run(&bound.times).await?);
+        let newest = newest(&run(&bound.times).await?, self.as_of);
         let refused = |message: String| {
             Err(Error::new(ErrorKind::Refused, message)
                 .with_help("nothing was sent and nothing was deleted; look at the export"))
@@ -151,10 +154,11 @@ impl Engine {
     }
 }
 
-/// The latest time, whatever is asked; of answers without any time as early as can be.
-fn newest(batches: &[RecordBatch]) -> Option<i64> {
+/// The latest time up to `as_of`, whatever is asked; of answers without any time as early as can be.
+fn newest(batches: &[RecordBatch], as_of: i64) -> Option<i64> {
     let all = batches.iter().flat_map(|b| b.column(0).as_primitive::<TimestampMicrosecondType>().iter());
-    all.map(|at| at.unwrap_or(i64::MIN)).max()
+    // an answer from the future says nothing of how old the others are
+    all.map(|at| at.filter(|at| *at <= as_of).unwrap_or(i64::MIN)).max()
 }
 
 /// Rows that belong to somebody.

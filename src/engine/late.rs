@@ -77,8 +77,16 @@ impl TableProvider for LateTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         match self.rows() {
-            Some(rows) => rows.supports_filters_pushdown(filters),
+            // rows may move between planning and reading, to a place that does not filter as exactly
+            Some(rows) => Ok(rows.supports_filters_pushdown(filters)?.into_iter().map(at_most_inexact).collect()),
             None => Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()]),
         }
+    }
+}
+
+fn at_most_inexact(pushdown: TableProviderFilterPushDown) -> TableProviderFilterPushDown {
+    match pushdown {
+        TableProviderFilterPushDown::Exact => TableProviderFilterPushDown::Inexact,
+        other => other,
     }
 }

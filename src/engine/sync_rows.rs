@@ -1,6 +1,6 @@
 //! The rows of a sync: its columns over the model that it sends (an audience comes joined to its profile).
 
-use super::consent::{self, Answers, BoundConsent};
+use super::consent::{self, Answers, BoundConsent, MISSING};
 use super::{BoundModel, Engine, fold};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -200,7 +200,8 @@ impl SyncRows {
             let why = answers.withheld(person);
             if let Some(why) = why {
                 *self.withheld.entry(why).or_default() += 1;
-                self.withdrawn.extend(key.map(str::to_owned));
+                // who never answered has withdrawn nothing: half an export must not delete everybody
+                self.withdrawn.extend(key.filter(|_| why != MISSING).map(str::to_owned));
             }
             sent.push(why.is_none());
         }

@@ -42,6 +42,8 @@ const UNREPEATABLE: [&str; 10] = [
     "uuid",
     "gen_random_uuid",
 ];
+/// Functions that read the logical time.
+const TIME_FUNCTIONS: [&str; 2] = ["as_of", "age_band"];
 /// Keys whose value counts from the logical time.
 const WINDOWS: [&str; 3] = ["within", "between", "sequence"];
 
@@ -160,7 +162,8 @@ impl World<'_> {
         let far: BTreeSet<String> = behind.iter().flat_map(|model| self.graph.upstream(model)).collect();
         let tables = self.graph.tables_of(&far);
         let far = far.into_iter().chain(tables).map(|name| (name.clone(), self.definition(&name)));
-        let zone = ("timezone".to_owned(), Value::from(self.exact.timezone.clone()));
+        // a name that no model has
+        let zone = ("time zone".to_owned(), Value::from(self.exact.timezone.clone()));
         let all: BTreeMap<String, Value> = far.chain(own).chain([zone]).collect();
         all.into_iter().map(|(name, definition)| (name, keyed(self.key, &definition.to_string()))).collect()
     }
@@ -196,7 +199,7 @@ fn reads_time(definition: &Value) -> bool {
     // `within` of an identity and of a source table is between two rows
     let kind = definition.get("kind").and_then(Value::as_str);
     let windows = matches!(kind, Some("profile" | "audience"));
-    (windows && has_key(definition, &WINDOWS)) || has_word(definition, &["as_of"])
+    (windows && has_key(definition, &WINDOWS)) || has_word(definition, &TIME_FUNCTIONS)
 }
 
 fn has_key(value: &Value, keys: &[&str]) -> bool {
@@ -234,6 +237,7 @@ mod tests {
         ));
         assert!(reads(json!({"kind": "audience", "where": {"sequence": []}})));
         assert!(reads(json!({"kind": "sql", "sql": "SELECT AS_OF() - 1"})));
+        assert!(reads(json!({"kind": "profile", "traits": {"age": {"select": "age_band(birth_date)"}}})));
         assert!(reads(json!({"location": "x", "select": {"where": "at > as_of ( )"}})));
         assert!(!reads(json!({"kind": "identity", "identifiers": {"a": {"max_per_entity": {"within": "7 days"}}}})));
         assert!(!reads(json!({"location": "x", "dedupe": {"by": "id", "within": "3 days"}})));

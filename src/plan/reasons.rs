@@ -119,6 +119,8 @@ pub struct Work {
     pub passed: BTreeSet<String>,
     /// Audiences that are read because all are compared with each other.
     pub compare: BTreeSet<String>,
+    /// Syncs that would send what was built by another definition than the present one, with the model that was.
+    pub outdated: BTreeMap<String, String>,
 }
 
 impl Work {
@@ -130,6 +132,7 @@ impl Work {
             if matches!(project.models.get(model).map(|m| &m.kind), Some(ModelKind::Sync(_))) {
                 work.reasons.insert(model.clone(), work.of_sync(model, compared));
                 work.sync.insert(model.clone());
+                work.outdated.extend(work.outdated_of(model, compared).map(|behind| (model.clone(), behind)));
                 continue;
             }
             let inputs = compared.world.of_model(model, &|name| work.made_by(name, compared));
@@ -179,6 +182,18 @@ impl Work {
     /// The run that makes or made a model's tables.
     fn made_by(&self, model: &str, compared: &Compared<'_>) -> u64 {
         if self.build.contains(model) { compared.run } else { compared.made.get(model).map_or(0, |made| made.run) }
+    }
+
+    /// A model that a sync sends from and this run does not build, whose tables an older definition made: what may
+    /// be sent is judged by the present one.
+    fn outdated_of(&self, sync: &str, compared: &Compared<'_>) -> Option<String> {
+        let world = compared.world;
+        let read = world.graph.upstream(sync).into_iter();
+        let mut kept = read.filter(|m| !self.build.contains(m) && !self.unchanged.contains(m));
+        kept.find(|model| {
+            let now = world.of_model(model, &|name| self.made_by(name, compared));
+            compared.made.get(model).is_some_and(|made| made.inputs.definitions != now.definitions)
+        })
     }
 
     /// Why a sync is not what it was; it runs in any case, for something may be owed.

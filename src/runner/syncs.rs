@@ -66,7 +66,7 @@ async fn send_all(
             continue;
         }
         if let Some(note) = engine.too_small(&model.from.value) {
-            let sync = withheld_report(engine, &stage.model, model, note).await?;
+            let sync = withheld_report(engine, &stage.model, model, note).await;
             progress.synced(&sync);
             report.syncs.push(sync);
             continue;
@@ -233,12 +233,18 @@ fn fail(report: &mut SyncReport, error: &Error) {
 }
 
 /// A sync of an audience that is too small: nothing is sent, and nothing at the destination is touched.
-async fn withheld_report(engine: &Engine, name: &str, model: &SyncModel, note: String) -> Result<SyncReport> {
-    let found = engine.sync_rows(name).await?;
-    let held_back: u64 = found.withheld.values().sum();
-    let rows = held_back + found.rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
-    let result = "withheld".to_owned();
-    Ok(SyncReport { result, read: rows, withheld: rows, note: Some(note), ..empty_report(name, model, 0.0) })
+async fn withheld_report(engine: &Engine, name: &str, model: &SyncModel, note: String) -> SyncReport {
+    let mut report = SyncReport { note: Some(note), ..empty_report(name, model, 0.0) };
+    match engine.sync_rows(name).await {
+        Ok(found) => {
+            let held_back: u64 = found.withheld.values().sum();
+            let rows = held_back + found.rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+            "withheld".clone_into(&mut report.result);
+            (report.read, report.withheld) = (rows, rows);
+        }
+        Err(error) => fail(&mut report, &error),
+    }
+    report
 }
 
 fn empty_report(name: &str, model: &SyncModel, seconds: f64) -> SyncReport {

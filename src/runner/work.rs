@@ -6,7 +6,7 @@ use super::run::last_as_of;
 use super::state::{exact, manifest};
 use crate::engine::SourceFileAt;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Project, Vanished};
+use crate::model::{ModelKind, Project, Vanished};
 use crate::plan::{Compared, FileChange, Made, Manifest, Work, World, keyed};
 use crate::warehouse::{Snapshot, Warehouse};
 use chrono::{DateTime, Utc};
@@ -104,7 +104,8 @@ pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Resu
     };
     let work = Work::decide(order, selected, &compared);
     let read = graph.tables_of(work.build.union(&work.unchanged));
-    let refusal = if *full { None } else { vanished(project, &read, &past.files, &files) };
+    let vanished = if *full { None } else { vanished(project, &read, &past.files, &files) };
+    let refusal = vanished.or_else(|| outdated(project, &work));
     Ok(Decided { work, files, manifest: shown, refusal })
 }
 
@@ -119,6 +120,16 @@ fn change(before: &[SourceFileAt], now: &[SourceFileAt]) -> FileChange {
         files.iter().map(|f| (f.path.clone(), (f.bytes, f.content.clone()))).collect::<BTreeMap<_, _>>()
     };
     FileChange::between(&contents(before), &contents(now))
+}
+
+/// Refuses to send what the present definitions say nothing of.
+fn outdated(project: &Project, work: &Work) -> Option<Error> {
+    let enabled = |sync: &String| {
+        project.models.get(sync).is_some_and(|m| matches!(&m.kind, ModelKind::Sync(sync) if sync.enabled))
+    };
+    let (sync, model) = work.outdated.iter().find(|(sync, _)| enabled(sync))?;
+    let message = format!("`{sync}` would send what `{model}` was before its definition changed");
+    Some(Error::new(ErrorKind::Usage, message).with_help(format!("build it first: kinfold run --select {model}+")))
 }
 
 /// Refuses to go on without files that the last run read, where the table says nothing else. A table whose place

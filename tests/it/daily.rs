@@ -516,3 +516,18 @@ fn a_file_that_is_gone_stops_the_run_unless_the_table_says_otherwise() {
     shop.run(&[]).exits(0);
     assert_eq!(shop.project.number("SELECT sum(visits) FROM by_day"), left - shop.visits[second].len() as i64);
 }
+
+/// What may be sent is judged by the present definitions, so rows that an older one made stay where they are.
+#[test]
+fn nothing_is_sent_that_an_older_definition_made() {
+    let project = Project::of(&[]);
+    project.kinfold(&["init", "."]).exits(0);
+    project.kinfold(&["run"]).exits(0);
+    project.kinfold(&["sync"]).exits(0);
+    let profile = project.read("models/person_profile.yaml");
+    project.write("models/person_profile.yaml", &profile.replace("select: count(*)}", "select: count(*) + 1}"));
+    let refused = project.kinfold(&["sync"]).exits(2);
+    refused.says(&["`came_back_to_outbox` would send what `", "kinfold run --select"]);
+    project.kinfold(&["run"]).exits(0);
+    project.kinfold(&["sync"]).exits(0);
+}

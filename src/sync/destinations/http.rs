@@ -72,7 +72,7 @@ impl Http {
             Ok(built) => built,
             Err(reason) => return Ok(Delivery::Refused { reason }),
         };
-        let hidden = Hidden { rows: &rows, request: &request };
+        let hidden = Hidden { rows: &rows, request: &request, secrets: &self.secrets };
         let answer = match self.client.execute(built).await {
             Ok(answer) => answer,
             Err(error) => return Ok(unanswered(error)),
@@ -199,13 +199,18 @@ struct Answer {
 struct Hidden<'a> {
     rows: &'a [JsonRow],
     request: &'a RenderedRequest,
+    secrets: &'a BTreeMap<String, Secret>,
 }
 
 impl Hidden<'_> {
     /// A short text in one line, without values of rows and headers.
     fn shown(&self, text: &str) -> String {
         let mut values: Vec<String> = self.rows.iter().flat_map(|row| row.values().flat_map(texts)).collect();
-        values.extend(self.request.headers.iter().map(|(_, value)| value.clone()));
+        values.extend(self.request.headers.iter().flat_map(|(_, value)| {
+            // a service may repeat the token of `Bearer TOKEN` alone
+            value.split_whitespace().map(str::to_owned).chain([value.clone()])
+        }));
+        values.extend(self.secrets.values().map(|secret| secret.reveal().to_owned()));
         values.retain(|value| value.chars().count() >= SHORTEST_HIDDEN);
         values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
         let mut shown = text.split_whitespace().collect::<Vec<_>>().join(" ");

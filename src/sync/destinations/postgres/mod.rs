@@ -202,7 +202,7 @@ impl Failure {
             };
         };
         let (code, message) = (told.code().code(), told.message());
-        let reason = format!("{} (SQLSTATE {code})", without_values(message));
+        let reason = format!("{} (SQLSTATE {code})", without_values(code, message));
         match code.get(..2).unwrap_or_default() {
             "22" | "23" | "P0" => Ok(Delivery::Refused { reason }),
             "08" | "40" | "53" | "57" => Ok(Delivery::Later { reason, after: None, unknown: false }),
@@ -238,9 +238,14 @@ fn whole(error: &tokio_postgres::Error) -> String {
     text
 }
 
-/// The server's message without the value that it quotes: `invalid input syntax for type uuid: "..."`.
-fn without_values(message: &str) -> &str {
-    message.split(": \"").next().unwrap_or_default()
+/// The server's message without the values that it quotes: `invalid input syntax for type uuid: "..."`,
+/// `value "..." is out of range`. What a function of the database says is its own and may hold anything.
+fn without_values(code: &str, message: &str) -> String {
+    match code.get(..2).unwrap_or_default() {
+        "P0" => "a function of the database refused it".to_owned(),
+        "22" => message.split('"').enumerate().map(|(n, part)| if n % 2 == 0 { part } else { "***" }).collect(),
+        _ => message.split(": \"").next().unwrap_or_default().to_owned(),
+    }
 }
 
 fn help(code: &str) -> &'static str {

@@ -146,27 +146,42 @@ impl Target {
         }
     }
 
+    /// The place of the sync's key, which in a table of changes comes after what a change says of itself.
+    fn person(&self) -> usize {
+        if self.has_changes() { CHANGES.len() } else { 0 }
+    }
+
     fn bring_over(&self) -> Vec<String> {
         let names: Vec<String> = self.columns.iter().map(|(name, _)| quoted(name)).collect();
         let (table, key, all) = (self.name(), quoted(self.unique()), names.join(", "));
         let others: Vec<&String> = names.iter().filter(|name| **name != key).collect();
         let insert = |filter: &str| format!("INSERT INTO {table} ({all}) SELECT {all} FROM {STAGE}{filter}");
+        // in every mode a person who withdrew goes
+        let person = self.columns.get(self.person()).map(|(name, _)| quoted(name)).unwrap_or_default();
+        let gone = format!(
+            "DELETE FROM {table} AS t USING {STAGE} AS s WHERE s._operation = 'delete' AND t.{person} = s.{person}"
+        );
         match self.mode {
             SyncMode::Upsert | SyncMode::Mirror => {
                 let set: Vec<String> = others.iter().map(|n| format!("{n} = EXCLUDED.{n}")).collect();
                 let action =
                     if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", set.join(", ")) };
                 vec![format!(
-                    "WITH gone AS (DELETE FROM {table} AS t USING {STAGE} AS s \
-                     WHERE s._operation = 'delete' AND t.{key} = s.{key}) {} ON CONFLICT ({key}) DO {action}",
+                    "WITH gone AS ({gone}) {} ON CONFLICT ({key}) DO {action}",
                     insert(" WHERE _operation <> 'delete'")
                 )]
             }
-            SyncMode::Insert | SyncMode::Append => vec![format!("{} ON CONFLICT ({key}) DO NOTHING", insert(""))],
-            SyncMode::Update if others.is_empty() => Vec::new(),
+            SyncMode::Insert | SyncMode::Append => {
+                vec![gone, format!("{} ON CONFLICT ({key}) DO NOTHING", insert(" WHERE _operation <> 'delete'"))]
+            }
+            SyncMode::Update if others.is_empty() => vec![gone],
             SyncMode::Update => {
                 let set: Vec<String> = others.iter().map(|n| format!("{n} = s.{n}")).collect();
-                vec![format!("UPDATE {table} AS t SET {} FROM {STAGE} AS s WHERE t.{key} = s.{key}", set.join(", "))]
+                let update = format!(
+                    "UPDATE {table} AS t SET {} FROM {STAGE} AS s WHERE t.{key} = s.{key} AND s._operation <> 'delete'",
+                    set.join(", ")
+                );
+                vec![gone, update]
             }
             SyncMode::Replace => vec![format!("DELETE FROM {table}"), insert("")],
         }
@@ -308,7 +323,10 @@ mod tests {
         assert_eq!(
             made.after,
             [
-                "UPDATE \"public\".\"li\"\"st\" AS t SET \"n\" = s.\"n\" FROM _kinfold_stage AS s WHERE t.\"id\" = s.\"id\""
+                "DELETE FROM \"public\".\"li\"\"st\" AS t USING _kinfold_stage AS s \
+                 WHERE s._operation = 'delete' AND t.\"id\" = s.\"id\"",
+                "UPDATE \"public\".\"li\"\"st\" AS t SET \"n\" = s.\"n\" FROM _kinfold_stage AS s \
+                 WHERE t.\"id\" = s.\"id\" AND s._operation <> 'delete'",
             ]
         );
         let error = target(SyncMode::Upsert, &columns).prepare(Some(&existing(&[("n", "boolean")]))).unwrap_err();
