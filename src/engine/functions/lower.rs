@@ -98,7 +98,8 @@ impl ScalarUDFImpl for KeyedHash {
     }
 }
 
-fn texts(args: &[ColumnarValue], rows: usize) -> Result<Vec<ArrayRef>> {
+/// Arguments as texts.
+pub(super) fn texts(args: &[ColumnarValue], rows: usize) -> Result<Vec<ArrayRef>> {
     args.iter().map(|a| Ok(cast(&a.to_array(rows)?, &DataType::Utf8)?)).collect()
 }
 

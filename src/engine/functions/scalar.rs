@@ -1,11 +1,10 @@
 //! Scalar functions: the run's logical time, secrets and masks.
 
 use super::date_trunc::DateTrunc;
-use super::lower::{self, zip3};
+use super::lower::{self, texts, zip3};
 use super::random::RandomShare;
 use crate::model::Secret;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::array::{Array, AsArray, StringArray};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::Result;
@@ -165,15 +164,11 @@ impl ScalarUDFImpl for TextFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays: Vec<ArrayRef> = args
-            .args
-            .iter()
-            .map(|a| Ok(cast(&a.to_array(args.number_rows)?, &DataType::Utf8)?))
-            .collect::<Result<_>>()?;
-        let texts: Vec<&StringArray> = arrays.iter().map(AsArray::as_string::<i32>).collect();
+        let arrays = texts(&args.args, args.number_rows)?;
+        let columns: Vec<&StringArray> = arrays.iter().map(AsArray::as_string::<i32>).collect();
         let out: StringArray = (0..args.number_rows)
             .map(|row| {
-                let values: Option<Vec<&str>> = texts.iter().map(|t| t.is_valid(row).then(|| t.value(row))).collect();
+                let values: Option<Vec<&str>> = columns.iter().map(|t| t.is_valid(row).then(|| t.value(row))).collect();
                 values.and_then(|v| (self.apply)(&v))
             })
             .collect();
