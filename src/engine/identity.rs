@@ -8,12 +8,13 @@
 use super::entities::{Entities, EntitySlot};
 use super::functions::{Judged, Normalizer};
 use super::identity_report::SourceRows;
-use super::link_rows::{self, Collected, EvidenceRows};
+use super::link_rows::{self, Collected};
+use super::proofs::Proofs;
 use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{
-    BridgeInput, Cause, CauseInput, EntityId, HUB, Holdings, IdInput, Links, MaxLinks, NO_NODE, Nodes, Registered,
+    BridgeInput, Cause, CauseInput, EntityId, HUB, Holdings, IdInput, Link, MaxLinks, NO_NODE, Nodes, Registered,
     RowOwners, StitchInput, Stitched, Suspects, TypePolicy, assign_ids, find_causes, find_suspects, stitch,
 };
 use crate::model::{self, IdentityModel, Normalize, Verdict};
@@ -70,11 +71,12 @@ pub(super) struct BoundIdentity {
 /// What one run of the stage made.
 pub(super) struct StitchedRun {
     pub entities: Arc<Entities>,
-    pub links: Links,
+    pub links: Vec<Link>,
+    /// By link, the row that proves it.
+    pub proofs: Proofs,
     pub stitched: Stitched,
     pub assigned: crate::identity::Assigned,
     pub tables: Vec<String>,
-    pub evidence_rows: EvidenceRows,
     /// By change of an entity, why.
     pub causes: Vec<Option<Cause>>,
     pub holdings: Holdings,
@@ -306,13 +308,13 @@ impl BoundIdentity {
         key: &[u8],
         threads: usize,
     ) -> Result<StitchedRun> {
-        let Collected { nodes, spellings, links, evidence_rows, owners, identifier_memory, link_memory } =
+        let Collected { nodes, spellings, links, proofs, owners, identifier_memory, link_memory } =
             link_rows::collect(context, &self.links, &self.slot, self.policies.len(), threads).await?;
         let Rules { always, never, places } = rule_pairs(model, &nodes, &self.policies);
         let input = StitchInput {
             types: &self.policies,
             nodes: &nodes,
-            links: &links.links,
+            links: &links,
             always: &always,
             never: &never,
             threads,
@@ -338,7 +340,7 @@ impl BoundIdentity {
         let suspects = find_suspects(
             &BridgeInput {
                 nodes: &nodes,
-                links: &links.links,
+                links: &links,
                 always: &always,
                 stitched: &stitched,
                 holdings: &holdings,
@@ -356,7 +358,7 @@ impl BoundIdentity {
             stitched,
             assigned,
             tables,
-            evidence_rows,
+            proofs,
             causes,
             holdings,
             suspects,

@@ -82,7 +82,7 @@ impl IdentityFacts {
             rows_read: run.sources.iter().map(|s| s.rows).sum(),
             identifiers: run.entities.nodes.len() as u64,
             entities: run.entities.len() as u64,
-            links: run.links.links.len() as u64,
+            links: run.links.len() as u64,
             refused: run.stitched.refused.len() as u64,
             hubs: run.stitched.hubs.len() as u64,
             largest: run.holdings.sizes.iter().max().copied().unwrap_or(0).into(),
@@ -213,10 +213,12 @@ pub(super) fn suspects(bound: &BoundIdentity, run: &StitchedRun, schema: &Schema
             ends[place * 2 + 1].append_value(nodes.text(side.node));
             counts[place].append_value(side.size.into());
         }
-        let evidence = run.links.evidence[suspect.link as usize];
-        tables.append_value(&run.tables[usize::from(evidence.table)]);
-        rows.append_option(run.evidence_rows.get(&evidence));
-        append_time(&mut first, evidence.first_seen);
+        let link = suspect.link as usize;
+        for proof in run.proofs.of(link..link + 1)? {
+            tables.append_value(&run.tables[usize::from(proof.table)]);
+            rows.append_option(proof.row);
+        }
+        append_time(&mut first, run.links[link].first_seen);
         reasons.append_value(format!(
             "one link over {} joins {} and {} strong identifiers",
             types[usize::from(nodes.type_of(suspect.right.node))],

@@ -173,7 +173,7 @@ impl IdentityRows {
         let run = &self.run;
         let (size, make): (usize, fn(&Self, &SchemaRef, Range<usize>) -> Made<RecordBatch>) = match kind {
             IdentityTable::Identity => (run.entities.nodes.len(), Self::identity),
-            IdentityTable::Links => (run.links.links.len(), Self::links),
+            IdentityTable::Links => (run.links.len(), Self::links),
             IdentityTable::Changes => (run.assigned.changes.len(), Self::changes),
             IdentityTable::Registry => (run.assigned.newly_registered.len(), Self::registry),
             IdentityTable::Hubs | IdentityTable::Report | IdentityTable::Suspects => return None,
@@ -227,8 +227,10 @@ impl IdentityRows {
         let mut tables = StringBuilder::new();
         let mut rows = StringBuilder::new();
         let mut first = times();
-        for ((left, right), index) in stronger_first(nodes, &run.links.links[range.clone()]).zip(range) {
-            let (link, evidence) = (run.links.links[index], run.links.evidence[index]);
+        let proofs = run.proofs.of(range.clone())?;
+        let ends = stronger_first(nodes, &run.links[range.clone()]);
+        for (((left, right), index), proof) in ends.zip(range).zip(proofs) {
+            let link = run.links[index];
             for (side, (node, text)) in [left, right].into_iter().enumerate() {
                 sides[side * 2].append_value(types[usize::from(nodes.type_of(node))]);
                 sides[side * 2 + 1].append_value(text);
@@ -238,8 +240,8 @@ impl IdentityRows {
             let why = refused.get(&(index as u32));
             accepted.append_value(why.is_none() && !hub);
             reasons.append_option(why.map(String::as_str).or(hub.then_some("hub")));
-            tables.append_value(&run.tables[usize::from(evidence.table)]);
-            rows.append_option(run.evidence_rows.get(&evidence));
+            tables.append_value(&run.tables[usize::from(proof.table)]);
+            rows.append_option(proof.row);
             append_time(&mut first, link.first_seen);
         }
         let [mut a, mut b, mut c, mut d] = sides;

@@ -1,8 +1,8 @@
 //! The rows of an identity's link tables, streamed into the stitching core: raw texts become identifiers, each
 //! distinct text once, and every two identifiers of a row a link with its earliest row as evidence.
 //!
-//! What is kept is accounted for batch by batch, so that an identity that outgrows the memory budget ends the run with
-//! an error and not the machine.
+//! What is kept is accounted for batch by batch. Links that outgrow the memory budget go to disk (see `link_spill`);
+//! identifiers stay, and if they alone outgrow it the run ends with an error.
 //!
 //! Tables are read at once, so that a small one does not keep a thread waiting. What the rows say is kept in as
 //! many places as there are threads, not streams, so that a link that many files repeat is kept few times.
@@ -10,8 +10,10 @@
 use super::entities::{EntitySlot, texts};
 use super::fold::sorts;
 use super::identity::{BoundLinks, Owner};
+use super::link_spill::LinkSpill;
+use super::proofs::{Proofs, RowIds};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::identity::{Evidence, InternerFull, LinkSet, Links, NO_TIME, Nodes, RowOwners, Scratch, Speller, Spellings};
+use crate::identity::{InternerFull, Link, LinkSet, Links, NO_TIME, Nodes, RowOwners, Scratch, Speller, Spellings};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::DataFusionError;
@@ -23,7 +25,6 @@ use datafusion::physical_plan::{
 };
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
-use hashbrown::HashMap;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -37,54 +38,14 @@ const BATCH_ROWS: usize = 65_536;
 pub(super) struct Collected {
     pub nodes: Nodes,
     pub spellings: Spellings,
-    pub links: Links,
-    pub evidence_rows: EvidenceRows,
+    pub links: Vec<Link>,
+    pub proofs: Proofs,
     /// By thread and table, whose its rows are.
     pub owners: Vec<(u16, RowOwners)>,
     /// The memory of the identifiers and their spellings.
     pub identifier_memory: MemoryReservation,
     /// The memory of the rest.
     pub link_memory: MemoryReservation,
-}
-
-/// Ids of the rows that are evidence.
-#[derive(Default)]
-pub(super) struct EvidenceRows(Vec<RowIds>);
-
-impl EvidenceRows {
-    /// The id of a row.
-    pub(super) fn get(&self, evidence: &Evidence) -> Option<&str> {
-        self.0.iter().find_map(|ids| ids.get((evidence.table, evidence.row)))
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.0.iter().map(RowIds::memory_bytes).sum()
-    }
-}
-
-/// Row ids by table and reference, in one text.
-#[derive(Default)]
-struct RowIds {
-    places: HashMap<(u16, u64), (usize, u32)>,
-    text: String,
-}
-
-impl RowIds {
-    fn insert(&mut self, row: (u16, u64), id: &str) {
-        let start = self.text.len();
-        self.places.entry(row).or_insert_with(|| {
-            self.text.push_str(id);
-            (start, id.len() as u32)
-        });
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.places.allocation_size() + self.text.capacity()
-    }
-
-    fn get(&self, row: (u16, u64)) -> Option<&str> {
-        self.places.get(&row).map(|(start, len)| &self.text[*start..*start + *len as usize])
-    }
 }
 
 /// What one thread at a time adds to.
@@ -98,40 +59,120 @@ struct Share {
 }
 
 impl Share {
-    /// How much it has grown since it was asked last.
-    fn grown(&mut self) -> usize {
+    fn memory_bytes(&self) -> usize {
         let owners: usize = self.owners.values().map(RowOwners::memory_bytes).sum();
-        let before = self.bytes;
-        self.bytes = before.max(self.links.memory_bytes() + self.rows.memory_bytes() + owners);
-        self.bytes - before
+        self.links.memory_bytes() + self.rows.memory_bytes() + owners
+    }
+
+    /// Writes the links to disk and begins anew.
+    fn spill(&mut self, spill: &LinkSpill) -> datafusion::error::Result<()> {
+        spill.write(&mut self.links, &self.rows)?;
+        self.rows = RowIds::default();
+        Ok(())
     }
 }
 
-/// The memory of what all threads keep.
-struct Budget {
+/// What all streams add to.
+struct Kept {
+    speller: Speller,
+    shares: Vec<Mutex<Share>>,
+    spill: LinkSpill,
     reservation: MemoryReservation,
     /// Bytes of the identifiers that are accounted for.
     identifiers: AtomicUsize,
+    /// Held by who makes room.
+    making_room: Mutex<()>,
 }
 
-impl Budget {
-    fn new(context: &SessionContext) -> Self {
-        let pool = &context.runtime_env().memory_pool;
-        Self { reservation: MemoryConsumer::new("identity").register(pool), identifiers: AtomicUsize::new(0) }
+impl Kept {
+    fn new(context: &SessionContext, types: usize, threads: usize) -> Self {
+        let env = context.runtime_env();
+        Self {
+            speller: Speller::new(types),
+            shares: (0..threads.max(1)).map(|_| Mutex::default()).collect(),
+            spill: LinkSpill::new(&env),
+            reservation: MemoryConsumer::new("identity").register(&env.memory_pool),
+            identifiers: AtomicUsize::new(0),
+            making_room: Mutex::default(),
+        }
     }
 
-    /// Accounts for what a share has grown by, and for the identifiers.
-    fn account(&self, share: usize, speller: &Speller) -> datafusion::error::Result<()> {
-        let identifiers = speller.memory_bytes();
-        let before = self.identifiers.fetch_max(identifiers, Relaxed);
-        self.reservation.try_grow(share + identifiers.saturating_sub(before))
+    /// A share that nobody is using. There are as many as threads, so waiting is rare.
+    fn free_share(&self) -> MutexGuard<'_, Share> {
+        let unused = self.shares.iter().find_map(|share| share.try_lock().ok());
+        unused.unwrap_or_else(|| lock(&self.shares[0]))
+    }
+
+    /// Accounts for what a share and the identifiers have grown by; whether there was memory.
+    fn account(&self, share: &mut Share) -> bool {
+        let bytes = share.memory_bytes().max(share.bytes);
+        let identifiers = self.speller.memory_bytes();
+        let more = identifiers.saturating_sub(self.identifiers.load(Relaxed));
+        let fits = self.reservation.try_grow(bytes - share.bytes + more).is_ok();
+        if fits {
+            share.bytes = bytes;
+            self.identifiers.fetch_add(more, Relaxed);
+        }
+        fits
+    }
+
+    /// Writes links to disk, unless somebody else just has.
+    fn make_room(&self) -> datafusion::error::Result<()> {
+        let _alone = self.making_room.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.settle().is_ok() {
+            return Ok(());
+        }
+        for share in &self.shares {
+            lock(share).spill(&self.spill)?;
+        }
+        self.settle()
+    }
+
+    /// Accounts for everything anew.
+    fn settle(&self) -> datafusion::error::Result<()> {
+        let mut shares: Vec<_> = self.shares.iter().map(lock).collect();
+        let identifiers = self.speller.memory_bytes();
+        let total = identifiers + shares.iter().map(|share| share.memory_bytes()).sum::<usize>();
+        self.reservation.try_resize(total)?;
+        self.identifiers.store(identifiers, Relaxed);
+        for share in &mut shares {
+            share.bytes = share.memory_bytes();
+        }
+        Ok(())
+    }
+
+    /// Ends it.
+    async fn collected(self, threads: usize) -> Result<Collected> {
+        let Self { speller, shares, spill, reservation, .. } = self;
+        let mut shares: Vec<Share> =
+            shares.into_iter().map(|share| share.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
+        let (nodes, spellings) = speller.freeze();
+        let (mut sets, mut ids, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        let spilled = !spill.is_empty();
+        for share in &mut shares {
+            if spilled {
+                share.spill(&spill).or_fail(ErrorKind::Storage, || "cannot write links to disk".to_owned())?;
+            }
+            let Share { links, rows, owners: of_rows, .. } = std::mem::take(share);
+            sets.push(links);
+            ids.push(rows);
+            owners.extend(of_rows);
+        }
+        reservation.resize(nodes.memory_bytes() + spellings.memory_bytes());
+        let link_memory = reservation.new_empty();
+        let (links, proofs) = if spilled {
+            spill.join(&nodes, &link_memory).await?
+        } else {
+            let Links { links, evidence } = LinkSet::into_links(sets, &nodes, threads);
+            (links, Proofs::Held(evidence, ids))
+        };
+        link_memory.resize(links.capacity() * size_of::<Link>() + proofs.memory_bytes());
+        Ok(Collected { nodes, spellings, links, proofs, owners, identifier_memory: reservation, link_memory })
     }
 }
 
-/// A share that nobody is using. There are as many as threads, so waiting is rare.
-fn free(shares: &[Mutex<Share>]) -> MutexGuard<'_, Share> {
-    let unused = shares.iter().find_map(|share| share.try_lock().ok());
-    unused.unwrap_or_else(|| shares[0].lock().unwrap_or_else(PoisonError::into_inner))
+fn lock(share: &Mutex<Share>) -> MutexGuard<'_, Share> {
+    share.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads all link tables, a task for each partition of each.
@@ -145,15 +186,13 @@ pub(super) async fn collect(
     types: usize,
     threads: usize,
 ) -> Result<Collected> {
-    let speller = Arc::new(Speller::new(types));
-    let shares: Arc<[Mutex<Share>]> = (0..threads.max(1)).map(|_| Mutex::default()).collect();
-    let budget = Arc::new(Budget::new(context));
+    let kept = Arc::new(Kept::new(context, types, threads));
     for group in side_by_side(context, tables).await? {
         let mut running = tokio::task::JoinSet::new();
         for opened in group {
             let (number, table) = (opened.number, opened.table);
             for stream in opened.streams(threads)? {
-                let mut reader = Reader::new(number, table, slot, &speller, &shares, &budget);
+                let mut reader = Reader::new(number, table, slot, &kept);
                 running.spawn(async move { reader.read(stream).await.map_err(|e| (number, e)) });
             }
         }
@@ -162,25 +201,8 @@ pub(super) async fn collect(
             done.map_err(|(number, e)| Error::new(ErrorKind::Data, doing(&tables[usize::from(number)])).caused_by(e))?;
         }
     }
-    let speller =
-        Arc::into_inner(speller).ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
-    let (nodes, spellings) = speller.freeze();
-    let (mut sets, mut rows, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-    for share in shares.iter() {
-        let share = std::mem::take(&mut *share.lock().unwrap_or_else(PoisonError::into_inner));
-        sets.push(share.links);
-        rows.push(share.rows);
-        owners.extend(share.owners);
-    }
-    let links = LinkSet::into_links(sets, &nodes, threads);
-    let evidence_rows = EvidenceRows(rows);
-    let budget =
-        Arc::into_inner(budget).ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
-    let identifier_memory = budget.reservation;
-    identifier_memory.resize(nodes.memory_bytes() + spellings.memory_bytes());
-    let link_memory = identifier_memory.new_empty();
-    link_memory.resize(links.memory_bytes() + evidence_rows.memory_bytes());
-    Ok(Collected { nodes, spellings, links, evidence_rows, owners, identifier_memory, link_memory })
+    let kept = Arc::into_inner(kept).ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
+    kept.collected(threads).await
 }
 
 fn doing(table: &BoundLinks) -> String {
@@ -249,9 +271,7 @@ struct Reader {
     types: Vec<u8>,
     owner: Owner,
     slot: EntitySlot,
-    speller: Arc<Speller>,
-    shares: Arc<[Mutex<Share>]>,
-    budget: Arc<Budget>,
+    kept: Arc<Kept>,
     scratch: Scratch,
     codes: Vec<Vec<u32>>,
 }
@@ -259,18 +279,10 @@ struct Reader {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Reader {
-    fn new(
-        table: u16,
-        links: &BoundLinks,
-        slot: &EntitySlot,
-        speller: &Arc<Speller>,
-        shares: &Arc<[Mutex<Share>]>,
-        budget: &Arc<Budget>,
-    ) -> Self {
+    fn new(table: u16, links: &BoundLinks, slot: &EntitySlot, kept: &Arc<Kept>) -> Self {
         let (types, codes) = (links.types.clone(), vec![Vec::new(); links.types.len()]);
-        let (slot, speller, shares) = (slot.clone(), Arc::clone(speller), Arc::clone(shares));
-        let (owner, scratch, budget) = (links.owner.clone(), Scratch::default(), Arc::clone(budget));
-        Self { table, types, owner, slot, speller, shares, budget, scratch, codes }
+        let (owner, slot, kept) = (links.owner.clone(), slot.clone(), Arc::clone(kept));
+        Self { table, types, owner, slot, kept, scratch: Scratch::default(), codes }
     }
 
     async fn read(&mut self, mut stream: SendableRecordBatchStream) -> Result<(), Failure> {
@@ -289,10 +301,10 @@ impl Reader {
         for index in 0..self.types.len() {
             self.intern(index, &texts(Arc::clone(batch.column(index)))?, &times)?;
         }
-        let mut share = free(&self.shares);
-        let share = &mut *share;
-        self.count_owners(share, batch.num_rows());
         let rows = batch.columns().get(self.types.len() + 1).map(|rows| texts(Arc::clone(rows))).transpose()?;
+        let mut guard = self.kept.free_share();
+        let share = &mut *guard;
+        self.count_owners(share, batch.num_rows());
         match &rows {
             Some(rows) if *rows.data_type() == DataType::Utf8View => {
                 let rows = rows.as_string_view();
@@ -304,7 +316,9 @@ impl Reader {
             }
             None => self.link(share, &times, |_| None),
         }
-        Ok(self.budget.account(share.grown(), &self.speller)?)
+        let fits = self.kept.account(share);
+        drop(guard);
+        if fits { Ok(()) } else { Ok(self.kept.make_room()?) }
     }
 
     /// Makes the codes of one identifier column.
@@ -324,7 +338,7 @@ impl Reader {
         let kind = self.types[index];
         let normalizer = self.slot.normalizer(kind);
         let normalise = |texts: &[&'v str]| normalizer.apply(texts).map_err(InternFailure::Normalise);
-        self.speller.intern_batch(&mut self.scratch, kind, values, Some(times), &mut self.codes[index], normalise)
+        self.kept.speller.intern_batch(&mut self.scratch, kind, values, Some(times), &mut self.codes[index], normalise)
     }
 
     fn count_owners(&self, share: &mut Share, rows: usize) {

@@ -30,6 +30,7 @@ mod identity_tables;
 mod late;
 mod lineage;
 mod link_rows;
+mod link_spill;
 mod measures;
 mod membership;
 mod mentions;
@@ -38,6 +39,7 @@ mod narrow;
 mod planned;
 mod print;
 mod profile;
+mod proofs;
 #[cfg(test)]
 mod pushdown_tests;
 mod query;

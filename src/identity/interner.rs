@@ -1,7 +1,9 @@
 //! Identifier texts to dense codes, exactly and from many threads.
 //!
-//! An identifier is a pair (type code, text). Interning gives each distinct pair one code, compared by its
-//! text: two identifiers share a code only if they are the same identifier, whatever their hashes are.
+//! An identifier is a pair (type code, text). Interning gives each distinct pair one code. Two are taken for the same
+//! if their keys are: SipHash-1-3 of 128 bits under a random secret key. Among a billion identifiers the chance that any
+//! two of them share a key is below 2^-68, and who does not know the secret cannot look for such a pair, whatever
+//! identifiers they choose. (64 bits would not do: the chance would be one in forty.)
 //!
 //! - An [`Interner`] is divided into shards by hash (see `shard`), each behind a mutex.
 //!   [`Interner::intern_batch`] takes a column of a record batch: it first joins repeats within the batch (events
@@ -20,12 +22,13 @@
 //! Limits: 2^26 identifiers and 4 GiB of text in each of 64 shards, thus about 4 billion identifiers and 256 GiB.
 
 use std::fmt;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher as _, RandomState};
 use std::ops::{Range, RangeInclusive};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hashbrown::DefaultHashBuilder;
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::nodes::Nodes;
 use super::shard::{Key, Pending, Shard};
@@ -70,11 +73,35 @@ pub struct Scratch {
     left: Vec<u32>,
 }
 
+/// Hashes identifiers.
+#[derive(Debug)]
+pub(super) struct Hashing {
+    /// Tells texts of one batch apart, together with a comparison.
+    quick: DefaultHashBuilder,
+    keyed: SipHasher13,
+}
+
+impl Hashing {
+    fn new() -> Self {
+        let random = RandomState::new();
+        let keyed = SipHasher13::new_with_keys(random.hash_one(0_u8), random.hash_one(1_u8));
+        Self { quick: DefaultHashBuilder::default(), keyed }
+    }
+
+    /// What stands for an identifier.
+    pub(super) fn key(&self, type_code: u8, text: &str) -> Key {
+        let mut hasher = self.keyed;
+        hasher.write(text.as_bytes());
+        hasher.write_u8(type_code);
+        Key(hasher.finish128().as_u128())
+    }
+}
+
 /// Collects identifiers from several threads; see the module.
 #[derive(Debug)]
 pub struct Interner {
     shards: Vec<Mutex<Shard>>,
-    hasher: DefaultHashBuilder,
+    hashing: Hashing,
     types: usize,
 }
 
@@ -82,7 +109,7 @@ impl Interner {
     /// An empty interner for type codes `0..types`.
     pub fn new(types: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect();
-        Self { shards, hasher: DefaultHashBuilder::default(), types }
+        Self { shards, hashing: Hashing::new(), types }
     }
 
     /// Interns one column of a batch: `codes` becomes one provisional code per value, [`NO_NODE`] for a null.
@@ -119,7 +146,7 @@ impl Interner {
         mut visit: impl FnMut(&mut Shard, usize, Range<usize>) -> Result<(), E>,
     ) -> Result<(), E> {
         // Each thread begins elsewhere and comes back later to shards that another one holds.
-        let first = pending.first().map_or(0, |value| usize::from(value.shard));
+        let first = pending.first().map_or(0, |value| usize::from(value.key.shard()));
         let mut held = Vec::new();
         for shard in (first..SHARDS).chain(0..first).filter(|shard| starts[*shard] < starts[*shard + 1]) {
             match self.shards[shard].try_lock() {
@@ -142,15 +169,15 @@ impl Interner {
         times: Option<&[i64]>,
         positions: &mut Vec<u32>,
     ) -> Vec<Pending<'v>> {
-        join_repeats(&self.hasher, scratch, type_code, values, times, positions)
+        join_repeats(&self.hashing, scratch, type_code, values, times, positions)
     }
 
     pub(super) fn shard(&self, number: u8) -> MutexGuard<'_, Shard> {
         lock(&self.shards[usize::from(number)])
     }
 
-    pub(super) fn hash(&self, type_code: u8, text: &str) -> u64 {
-        hash_identifier(&self.hasher, type_code, text)
+    pub(super) fn key(&self, type_code: u8, text: &str) -> Key {
+        self.hashing.key(type_code, text)
     }
 
     /// Memory held, in bytes, for a memory pool to account for.
@@ -162,7 +189,7 @@ impl Interner {
     pub fn freeze(self) -> Nodes {
         let shards =
             self.shards.into_iter().map(|shard| shard.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
-        Nodes::new(shards, self.hasher, self.types)
+        Nodes::new(shards, self.hashing, self.types)
     }
 }
 
@@ -221,7 +248,7 @@ impl Shard {
 /// The distinct values of a batch, up to repeats that lie far apart; `positions` becomes one index into
 /// them per value, [`NO_NODE`] for a null.
 pub(super) fn join_repeats<'v>(
-    hasher: &DefaultHashBuilder,
+    hashing: &Hashing,
     scratch: &mut Scratch,
     type_code: u8,
     values: impl IntoIterator<Item = Option<&'v str>>,
@@ -252,14 +279,13 @@ pub(super) fn join_repeats<'v>(
             positions.push(scratch.places[place]);
             continue;
         }
-        let hash = hash_identifier(hasher, type_code, text);
-        let key = Key::new(hash >> SHARD_BITS, type_code);
-        let recent = &mut scratch.recent[(hash >> SHARD_BITS) as usize & ((1 << bits) - 1)];
+        let recent = &mut scratch.recent[hashing.quick.hash_one(text) as usize & ((1 << bits) - 1)];
         match pending.get_mut(*recent as usize) {
             Some(known) if known.text == text => known.widen(first_seen, last_seen),
             _ => {
                 *recent = pending.len() as u32;
-                pending.push(Pending { text, shard: shard_of(hash), key, first_seen, last_seen });
+                let key = hashing.key(type_code, text);
+                pending.push(Pending { text, key, first_seen, last_seen, type_code });
             }
         }
         if let Some(place) = place {
@@ -280,7 +306,7 @@ fn place_of(text: &str, bits: u32) -> usize {
 pub(super) fn route(pending: &[Pending<'_>], order: &mut Vec<u32>) -> [usize; SHARDS + 1] {
     let mut starts = [0_usize; SHARDS + 1];
     for value in pending {
-        starts[usize::from(value.shard) + 1] += 1;
+        starts[usize::from(value.key.shard()) + 1] += 1;
     }
     for shard in 0..SHARDS {
         starts[shard + 1] += starts[shard];
@@ -289,7 +315,7 @@ pub(super) fn route(pending: &[Pending<'_>], order: &mut Vec<u32>) -> [usize; SH
     order.clear();
     order.resize(pending.len(), 0);
     for (member, value) in pending.iter().enumerate() {
-        let place = &mut next[usize::from(value.shard)];
+        let place = &mut next[usize::from(value.key.shard())];
         order[*place] = member as u32;
         *place += 1;
     }
@@ -299,15 +325,6 @@ pub(super) fn route(pending: &[Pending<'_>], order: &mut Vec<u32>) -> [usize; SH
 /// A lock is poisoned only by a panic, which ends the run by itself.
 pub(super) fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(super) fn hash_identifier(hasher: &DefaultHashBuilder, type_code: u8, text: &str) -> u64 {
-    hasher.hash_one((type_code, text))
-}
-
-/// The shard of a hash, from its lowest bits; a key is made from the bits above.
-pub(super) fn shard_of(hash: u64) -> u8 {
-    (hash & (SHARDS as u64 - 1)) as u8
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@
 //! - The evidence of a link is its earliest row: smallest time, then smallest (table, row). A row without a time
 //!   comes last. So the evidence does not depend on the order in which rows are read.
 //! - The order of links is not canonical, and neither is which endpoint is `a`.
+//! - A set that grows too large can be emptied ([`LinkSet::drain`]) and what came out of several joined elsewhere: a pair
+//!   is a number, and what comes out is in its order.
 
 use std::thread;
 
 use hashbrown::HashMap;
 
-use super::interner::{NO_NODE, NO_TIME, SHARDS};
+use super::interner::{NO_NODE, NO_TIME, SHARD_BITS, SHARDS};
 use super::nodes::Nodes;
 
 /// Two identifiers that were seen in one row, and when first.
@@ -46,6 +48,29 @@ pub struct Links {
     pub evidence: Vec<Evidence>,
 }
 
+/// Two different provisional codes, in either order, as one number. Its upper half is the smaller code with the shard in
+/// front, so numbers are in the order of that end's dense code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pair(pub u64);
+
+impl Pair {
+    fn new(a: u32, b: u32) -> Self {
+        let (low, high) = (a.min(b), a.max(b));
+        Self(u64::from(low.rotate_right(SHARD_BITS)) << 32 | u64::from(high))
+    }
+
+    /// The shard of the smaller code.
+    fn part(self) -> usize {
+        (self.0 >> (u64::BITS - SHARD_BITS)) as usize
+    }
+
+    /// The pair as a link of dense codes.
+    pub fn link(self, first_seen: i64, nodes: &Nodes) -> Link {
+        let low = ((self.0 >> 32) as u32).rotate_left(SHARD_BITS);
+        Link { a: nodes.dense(low), b: nodes.dense(self.0 as u32), first_seen }
+    }
+}
+
 impl Links {
     /// Memory held, in bytes, for a memory pool to account for.
     pub fn memory_bytes(&self) -> usize {
@@ -55,7 +80,7 @@ impl Links {
 
 /// A table that fits the cache beside what else a row needs.
 const RECENT_BITS: u32 = 13;
-const NO_PAIR: u64 = u64::MAX;
+const NO_PAIR: Pair = Pair(u64::MAX);
 const NO_EVIDENCE: Evidence = Evidence { first_seen: NO_TIME, table: u16::MAX, row: u64::MAX };
 
 /// The distinct links that one thread has seen, over provisional codes.
@@ -63,9 +88,9 @@ const NO_EVIDENCE: Evidence = Evidence { first_seen: NO_TIME, table: u16::MAX, r
 pub struct LinkSet {
     /// By the shard of a pair's smaller code: links of one part then lie close together in dense codes, which
     /// keeps one endpoint's side of union-find in cache.
-    parts: Vec<HashMap<u64, Evidence>>,
+    parts: Vec<HashMap<Pair, Evidence>>,
     /// Pairs added lately with evidence already taken, by hash: most rows repeat a recent pair.
-    recent: Vec<(u64, Evidence)>,
+    recent: Vec<(Pair, Evidence)>,
 }
 
 impl Default for LinkSet {
@@ -86,9 +111,8 @@ impl LinkSet {
         if a == b || a == NO_NODE || b == NO_NODE {
             return false;
         }
-        let (low, high) = (a.min(b), a.max(b));
-        let pair = u64::from(low) << 32 | u64::from(high);
-        let recent = &mut self.recent[(pair.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - RECENT_BITS)) as usize];
+        let pair = Pair::new(a, b);
+        let recent = &mut self.recent[(pair.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - RECENT_BITS)) as usize];
         if recent.0 == pair && (recent.1.first_seen, recent.1.table) < (first_seen, table) {
             return false;
         }
@@ -96,7 +120,7 @@ impl LinkSet {
         if recent.0 == pair && recent.1 <= evidence {
             return false;
         }
-        let known = self.parts[low as usize & (SHARDS - 1)].entry(pair).or_insert(evidence);
+        let known = self.parts[pair.part()].entry(pair).or_insert(evidence);
         *known = (*known).min(evidence);
         *recent = (pair, *known);
         *known == evidence
@@ -131,9 +155,18 @@ impl LinkSet {
         self.parts.iter().map(HashMap::allocation_size).sum()
     }
 
+    /// Takes out all links, in the order of their pairs, a part at a time.
+    pub fn drain(&mut self) -> impl Iterator<Item = Vec<(Pair, Evidence)>> + '_ {
+        self.parts.iter_mut().map(|part| {
+            let mut links: Vec<(Pair, Evidence)> = std::mem::take(part).into_iter().collect();
+            links.sort_unstable_by_key(|(pair, _)| *pair);
+            links
+        })
+    }
+
     /// Joins the sets of several threads, with `threads` threads, and maps them to dense codes.
     pub fn into_links(sets: Vec<Self>, nodes: &Nodes, threads: usize) -> Links {
-        let mut parts: Vec<Vec<HashMap<u64, Evidence>>> = (0..SHARDS).map(|_| Vec::new()).collect();
+        let mut parts: Vec<Vec<HashMap<Pair, Evidence>>> = (0..SHARDS).map(|_| Vec::new()).collect();
         for set in sets {
             for (index, part) in set.parts.into_iter().enumerate() {
                 parts[index].push(part);
@@ -162,7 +195,7 @@ impl LinkSet {
 }
 
 /// Joins one part of every set and appends it to `links`.
-fn join_part(mut maps: Vec<HashMap<u64, Evidence>>, nodes: &Nodes, links: &mut Links) {
+fn join_part(mut maps: Vec<HashMap<Pair, Evidence>>, nodes: &Nodes, links: &mut Links) {
     maps.sort_by_key(HashMap::len);
     let mut joined = maps.pop().unwrap_or_default();
     for map in maps {
@@ -175,8 +208,7 @@ fn join_part(mut maps: Vec<HashMap<u64, Evidence>>, nodes: &Nodes, links: &mut L
     links.links.reserve(joined.len());
     links.evidence.reserve(joined.len());
     for (pair, evidence) in joined {
-        let (a, b) = (nodes.dense((pair >> 32) as u32), nodes.dense(pair as u32));
-        links.links.push(Link { a, b, first_seen: evidence.first_seen });
+        links.links.push(pair.link(evidence.first_seen, nodes));
         links.evidence.push(evidence);
     }
 }
@@ -200,7 +232,10 @@ mod tests {
 
     /// Links by texts, the smaller first.
     fn found(sets: Vec<LinkSet>, nodes: &Nodes, threads: usize) -> Vec<(String, String, Evidence)> {
-        let links = LinkSet::into_links(sets, nodes, threads);
+        texts_of(&LinkSet::into_links(sets, nodes, threads), nodes)
+    }
+
+    fn texts_of(links: &Links, nodes: &Nodes) -> Vec<(String, String, Evidence)> {
         let mut found = Vec::new();
         for (link, evidence) in links.links.iter().zip(&links.evidence) {
             assert_eq!(link.first_seen, evidence.first_seen);
@@ -227,6 +262,34 @@ mod tests {
             assert_eq!(set.len(), 1);
             assert_eq!(found(vec![set], &nodes, 1), [("a".to_owned(), "b".to_owned(), evidence(3, 0, 7))]);
         }
+    }
+
+    #[test]
+    fn what_is_drained_is_in_the_order_of_pairs_and_says_the_same() {
+        let values: Vec<String> = (0..400).map(|number| number.to_string()).collect();
+        let (codes, nodes) = interned(&values.iter().map(String::as_str).collect::<Vec<_>>());
+        let (mut whole, mut emptied) = (LinkSet::new(), LinkSet::new());
+        let mut drained = Vec::new();
+        for row in 0..5_000_usize {
+            let pair = (codes[row * row % 400], codes[row * 7 % 399]);
+            let time = (row * 31 % 977) as i64;
+            whole.add(pair, time, 0, || row as u64);
+            emptied.add(pair, time, 0, || row as u64);
+            if row % 1_300 == 0 {
+                let links: Vec<_> = emptied.drain().flatten().collect();
+                assert!(links.windows(2).all(|two| two[0].0 < two[1].0));
+                assert!(emptied.is_empty());
+                drained.extend(links);
+            }
+        }
+        drained.extend(emptied.drain().flatten());
+        drained.sort_unstable();
+        drained.dedup_by_key(|(pair, _)| *pair);
+        let links = drained.iter().map(|(pair, evidence)| pair.link(evidence.first_seen, &nodes)).collect();
+        let joined = Links { links, evidence: drained.iter().map(|(_, evidence)| *evidence).collect() };
+        let ends: Vec<u32> = joined.links.iter().map(|link| link.a).collect();
+        assert!(ends.is_sorted(), "in the order of one end");
+        assert_eq!(texts_of(&joined, &nodes), found(vec![whole], &nodes, 1));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub use explained::{
 };
 pub use hubs::Hub;
 pub use interner::{Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, Scratch};
-pub use links::{Evidence, Link, LinkSet, Links};
+pub use links::{Evidence, Link, LinkSet, Links, Pair};
 pub use nodes::Nodes;
 pub use owners::RowOwners;
 pub use refused::{Candidate, RefusalReason, Refused};

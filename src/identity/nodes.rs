@@ -5,10 +5,8 @@
 
 use std::cmp::Ordering;
 
-use hashbrown::DefaultHashBuilder;
-
-use super::interner::{NO_NODE, SHARD_BITS, SHARDS, Scratch, hash_identifier, join_repeats, shard_of};
-use super::shard::{Key, Pending, Shard};
+use super::interner::{Hashing, NO_NODE, SHARD_BITS, SHARDS, Scratch, join_repeats};
+use super::shard::{Pending, Shard};
 
 /// All identifiers with type, text and times, by dense code.
 #[derive(Debug)]
@@ -18,27 +16,23 @@ pub struct Nodes {
     bases: [u32; SHARDS + 1],
     /// Times 2^32, rounded down: a product in place of a division.
     shards_per_node: u64,
-    hasher: DefaultHashBuilder,
+    hashing: Hashing,
     types: Vec<u8>,
-    times: Vec<(i64, i64)>,
     type_count: usize,
 }
 
 impl Nodes {
-    pub(super) fn new(shards: Vec<Shard>, hasher: DefaultHashBuilder, type_count: usize) -> Self {
+    pub(super) fn new(shards: Vec<Shard>, hashing: Hashing, type_count: usize) -> Self {
         let mut bases = [0; SHARDS + 1];
         for (index, shard) in shards.iter().enumerate() {
             bases[index + 1] = bases[index] + shard.len() as u32;
         }
         let mut types = Vec::with_capacity(bases[SHARDS] as usize);
-        let mut times = Vec::with_capacity(bases[SHARDS] as usize);
         for shard in &shards {
-            let (shard_types, shard_times) = shard.columns();
-            types.extend_from_slice(&shard_types);
-            times.extend_from_slice(&shard_times);
+            types.extend_from_slice(shard.types());
         }
         let shards_per_node = ((SHARDS as u64) << 32) / u64::from(bases[SHARDS].max(1));
-        Self { shards, bases, shards_per_node, hasher, types, times, type_count }
+        Self { shards, bases, shards_per_node, hashing, types, type_count }
     }
 
     /// How many identifiers there are.
@@ -89,20 +83,23 @@ impl Nodes {
 
     /// The earliest time seen, in microseconds, or [`super::NO_TIME`].
     pub fn first_seen(&self, node: u32) -> i64 {
-        self.times[node as usize].0
+        self.times(node).0
     }
 
     /// The latest time seen, in microseconds, or [`super::NO_LAST_TIME`].
     pub fn last_seen(&self, node: u32) -> i64 {
-        self.times[node as usize].1
+        self.times(node).1
+    }
+
+    fn times(&self, node: u32) -> (i64, i64) {
+        let shard = self.shard_of(node);
+        self.shards[shard].times((node - self.bases[shard]) as usize)
     }
 
     /// Widens the times of an identifier, by its provisional code, to those of another spelling of it.
     pub(super) fn widen(&mut self, provisional: u32, first_seen: i64, last_seen: i64) {
-        let node = self.dense(provisional) as usize;
-        let (first, last) = &mut self.times[node];
-        *first = (*first).min(first_seen);
-        *last = (*last).max(last_seen);
+        let shard = &mut self.shards[provisional as usize & (SHARDS - 1)];
+        shard.widen((provisional >> SHARD_BITS) as usize, first_seen, last_seen);
     }
 
     /// As [`join_repeats`], without times.
@@ -113,7 +110,7 @@ impl Nodes {
         values: impl IntoIterator<Item = Option<&'v str>>,
         positions: &mut Vec<u32>,
     ) -> Vec<Pending<'v>> {
-        join_repeats(&self.hasher, scratch, type_code, values, None, positions)
+        join_repeats(&self.hashing, scratch, type_code, values, None, positions)
     }
 
     /// Calls `found` with each member of a batch that is known to be an identifier spelled like itself, and with its
@@ -139,9 +136,9 @@ impl Nodes {
 
     /// The code of an identifier, if it occurs.
     pub fn lookup(&self, type_code: u8, text: &str) -> Option<u32> {
-        let hash = hash_identifier(&self.hasher, type_code, text);
-        let shard = usize::from(shard_of(hash));
-        self.shards[shard].find(Key::new(hash >> SHARD_BITS, type_code), text).map(|local| self.bases[shard] + local)
+        let key = self.hashing.key(type_code, text);
+        let shard = usize::from(key.shard());
+        self.shards[shard].find(key).map(|local| self.bases[shard] + local)
     }
 
     /// Canonical order: by type, strongest first, then by text.
@@ -154,7 +151,6 @@ impl Nodes {
 
     /// Memory held, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        let columns = self.types.capacity() + self.times.capacity() * size_of::<(i64, i64)>();
-        columns + self.shards.iter().map(Shard::memory_bytes).sum::<usize>()
+        self.types.capacity() + self.shards.iter().map(Shard::memory_bytes).sum::<usize>()
     }
 }

@@ -12,10 +12,10 @@ use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use super::interner::{
-    Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, SHARD_BITS, SHARDS, Scratch, UNKNOWN, lock, route, shard_of,
+    Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, SHARD_BITS, SHARDS, Scratch, UNKNOWN, lock, route,
 };
 use super::nodes::Nodes;
-use super::shard::{Key, Pending, Shard};
+use super::shard::{Pending, Shard};
 
 /// What a raw text stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,19 +87,17 @@ impl Speller {
     fn learn(&self, type_code: u8, raw: &Pending<'_>, normal: Option<Cow<'_, str>>) -> Result<u32, InternerFull> {
         let code = match &normal {
             Some(text) if text == raw.text => {
-                let local = self.nodes.shard(raw.shard).intern_plain(raw)?;
-                return Ok(provisional(local, raw.shard));
+                let local = self.nodes.shard(raw.key.shard()).intern_plain(raw)?;
+                return Ok(provisional(local, raw.key.shard()));
             }
             Some(text) => {
-                let hash = self.nodes.hash(type_code, text);
-                let shard = shard_of(hash);
-                let key = Key::new(hash >> SHARD_BITS, type_code);
-                let value = Pending { text, shard, key, first_seen: NO_TIME, last_seen: NO_LAST_TIME };
-                provisional(self.nodes.shard(shard).intern(&value, None)?, shard)
+                let key = self.nodes.key(type_code, text);
+                let value = Pending { text, key, first_seen: NO_TIME, last_seen: NO_LAST_TIME, type_code };
+                provisional(self.nodes.shard(key.shard()).intern(&value, None)?, key.shard())
             }
             None => NO_NODE,
         };
-        lock(&self.others[usize::from(raw.shard)]).intern_other(raw, code)?;
+        lock(&self.others[usize::from(raw.key.shard())]).intern_other(raw, code)?;
         Ok(code)
     }
 
@@ -145,7 +143,7 @@ impl Spellings {
         let mut found = vec![Spelled::Unknown; pending.len()];
         nodes.find_plain(&pending, &starts, scratch, |member, node| found[member] = Spelled::Node(node));
         for (value, found) in pending.iter().zip(&mut found).filter(|(_, found)| **found == Spelled::Unknown) {
-            *found = match self.others.get(usize::from(value.shard)).and_then(|shard| shard.find_other(value)) {
+            *found = match self.others.get(usize::from(value.key.shard())).and_then(|shard| shard.find_other(value)) {
                 Some(NO_NODE) => Spelled::Nothing,
                 Some(code) => Spelled::Node(nodes.dense(code)),
                 None => Spelled::Unknown,

@@ -129,3 +129,43 @@ fn a_model_reads_what_runs_have_added_to_a_table_beside_an_identity() {
     project.kinfold(&["run", "--select", "history"]).exits(0);
     assert_eq!(rows(&project, "SELECT * FROM history"), ["1,created,2", "2,created,1"]);
 }
+
+/// Rows whose links are all distinct: visitors with accounts, each row its own proof.
+fn many_links(rows: u32) -> String {
+    let row =
+        |n: u32| format!("r{n:06},v{:06},a{:06},2026-01-01T00:{:02}:00Z\n", n * 7 % 40_000, n * 11 % 30_011, n % 60);
+    "id,visitor,account,at\n".to_owned() + &(0..rows).map(row).collect::<String>()
+}
+
+#[test]
+fn an_identity_whose_links_outgrow_its_memory_says_the_same() {
+    let sources = "\
+sources:
+  - name: shop
+    location: data
+    tables: [{name: visits, path: visits.csv, format: csv, time: at, row_id: id}]
+";
+    let model = "\
+kind: identity
+name: person
+identifiers: {visitor: {}, account: {}}
+links: [{from: shop.visits, ids: {visitor: visitor, account: account}}]
+id_key: not-secret
+";
+    let project = Project::of(&[
+        ("kinfold.yaml", "name: shop\nas_of: \"2026-03-31T00:00:00Z\"\n"),
+        ("sources.yaml", sources),
+        ("models/person.yaml", model),
+        ("data/visits.csv", &many_links(60_000)),
+    ]);
+    let told = |memory: &str| {
+        project.kinfold(&["run", "--full", "--memory", memory]).exits(0);
+        let links = "select * from person_links order by left_identifier, right_identifier";
+        (project.lines("select * from person order by identifier"), project.lines(links))
+    };
+    let (held, written) = (told("1GB"), told("8MB"));
+    assert_eq!(held.1.len(), 1 + 60_000, "a header, and all links are distinct");
+    assert_eq!(held, written);
+    // the identifiers themselves stay in memory
+    project.kinfold(&["run", "--full", "--memory", "4MB"]).exits(1).says(&["Resources exhausted", "--memory"]);
+}
