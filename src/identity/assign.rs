@@ -389,38 +389,68 @@ fn losers(nodes: &Nodes, registry: &Registry<'_>, ids: &[(EntityId, u32)], ancho
     losers
 }
 
+/// The earliest identifier of an entity so far, with what mostly decides against another one, so that its own data
+/// are seldom looked at.
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    node: u32,
+    first_seen: i64,
+    type_code: u8,
+    /// The first bytes of the text.
+    prefix: u64,
+}
+
+impl Anchor {
+    const NONE: Self = Self { node: NO_NODE, first_seen: i64::MAX, type_code: u8::MAX, prefix: u64::MAX };
+
+    fn new(nodes: &Nodes, node: u32) -> Self {
+        let mut prefix = [0; 8];
+        prefix.iter_mut().zip(nodes.text(node).bytes()).for_each(|(to, from)| *to = from);
+        let (first_seen, type_code) = (nodes.first_seen(node), nodes.type_of(node));
+        Self { node, first_seen, type_code, prefix: u64::from_be_bytes(prefix) }
+    }
+
+    /// As [`compare_earliest`].
+    fn is_before(&self, nodes: &Nodes, other: &Self) -> bool {
+        let rank = |anchor: &Self| (anchor.first_seen, anchor.type_code, anchor.prefix);
+        let same = || compare_earliest(nodes, self.node, other.node);
+        rank(self).cmp(&rank(other)).then_with(same) == Ordering::Less
+    }
+}
+
 /// By entity without an id, its anchor.
 fn anchors(input: &IdInput<'_>, held: &[u32]) -> Vec<u32> {
     let entity = &input.stitched.entity;
     let share = if entity.len() < PARALLEL_IDS { entity.len() } else { entity.len().div_ceil(input.threads.max(1)) };
     let starts = (0..entity.len()).step_by(share.max(1));
-    let mut found: Vec<(Range<usize>, Vec<u32>)> =
+    let mut found: Vec<(Range<usize>, Vec<Anchor>)> =
         starts.map(|start| (start..entity.len().min(start + share), Vec::new())).collect();
     thread::scope(|scope| {
         for (nodes, anchors) in &mut found {
             scope.spawn(|| *anchors = anchors_among(input, held, nodes.clone()));
         }
     });
-    let mut anchors = found.pop().map_or_else(|| vec![NO_NODE; held.len()], |(_, anchors)| anchors);
+    let mut anchors = found.pop().map_or_else(|| vec![Anchor::NONE; held.len()], |(_, anchors)| anchors);
     for (_, others) in found {
         for (anchor, other) in anchors.iter_mut().zip(others) {
-            if compare_earliest(input.nodes, other, *anchor) == Ordering::Less {
+            if other.is_before(input.nodes, anchor) {
                 *anchor = other;
             }
         }
     }
-    anchors
+    anchors.into_iter().map(|anchor| anchor.node).collect()
 }
 
 /// As [`anchors`], among some identifiers only.
-fn anchors_among(input: &IdInput<'_>, held: &[u32], nodes: Range<usize>) -> Vec<u32> {
-    let mut anchors = vec![NO_NODE; held.len()];
+fn anchors_among(input: &IdInput<'_>, held: &[u32], nodes: Range<usize>) -> Vec<Anchor> {
+    let mut anchors = vec![Anchor::NONE; held.len()];
     for node in nodes {
         let entity = input.stitched.entity[node];
         if entity != HUB && held[entity as usize] == NONE {
             let anchor = &mut anchors[entity as usize];
-            if compare_earliest(input.nodes, node as u32, *anchor) == Ordering::Less {
-                *anchor = node as u32;
+            let other = Anchor::new(input.nodes, node as u32);
+            if other.is_before(input.nodes, anchor) {
+                *anchor = other;
             }
         }
     }

@@ -82,6 +82,9 @@ pub struct Suspects {
 
 /// Finds the suspects; `most` is how many are listed.
 pub fn find_suspects(input: &BridgeInput<'_>, most: usize) -> Suspects {
+    if input.holdings.all_strong() {
+        return Suspects::default();
+    }
     let components = Components::new(input);
     let mut shares: Vec<_> = components.shares(input.threads).map(|share| (share, Vec::new())).collect();
     thread::scope(|scope| {
@@ -189,12 +192,13 @@ impl Components {
         let mut worst: Option<Suspect> = None;
         walk.run(|bridge| {
             let link = ways[bridge.way as usize];
-            let (left, right) = canonical(input.nodes, input.ends(link as usize));
-            let weak = [left, right].iter().any(|node| !input.holdings.is_strong(input.nodes.type_of(*node)));
+            let ends = input.ends(link as usize);
+            let weak = [ends.0, ends.1].iter().any(|node| !input.holdings.is_strong(input.nodes.type_of(*node)));
             let is_rule = link as usize >= input.links.len();
             if is_rule || !weak || bridge.strong == 0 || bridge.strong == strong {
                 return;
             }
+            let (left, right) = canonical(input.nodes, ends);
             let side = |node: u32| {
                 let is_below = self.numbers[node as usize] == bridge.below;
                 let below = Side { node, size: bridge.size, strong: bridge.strong };

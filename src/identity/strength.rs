@@ -40,6 +40,11 @@ impl Holdings {
         self.is_strong[usize::from(type_code)]
     }
 
+    /// Whether there is no weak type, so that no link is weak.
+    pub fn all_strong(&self) -> bool {
+        !self.is_strong.contains(&false)
+    }
+
     /// How many entities are anonymous.
     pub fn anonymous(&self) -> usize {
         self.strong.iter().filter(|strong| **strong == 0).count()

@@ -2,7 +2,9 @@
 //! keep numbers. Comparison of codes is by the value's order (text by UTF-8 bytes), so that ties do not
 //! depend on arrival.
 
-use datafusion::arrow::array::{Array, ArrayAccessor, ArrayRef, AsArray, Int64Array, StringArray, UInt32Array};
+use datafusion::arrow::array::{
+    Array, ArrayAccessor, ArrayRef, AsArray, Int64Array, StringArray, StringViewArray, UInt32Array,
+};
 use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::arrow::row::{Row, RowConverter, SortField};
@@ -50,7 +52,7 @@ impl ValueCoder {
             Self::Text { codes, texts, bytes, .. } => {
                 let one = |text: &str| code_of(codes, texts, bytes, text);
                 Ok(match values.data_type() {
-                    DataType::Utf8View => of_rows(values.as_string_view(), rows, one),
+                    DataType::Utf8View => of_views(values.as_string_view(), rows, one),
                     DataType::LargeUtf8 => of_rows(values.as_string::<i64>(), rows, one),
                     _ => of_rows(values.as_string::<i32>(), rows, one),
                 })
@@ -137,6 +139,26 @@ fn of_rows<T>(values: impl ArrayAccessor<Item = T>, rows: &[u32], mut one: impl 
     rows.iter().map(|row| *row as usize).map(|row| if is_null(row) { NULL } else { one(values.value(row)) }).collect()
 }
 
+/// As [`of_rows`], of texts by their views. In one array an equal view is an equal text, and a page with a dictionary
+/// gives each text once, so most rows ask no further.
+fn of_views(values: &StringViewArray, rows: &[u32], mut one: impl FnMut(&str) -> u32) -> Vec<u32> {
+    const BITS: u32 = 6;
+    // no text is so long
+    const NO_VIEW: u128 = u128::MAX;
+    let views = values.views();
+    let mut recent = [(NO_VIEW, NULL); 1 << BITS];
+    let mut code = |row: usize| {
+        let view = views[row];
+        let mixed = ((view >> 64) as u64 ^ view as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let (known, code) = &mut recent[(mixed >> (u64::BITS - BITS)) as usize];
+        if *known != view {
+            (*known, *code) = (view, one(values.value(row)));
+        }
+        *code
+    };
+    rows.iter().map(|row| *row as usize).map(|row| if values.is_null(row) { NULL } else { code(row) }).collect()
+}
+
 /// The code of a value, known or new.
 fn code_of<T: ?Sized + Eq + Hash>(
     codes: &mut HashMap<Box<T>, u32>,
@@ -189,5 +211,21 @@ mod tests {
             assert_eq!(coder.decode(&codes).unwrap().to_data(), values.to_data(), "{data_type}");
             assert_eq!(coder.code(&values, &[4, 2]).unwrap(), [codes[4], codes[2]], "{data_type}");
         }
+    }
+
+    #[test]
+    fn texts_have_the_same_codes_however_they_are_laid_out() {
+        let text = |row: u32| match row % 5 {
+            0 => None,
+            1 => Some(format!("short {}", row % 7)),
+            2 => Some(format!("a text that is too long to lie in its view {}", row * 37 % 301)),
+            3 => Some(String::new()),
+            _ => Some(format!("a text that is too long to lie in its view {}", row % 3)),
+        };
+        let plain: StringArray = (0..4_000).map(text).collect();
+        let views = StringViewArray::from_iter((0..4_000).map(text));
+        let rows: Vec<u32> = (0..4_000).map(|row| row * 7 % 4_000).collect();
+        let coded = |values: ArrayRef| ValueCoder::new(values.data_type()).unwrap().code(&values, &rows).unwrap();
+        assert_eq!(coded(Arc::new(views)), coded(Arc::new(plain)));
     }
 }
