@@ -198,17 +198,17 @@ mod tests {
     }
 
     /// By the texts of its ends, when a link was first seen and where: by definition.
-    fn plainly(rows: &[Row]) -> BTreeMap<(u8, u8), (i64, Proof)> {
+    fn plainly(rows: &[Row]) -> BTreeMap<(u8, u8), (i64, Proof<'static>)> {
         let mut links: BTreeMap<(u8, u8), (i64, u16, u16)> = BTreeMap::new();
         for (a, b, time, table, row) in rows.iter().filter(|(a, b, ..)| a != b) {
             let known = links.entry((*a.min(b), *a.max(b))).or_insert((*time, *table, *row));
             *known = (*known).min((*time, *table, *row));
         }
-        let proof = |table: u16, row: u16| Proof { table, row: (table == 0).then(|| format!("row {row}")) };
+        let proof = |table: u16, row: u16| Proof { table, row: (table == 0).then(|| format!("row {row}").into()) };
         links.into_iter().map(|(ends, (time, table, row))| (ends, (time, proof(table, row)))).collect()
     }
 
-    async fn spilled(rows: &[Row], every: usize) -> BTreeMap<(u8, u8), (i64, Proof)> {
+    async fn spilled(rows: &[Row], every: usize) -> BTreeMap<(u8, u8), (i64, Proof<'static>)> {
         let env = Arc::new(RuntimeEnv::default());
         let spill = LinkSpill::new(&env);
         let interner = Interner::new(1);
@@ -236,12 +236,12 @@ mod tests {
         let memory = MemoryConsumer::new("test").register(&pool);
         let (links, proofs) = spill.join(&nodes, &memory).await.unwrap();
         let number = |node: u32| nodes.text(node).parse::<u8>().unwrap();
-        let proofs = proofs.of(0..links.len()).unwrap();
-        let link = |(link, proof): (&Link, Proof)| {
+        let link = |(link, proof): (&Link, Proof<'_>)| {
             let (a, b) = (number(link.a), number(link.b));
+            let proof = Proof { table: proof.table, row: proof.row.map(|row| row.into_owned().into()) };
             ((a.min(b), a.max(b)), (link.first_seen, proof))
         };
-        let found: BTreeMap<_, _> = links.iter().zip(proofs).map(link).collect();
+        let found: BTreeMap<_, _> = links.iter().zip(proofs.of(0..links.len()).unwrap()).map(link).collect();
         assert_eq!(found.len(), links.len(), "each link once");
         found
     }

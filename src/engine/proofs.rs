@@ -10,6 +10,7 @@ use datafusion::arrow::ipc::writer::FileWriter;
 use datafusion::error::Result as Made;
 use datafusion::execution::spill_file::{SpillFile, SpillWriter};
 use hashbrown::HashMap;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::ops::Range;
@@ -20,11 +21,11 @@ const ROWS: usize = 16_384;
 
 /// The row that proves a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Proof {
+pub(super) struct Proof<'p> {
     /// The link table, in the order of the identity's `links`.
     pub table: u16,
     /// The row's id, if its table has one.
-    pub row: Option<String>,
+    pub row: Option<Cow<'p, str>>,
 }
 
 /// By link, the row that proves it.
@@ -40,10 +41,10 @@ impl Proofs {
     ///
     /// # Errors
     /// When they are on disk and cannot be read.
-    pub(super) fn of(&self, links: Range<usize>) -> Made<Vec<Proof>> {
+    pub(super) fn of(&self, links: Range<usize>) -> Made<Vec<Proof<'_>>> {
         match self {
             Self::Held(evidence, ids) => {
-                let id = |row| ids.iter().find_map(|ids| ids.get(row)).map(str::to_owned);
+                let id = |row| ids.iter().find_map(|ids| ids.get(row)).map(Cow::Borrowed);
                 let proof = |e: &Evidence| Proof { table: e.table, row: id((e.table, e.row)) };
                 Ok(evidence[links].iter().map(proof).collect())
             }
@@ -93,7 +94,7 @@ pub(super) struct WrittenProofs {
 }
 
 impl WrittenProofs {
-    fn of(&self, links: Range<usize>) -> Result<Vec<Proof>, ArrowError> {
+    fn of(&self, links: Range<usize>) -> Result<Vec<Proof<'static>>, ArrowError> {
         let path = self.file.path().ok_or_else(|| ArrowError::IpcError("a file without a path".to_owned()))?;
         let mut reader = FileReader::try_new(BufReader::new(File::open(path)?), None)?;
         let mut proofs = Vec::with_capacity(links.len());
@@ -107,7 +108,7 @@ impl WrittenProofs {
                 return Err(ArrowError::IpcError("proofs are missing".to_owned()));
             }
             let (tables, rows) = (batch.column(0).as_primitive::<UInt16Type>(), batch.column(1).as_string::<i32>());
-            let row = |place| rows.is_valid(place).then(|| rows.value(place).to_owned());
+            let row = |place| rows.is_valid(place).then(|| Cow::Owned(rows.value(place).to_owned()));
             proofs.extend((from..to).map(|place| Proof { table: tables.value(place), row: row(place) }));
             next += to - from;
         }
@@ -166,8 +167,10 @@ mod tests {
     fn any_range_of_written_proofs_is_what_was_pushed() {
         let file = RuntimeEnv::default().disk_manager.create_tmp_file("test").unwrap();
         let mut writer = ProofWriter::new(file).unwrap();
-        let proof =
-            |link: usize| Proof { table: (link % 7) as u16, row: (!link.is_multiple_of(3)).then(|| link.to_string()) };
+        let proof = |link: usize| Proof {
+            table: (link % 7) as u16,
+            row: (!link.is_multiple_of(3)).then(|| Cow::Owned(link.to_string())),
+        };
         let total = 2 * ROWS + 100;
         for link in 0..total {
             let Proof { table, row } = proof(link);

@@ -223,7 +223,7 @@ mod tests {
             _ => Some(format!("a text that is too long to lie in its view {}", row % 3)),
         };
         let plain: StringArray = (0..4_000).map(text).collect();
-        let views = StringViewArray::from_iter((0..4_000).map(text));
+        let views: StringViewArray = (0..4_000).map(text).collect();
         let rows: Vec<u32> = (0..4_000).map(|row| row * 7 % 4_000).collect();
         let coded = |values: ArrayRef| ValueCoder::new(values.data_type()).unwrap().code(&values, &rows).unwrap();
         assert_eq!(coded(Arc::new(views)), coded(Arc::new(plain)));
