@@ -4,10 +4,11 @@ use super::args::OutputFormat;
 use super::exit::Exit;
 use super::printer::Printer;
 use super::summary::counted;
-use crate::engine::{Scan, ScanPath, ScanPlan, TableRead};
+use crate::engine::{PartialNote, Scan, ScanPath, ScanPlan, TableRead};
 use crate::runner::{Options, explain_plan};
 use clap::Args;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 #[derive(Debug, Args)]
@@ -64,6 +65,29 @@ fn as_text(plan: &ScanPlan) -> String {
             let _ = writeln!(out, "  for {model}: {}", asked.join(", "));
         }
     }
+    out.push_str(&partials_text(plan));
+    out
+}
+
+/// What need not be read again tomorrow.
+fn partials_text(plan: &ScanPlan) -> String {
+    let Some(models) = &plan.partials else { return "\nno partial states are kept (`partials: false`)\n".to_owned() };
+    let mut out = "\npartial states\n".to_owned();
+    for (model, notes) in models {
+        let kept: Vec<&str> = notes.iter().filter(|n| n.because.is_none()).map(|n| n.name.as_str()).collect();
+        if !kept.is_empty() {
+            let _ = writeln!(out, "  kept for {model}: {}", kept.join(", "));
+        }
+        let mut read: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for note in notes {
+            if let Some(because) = &note.because {
+                read.entry(because).or_default().push(&note.name);
+            }
+        }
+        for (because, names) in read {
+            let _ = writeln!(out, "  all files are read for {model}: {} ({because})", names.join(", "));
+        }
+    }
     out
 }
 
@@ -84,5 +108,14 @@ fn as_json(plan: &ScanPlan) -> Value {
             "answers": scan.answers,
         })
     };
-    json!({ "model": plan.model, "profile": plan.profile, "scans": plan.scans.iter().map(scan).collect::<Value>() })
+    let note =
+        |note: &PartialNote| json!({"name": note.name, "kept_of": note.tables, "all_files_because": note.because});
+    let notes = |notes: &Vec<PartialNote>| notes.iter().map(note).collect::<Value>();
+    let partials = plan.partials.iter().flatten().map(|(model, of_model)| (model.clone(), notes(of_model)));
+    json!({
+        "model": plan.model,
+        "profile": plan.profile,
+        "scans": plan.scans.iter().map(scan).collect::<Value>(),
+        "partials": plan.partials.is_some().then(|| Value::Object(partials.collect())),
+    })
 }

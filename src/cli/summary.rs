@@ -43,7 +43,11 @@ pub(super) fn summary(report: &RunReport) -> String {
         report.as_of.format("%Y-%m-%d %H:%M:%S UTC"),
         seconds(took as f64 / 1000.0)
     );
-    let _ = writeln!(out, "read {} files, {}", grouped(report.source_files), bytes(report.source_bytes));
+    let partials = match report.partial_bytes {
+        0 => String::new(),
+        size => format!("; partial states: {}", bytes(size)),
+    };
+    let _ = writeln!(out, "read {} files, {}{partials}", grouped(report.source_files), bytes(report.source_bytes));
     models(&mut out, report);
     identities(&mut out, report);
     audiences(&mut out, report);

@@ -325,7 +325,8 @@ impl<'a> Compiler<'a> {
         let matching = self.matching(&event.matching, &relation)?;
         let bounds = window(&event.window, &relation, None, self.scope.parts.as_of);
         let filter = all_of([matching, self.note(bounds)?]);
-        let reading = Reading { key, relation, filter, order: Vec::new(), at: event.matching.table.span };
+        let (moves, at) = (event.window.moves(), event.matching.table.span);
+        let reading = Reading { key, relation, filter, moves, order: Vec::new(), at };
         let mut holds = Vec::new();
         for measure in &event.measures {
             holds.push(self.measure(measure, &reading)?);
@@ -439,7 +440,12 @@ impl<'a> Compiler<'a> {
             name: name.clone(),
             function: Arc::new(AggregateUDF::new_from_impl(pick)),
             distinct: false,
-            inputs: vec![FoldInput { table: reading.key.clone(), arguments: order, filter: reading.filter.clone() }],
+            inputs: vec![FoldInput {
+                table: reading.key.clone(),
+                arguments: order,
+                filter: reading.filter.clone(),
+                moves: reading.moves,
+            }],
             empty: ScalarValue::Boolean(Some(false)),
         });
         Some(yes(ident(name)))
@@ -531,7 +537,8 @@ struct SequenceTable {
 impl SequenceTable {
     fn input(self, key: String) -> Option<FoldInput> {
         let time = cast(self.time, DataType::Int64);
-        Some(FoldInput { table: key, arguments: vec![time, self.mask?, self.same], filter: self.matches })
+        let arguments = vec![time, self.mask?, self.same];
+        Some(FoldInput { table: key, arguments, filter: self.matches, moves: false })
     }
 }
 

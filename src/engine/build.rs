@@ -9,6 +9,7 @@ use super::identity_report::{self, IdentityFacts};
 use super::identity_tables::{self as tables, IdentityRows, IdentityTable};
 use super::late::LateTable;
 use super::narrow::{Members, Narrowed, Rules, narrow};
+use super::partials::Partials;
 use super::planned::PlannedRows;
 use super::profile::{BoundProfile, Provenance};
 use super::rank::Ranked;
@@ -42,6 +43,8 @@ pub struct RunContext {
     pub base: Snapshot,
     /// Models that this run builds.
     pub selected: BTreeSet<String>,
+    /// Partial states of older files; without them all files are read.
+    pub partials: Option<Arc<Partials>>,
 }
 
 /// A table that a model made.
@@ -229,8 +232,7 @@ impl Engine {
             columns.extend(asked);
             fold_tables.extend(tables);
         }
-        let groups = fold::plan(&fold_tables, columns).map_err(internal)?;
-        fold::run_all(&groups, &self.context, &mut wide).await?;
+        self.fold(&fold_tables, columns, &mut wide, run).await?;
         let batch = bound.finish(&self.state, &mut wide, self.resources.threads)?;
         let mut planned = vec![bound.provenance(&wide, self.resources.threads)?];
         if let Some(timeline) = &bound.timeline {
@@ -274,7 +276,7 @@ impl Engine {
             return Err(Error::new(ErrorKind::Failed, format!("`{name}` is not bound")));
         };
         let entities = self.entities(&bound.identity)?;
-        let matching = self.matching(bound, &entities).await?;
+        let matching = self.matching(bound, &entities, run).await?;
         let listed = segment::with_lists(matching, model, self.identity(&bound.identity)?, &entities);
         let mut facts = AudienceFacts {
             min_size: model.narrowing.min_size,
@@ -297,14 +299,13 @@ impl Engine {
     }
 
     /// Those whom the audience's condition finds.
-    async fn matching(&self, bound: &BoundAudience, entities: &Entities) -> Result<Vec<u32>> {
+    async fn matching(&self, bound: &BoundAudience, entities: &Entities, run: &RunContext) -> Result<Vec<u32>> {
         match &bound.rule {
             Rule::Condition { columns, tables, holds: condition } => {
                 let mut wide = self.wide_of(&bound.profile)?;
                 let missing: Vec<_> = columns.iter().filter(|c| !wide.has(&c.name)).cloned().collect();
                 if !missing.is_empty() {
-                    let groups = fold::plan(tables, missing).map_err(internal)?;
-                    fold::run_all(&groups, &self.context, &mut wide).await?;
+                    self.fold(tables, missing, &mut wide, run).await?;
                 }
                 for other in &bound.audiences {
                     let members = self.members_of(other)?;

@@ -145,6 +145,20 @@ impl EntitySlot {
     }
 }
 
+/// What tells whose a row is: the arguments of such a function.
+pub(super) fn keys_of(entity: &Expr) -> Option<&[Expr]> {
+    let Expr::ScalarFunction(call) = entity else { return None };
+    call.func.inner().downcast_ref::<EntityOf>().map(|_| call.args.as_slice())
+}
+
+/// The same function over other arguments.
+pub(super) fn with_keys(entity: &Expr, keys: Vec<Expr>) -> Expr {
+    match entity {
+        Expr::ScalarFunction(call) => call.func.call(keys),
+        other => other.clone(),
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Lookup {
     Identifiers(Vec<u8>),

@@ -49,6 +49,8 @@ pub(super) struct FoldInput {
     pub arguments: Vec<Expr>,
     /// Rows that count.
     pub filter: Option<Expr>,
+    /// Whether the filter has a window that moves with the logical time.
+    pub moves: bool,
 }
 
 /// One aggregate of the fold.
@@ -92,7 +94,24 @@ impl FoldGroup {
         Ok(Planned { group: self, plan, task })
     }
 
-    fn doing(&self) -> String {
+    /// Adds its columns to the wide table.
+    pub(super) fn align(&self, result: &[RecordBatch], threads: usize, wide: &mut Wide) -> Result<()> {
+        wide.align(ENTITY, result, &self.columns, threads)?;
+        for (name, other) in &self.same {
+            wide.push_same(name, other);
+        }
+        Ok(())
+    }
+
+    /// The fold of its rows, where partial states can be merged into it.
+    pub(super) async fn folding(&self, context: &SessionContext) -> Result<Option<(Folding, TaskContext)>> {
+        let planned = self.planned(context).await?;
+        let folding = Folding::of(&planned.plan).or_fail(ErrorKind::Data, || self.doing())?;
+        Ok(folding.map(|folding| (folding, planned.task)))
+    }
+
+    /// What it does, for errors.
+    pub(super) fn doing(&self) -> String {
         format!("cannot fold {}", self.tables.join(", "))
     }
 
@@ -153,10 +172,7 @@ pub(super) async fn run_all(groups: &[FoldGroup], context: &SessionContext, wide
     }
     let threads = context.state().config().target_partitions();
     for (group, batches) in folded {
-        wide.align(ENTITY, &batches, &group.columns, threads)?;
-        for (name, other) in &group.same {
-            wide.push_same(name, other);
-        }
+        group.align(&batches, threads, wide)?;
     }
     Ok(())
 }
@@ -207,9 +223,38 @@ pub(super) fn plan(
     groups.into_iter().map(|(names, columns)| group(tables, names, columns)).collect()
 }
 
+/// What a column takes of one of its tables, as a column of its own whose states are states of the column.
+pub(super) fn of_table(
+    tables: &BTreeMap<String, FoldTable>,
+    column: &FoldColumn,
+    name: &str,
+) -> datafusion::error::Result<FoldColumn> {
+    let Some(input) = column.inputs.iter().find(|input| input.table == name) else {
+        return datafusion::common::plan_err!("`{}` reads no table `{name}`", column.name);
+    };
+    let type_of = |input: &FoldInput, place: usize| match tables.get(&input.table) {
+        Some(table) => input.arguments[place].get_type(table.plan.schema()),
+        None => datafusion::common::plan_err!("no table `{}` in the fold", input.table),
+    };
+    let mut own = input.clone();
+    for (place, argument) in own.arguments.iter_mut().enumerate() {
+        // the first table says which type all have
+        let common = type_of(&column.inputs[0], place)?;
+        if type_of(input, place)? != common {
+            *argument = cast(argument.clone(), common);
+        }
+    }
+    Ok(FoldColumn { inputs: vec![own], ..column.clone() })
+}
+
 /// How a column wants its rows ordered, if it does.
 fn ordered(column: &FoldColumn) -> Option<&Ordered> {
     column.function.inner().downcast_ref::<Ordered>()
+}
+
+/// Whether an aggregate of the fold sees its rows in an order.
+pub(super) fn sees_order(function: &AggregateUDF) -> bool {
+    function.inner().downcast_ref::<Ordered>().is_some()
 }
 
 fn tables_of(column: &FoldColumn) -> Vec<String> {
@@ -227,6 +272,42 @@ fn group(
     let mut projection = Projection::new(tables, &names);
     projection.counted = names.iter().map(|name| counted(&columns, name)).collect();
     let in_order = columns.iter().any(|column| ordered(column).is_some());
+    let Calls { aggregates, outputs, same } = calls(&mut projection, columns)?;
+    let inputs = projection.build(|table| vec![table.entity.clone().alias(ENTITY)])?;
+    let plan = union(&inputs)?.aggregate(vec![ident(ENTITY)], aggregates)?.build()?;
+    Ok(FoldGroup { plan, columns: outputs, same, tables: names, inputs, ordered: in_order })
+}
+
+/// The plan that aggregates columns of one table by keys of its rows instead of by entity.
+pub(super) fn by_keys(
+    (name, table): (&str, FoldTable),
+    keys: &[Expr],
+    columns: Vec<FoldColumn>,
+) -> datafusion::error::Result<LogicalPlan> {
+    let (names, tables) = (vec![name.to_owned()], BTreeMap::from([(name.to_owned(), table)]));
+    let mut projection = Projection::new(&tables, &names);
+    projection.counted = vec![counted(&columns, name)];
+    let Calls { aggregates, .. } = calls(&mut projection, columns)?;
+    let named = |_: &FoldTable| keys.iter().zip(0..).map(|(key, n)| key.clone().alias(key_name(n))).collect();
+    let inputs = projection.build(named)?;
+    let by = (0..keys.len()).map(|n| ident(key_name(n))).collect::<Vec<_>>();
+    union(&inputs)?.aggregate(by, aggregates)?.build()
+}
+
+/// Name of a row's `n`th key.
+pub(super) fn key_name(n: usize) -> String {
+    format!("k{n}")
+}
+
+/// The aggregates of some columns over a projection.
+struct Calls {
+    aggregates: Vec<Expr>,
+    outputs: Vec<(String, ScalarValue)>,
+    /// Further names of some outputs.
+    same: Vec<(String, String)>,
+}
+
+fn calls(projection: &mut Projection<'_>, columns: Vec<FoldColumn>) -> datafusion::error::Result<Calls> {
     let mut aggregates = Vec::with_capacity(columns.len());
     let mut outputs = Vec::with_capacity(columns.len());
     let mut same = Vec::new();
@@ -255,10 +336,8 @@ fn group(
         aggregates.push(call);
         outputs.push((column.name, column.empty));
     }
-    let aggregates = aggregates.into_iter().zip(&outputs).map(|(call, (name, _))| call.alias(name));
-    let inputs = projection.build()?;
-    let plan = union(&inputs)?.aggregate(vec![ident(ENTITY)], aggregates)?.build()?;
-    Ok(FoldGroup { plan, columns: outputs, same, tables: names, inputs, ordered: in_order })
+    let aggregates = aggregates.into_iter().zip(&outputs).map(|(call, (name, _))| call.alias(name)).collect();
+    Ok(Calls { aggregates, outputs, same })
 }
 
 /// The rows of a table that some column counts; `None` when that is all of them, or takes many filters to say.
@@ -359,11 +438,11 @@ impl<'a> Projection<'a> {
         Some(self.column(expressions))
     }
 
-    /// The projection of each table.
-    fn build(self) -> datafusion::error::Result<Vec<LogicalPlan>> {
+    /// The projection of each table, `first` before all others.
+    fn build(self, first: impl Fn(&FoldTable) -> Vec<Expr>) -> datafusion::error::Result<Vec<LogicalPlan>> {
         let mut inputs = Vec::with_capacity(self.tables.len());
         for (index, (_, table)) in self.tables.iter().enumerate() {
-            let mut projected = vec![table.entity.clone().alias(ENTITY)];
+            let mut projected = first(table);
             projected.extend(self.columns.iter().map(|(name, e)| e[index].clone().alias(name)));
             let mut builder = LogicalPlanBuilder::from(table.plan.clone());
             if let Some(Some(counted)) = self.counted.get(index) {

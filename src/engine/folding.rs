@@ -5,6 +5,8 @@
 //! large batches and sorted by entity, and each bucket takes its part of a batch at once. There is one state for each
 //! entity, whichever thread reads the row, so nothing is merged at the end.
 //!
+//! Partial states that were made elsewhere ([`partial`] plans make them) are merged like rows ([`Running::merge`]).
+//!
 //! When the memory budget is used up, the largest buckets write their states to disk as partial states. They are
 //! merged at the end, bucket by bucket.
 //!
@@ -14,7 +16,7 @@
 
 use super::fold::{ENTITY, sorts};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use datafusion::arrow::compute::{concat_batches, filter_record_batch, take, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, UInt32Type};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
@@ -24,11 +26,15 @@ use datafusion::execution::spill_file::SpillFile;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
-use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, aggregate_expressions, evaluate_many};
+use datafusion::physical_plan::aggregates::{
+    AggregateExec, AggregateMode, PhysicalGroupBy, aggregate_expressions, evaluate_many,
+};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, SpillManager, execute_stream_partitioned};
+use datafusion::physical_plan::{
+    ExecutionPlan, Partitioning, SendableRecordBatchStream, SpillManager, execute_stream_partitioned,
+};
 use futures::StreamExt;
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -84,6 +90,15 @@ impl Folding {
     /// # Errors
     /// When rows cannot be read, an aggregate fails, or there is room neither in memory nor on disk.
     pub(super) async fn run(self, task: TaskContext, entities: usize) -> Result<Vec<RecordBatch>> {
+        let threads = task.session_config().target_partitions();
+        self.read(task, entities).await?.finish(threads).await
+    }
+
+    /// Takes all rows; what comes of it can be finished, or partial states can be merged into it before.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(super) async fn read(self, task: TaskContext, entities: usize) -> Result<Arc<Running>> {
         let bits = bucket_bits(entities);
         let buckets = entities.div_ceil(1 << bits).max(1);
         let rows = (buckets * ROWS_PER_BUCKET).clamp(BATCH_ROWS.start, BATCH_ROWS.end);
@@ -101,7 +116,7 @@ impl Folding {
         while let Some(done) = readers.join_next().await {
             joined(done)?;
         }
-        running.finish(task.session_config().target_partitions()).await
+        Ok(running)
     }
 }
 
@@ -110,7 +125,7 @@ fn bucket_bits(entities: usize) -> u32 {
     (BUCKET_BITS..u32::BITS).find(|bits| entities >> bits < MOST_BUCKETS).unwrap_or(BUCKET_BITS)
 }
 
-fn joined<T>(done: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+pub(super) fn joined<T>(done: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
     done.unwrap_or_else(|e| exec_err!("a task of the fold failed: {e}"))
 }
 
@@ -133,8 +148,49 @@ fn raw_aggregation(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
     }
 }
 
+/// A plan that makes partial states by key instead of results.
+pub(super) struct Partial {
+    /// It gives the keys, then the states of each aggregate.
+    pub plan: Arc<dyn ExecutionPlan>,
+    /// Names of the aggregates, in their order.
+    pub names: Vec<String>,
+}
+
+/// The plan that stops at the partial states of what `plan` aggregates by `count` keys, if it is a plain aggregation. With
+/// `states` they come from there, and those of one key are joined; otherwise from the rows.
+pub(super) fn partial(
+    plan: &Arc<dyn ExecutionPlan>,
+    count: usize,
+    states: Option<Arc<dyn ExecutionPlan>>,
+    threads: usize,
+) -> Result<Option<Partial>> {
+    let Some(raw) = raw_aggregation(plan) else { return Ok(None) };
+    let plain = raw.aggr_expr().iter().all(|a| a.order_bys().is_empty())
+        && raw.group_expr().is_single()
+        && raw.group_expr().expr().len() == count
+        && raw.limit_options().is_none();
+    if !plain {
+        return Ok(None);
+    }
+    let aggregate = |mode, by: PhysicalGroupBy, filters: Vec<_>, input| {
+        AggregateExec::try_new(mode, by, raw.aggr_expr().to_vec(), filters, input, raw.input_schema()).map(Arc::new)
+    };
+    let of_rows =
+        |input| aggregate(AggregateMode::Partial, raw.group_expr().clone(), raw.filter_expr().to_vec(), input);
+    let states: Arc<dyn ExecutionPlan> = match states {
+        Some(states) => states,
+        None => of_rows(Arc::clone(raw.input()))?,
+    };
+    let by = raw.group_expr().as_final();
+    let keys = by.expr().iter().map(|(key, _)| Arc::clone(key)).collect();
+    let dealt = Arc::new(RepartitionExec::try_new(states, Partitioning::Hash(keys, threads.max(1)))?);
+    let joined = aggregate(AggregateMode::PartialReduce, by, vec![None; raw.aggr_expr().len()], dealt)?;
+    let names = plan.schema().fields().iter().skip(count).map(|f| f.name().clone()).collect();
+    Ok(Some(Partial { plan: joined, names }))
+}
+
 /// A fold on its way.
-struct Running {
+pub(super) struct Running {
     folding: Folding,
     entities: usize,
     /// Entities of a bucket, as a power of two.
@@ -206,6 +262,35 @@ impl Running {
         self.reserve(grown)
     }
 
+    /// The place of an aggregate among those of the fold.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        self.folding.names.iter().position(|known| known == name)
+    }
+
+    /// The types of an aggregate's states.
+    pub(super) fn state_types(&self, place: usize) -> Result<Vec<DataType>> {
+        let fields = self.folding.aggregates[place].state_fields()?;
+        Ok(fields.iter().map(|field| field.data_type().clone()).collect())
+    }
+
+    /// Merges partial states of some aggregates, each with its place; those of nobody are left out.
+    pub(super) fn merge(&self, entities: &UInt32Array, states: &[(usize, Vec<ArrayRef>)]) -> Result<()> {
+        let dealt = Dealt::new(entities, self.buckets.len(), self.bits);
+        let sorted = |(place, columns): &(usize, Vec<ArrayRef>)| {
+            let columns = columns.iter().map(|column| take(column, &dealt.rows, None));
+            Ok((*place, columns.collect::<std::result::Result<Vec<_>, _>>()?))
+        };
+        let states = states.iter().map(sorted).collect::<Result<Vec<_>>>()?;
+        let mut grown = 0;
+        for (bucket, held) in self.buckets.iter().enumerate() {
+            let part = dealt.starts[bucket]..dealt.starts[bucket + 1];
+            if !part.is_empty() {
+                grown += lock(held).merge(&self.folding, &dealt.groups[part.clone()], part, &states)?;
+            }
+        }
+        self.reserve(grown)
+    }
+
     fn filters(&self, batch: &RecordBatch) -> Result<Vec<Option<BooleanArray>>> {
         let one = |filter: &Option<Arc<dyn PhysicalExpr>>| {
             let Some(filter) = filter else { return Ok(None) };
@@ -238,7 +323,7 @@ impl Running {
     }
 
     /// Merges what lies on disk and evaluates the aggregates, with `threads` tasks.
-    async fn finish(self: Arc<Self>, threads: usize) -> Result<Vec<RecordBatch>> {
+    pub(super) async fn finish(self: Arc<Self>, threads: usize) -> Result<Vec<RecordBatch>> {
         let next = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for _ in 0..threads.max(1) {
@@ -382,10 +467,35 @@ impl Bucket {
             let filter = filter.as_ref().map(|f| f.slice(rows.start, rows.len()));
             aggregate.update_batch(&arguments, groups, filter.as_ref(), self.seen.len())?;
         }
+        Ok(self.grown())
+    }
+
+    /// Takes partial states of some aggregates. How many bytes it has grown.
+    fn merge(
+        &mut self,
+        folding: &Folding,
+        groups: &[usize],
+        rows: Range<usize>,
+        states: &[(usize, Vec<ArrayRef>)],
+    ) -> Result<usize> {
+        if self.aggregates.is_empty() {
+            self.aggregates = folding.accumulators(self.seen.len())?;
+        }
+        for group in groups {
+            self.seen[*group] = true;
+        }
+        for (place, columns) in states {
+            let columns: Vec<ArrayRef> = columns.iter().map(|c| c.slice(rows.start, rows.len())).collect();
+            self.aggregates[*place].merge_batch(&columns, groups, self.seen.len())?;
+        }
+        Ok(self.grown())
+    }
+
+    fn grown(&mut self) -> usize {
         let before = self.bytes;
         // what shrinks is given back when the bucket is done
         self.bytes = before.max(self.aggregates.iter().map(|a| a.size()).sum());
-        Ok(self.bytes - before)
+        self.bytes - before
     }
 
     /// Writes the states to disk and begins anew.
@@ -507,6 +617,14 @@ mod tests {
 
     /// The aggregation of a query, without the projection that SQL puts above it.
     async fn planned(sql: &str, memory: usize) -> (Arc<dyn ExecutionPlan>, TaskContext) {
+        planned_over(rows(), sql, memory).await
+    }
+
+    async fn planned_over(
+        parts: Vec<Vec<RecordBatch>>,
+        sql: &str,
+        memory: usize,
+    ) -> (Arc<dyn ExecutionPlan>, TaskContext) {
         let runtime =
             RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory))).build_arc().unwrap();
         let config = SessionConfig::new().with_target_partitions(3).with_batch_size(1000);
@@ -514,8 +632,7 @@ mod tests {
         for function in aggregate_functions() {
             context.register_udaf(function);
         }
-        let parts = rows();
-        let table = MemTable::try_new(parts[0][0].schema(), parts).unwrap();
+        let table = MemTable::try_new(rows()[0][0].schema(), parts).unwrap();
         context.register_table("t", Arc::new(table)).unwrap();
         let frame = context.sql(sql).await.unwrap();
         let task = frame.task_ctx();
@@ -557,6 +674,100 @@ mod tests {
         let files: Vec<usize> = running.buckets.iter().map(|bucket| lock(bucket).files.len()).collect();
         assert!(files.iter().any(|files| *files > 1), "states went to disk more than once: {files:?}");
         assert_eq!(shown(&running.finish(2).await.unwrap()), expected);
+    }
+
+    /// Aggregates whose states are kept, over all kinds of values.
+    const KEPT: &str = "SELECT __entity, count(*) AS a, sum(n) FILTER (WHERE n > 20) AS b, most_frequent(s) AS c,
+        unique_list(s) FILTER (WHERE n < 30) AS d, unique_count(n) AS e, min(s) AS f, max(n) AS g, count(n) AS h,
+        bool_or(n = 3) AS l, sum(late) AS m, min(late) AS o, max(late) AS p, bool_and(late > 2) AS r,
+        bit_and(late) AS u, bit_xor(n) AS v, sum(d) AS w, unique_list(CAST(n AS DOUBLE)) AS x, most_frequent(d) AS y,
+        max(to_timestamp_micros(n)) AS z, min(to_timestamp_micros(n)) FILTER (WHERE n > 8) AS aa
+        FROM t GROUP BY __entity";
+
+    /// The rows in so many heaps, dealt out by chance.
+    fn heaps(count: usize, seed: u64) -> Vec<Vec<Vec<RecordBatch>>> {
+        let heap = |row: u64| (row ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23) as usize % count;
+        let deal = |wanted: usize| {
+            let part = |batches: &Vec<RecordBatch>| {
+                let of = |batch: &RecordBatch| {
+                    let chosen: BooleanArray =
+                        (0..batch.num_rows() as u64).map(|row| Some(heap(row) == wanted)).collect();
+                    filter_record_batch(batch, &chosen).unwrap()
+                };
+                batches.iter().map(of).collect()
+            };
+            rows().iter().map(part).collect()
+        };
+        (0..count).map(deal).collect()
+    }
+
+    /// A batch after it went into a Parquet file in the types of a table and came back.
+    fn stored(batch: &RecordBatch) -> RecordBatch {
+        let schema = Schema::new(
+            (0..batch.num_columns())
+                .map(|n| Field::new(format!("s{n}"), batch.column(n).data_type().clone(), true))
+                .collect::<Vec<_>>(),
+        );
+        let named = RecordBatch::try_new(Arc::new(schema), batch.columns().to_vec()).unwrap();
+        let stored = crate::warehouse::storable_batch(&named).unwrap();
+        let mut file = Vec::new();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(&mut file, stored.schema(), None).unwrap();
+        writer.write(&stored).unwrap();
+        writer.close().unwrap();
+        let file = bytes::Bytes::from(file);
+        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let read: Vec<RecordBatch> = reader.build().unwrap().map(|batch| batch.unwrap()).collect();
+        let read = concat_batches(&stored.schema(), &read).unwrap();
+        crate::engine::build::conform(&read, &named.schema()).unwrap()
+    }
+
+    /// Merges the stored states of heaps of rows, `joined` into one set before or not.
+    async fn from_states(heaps: Vec<Vec<Vec<RecordBatch>>>, joined: bool, memory: usize) -> String {
+        let nothing = vec![vec![RecordBatch::new_empty(rows()[0][0].schema())]];
+        let (plan, task) = planned_over(nothing, KEPT, memory).await;
+        let running = Folding::of(&plan).unwrap().expect("a plain aggregation").read(task, ENTITIES).await.unwrap();
+        let mut batches = Vec::new();
+        for heap in heaps {
+            let (plan, task) = planned_over(heap, KEPT, BYTES).await;
+            let partial = partial(&plan, 1, None, 3).unwrap().expect("a plain aggregation");
+            assert_eq!(running.place("e"), partial.names.iter().position(|name| name == "e"));
+            batches.extend(collect(partial.plan, Arc::new(task)).await.unwrap().iter().map(stored));
+        }
+        if joined {
+            let states = MemTable::try_new(batches[0].schema(), vec![batches]).unwrap();
+            let (plan, task) = planned(KEPT, BYTES).await;
+            let states = SessionContext::new().read_table(Arc::new(states)).unwrap().create_physical_plan().await;
+            let partial = partial(&plan, 1, Some(states.unwrap()), 2).unwrap().expect("a plain aggregation");
+            batches = collect(partial.plan, Arc::new(task)).await.unwrap().iter().map(stored).collect();
+            let keys: usize = batches.iter().map(RecordBatch::num_rows).sum();
+            assert!(keys <= ENTITIES + 1, "one row for each key, not {keys}");
+        }
+        for batch in batches {
+            let mut columns = &batch.columns()[1..];
+            let mut states = Vec::new();
+            for place in 0..running.widths.len() {
+                let (own, rest) = columns.split_at(running.widths[place]);
+                states.push((place, own.to_vec()));
+                columns = rest;
+            }
+            running.merge(batch.column(0).as_primitive(), &states).unwrap();
+        }
+        shown(&running.finish(2).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn stored_states_of_any_split_give_what_one_pass_gives() {
+        let (plan, task) = planned(KEPT, BYTES).await;
+        let expected = shown(&collect(plan, Arc::new(task)).await.unwrap());
+        assert!(expected.lines().count() > 5_000);
+        for (count, seed) in [(1, 1), (2, 7), (5, 42)] {
+            assert_eq!(from_states(heaps(count, seed), false, BYTES).await, expected, "{count} heaps");
+        }
+        assert_eq!(from_states(heaps(3, 5), true, BYTES).await, expected, "joined before");
+        assert_eq!(from_states(heaps(3, 9), false, 4 << 20).await, expected, "with states on disk");
+        let mut lost = heaps(3, 11);
+        lost.pop();
+        assert_ne!(from_states(lost, false, BYTES).await, expected, "the comparison sees what is missing");
     }
 
     #[tokio::test]

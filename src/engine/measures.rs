@@ -182,6 +182,8 @@ pub(super) struct Reading {
     pub key: String,
     pub relation: Relation,
     pub filter: Option<Expr>,
+    /// Whether the filter has a window that moves with the logical time.
+    pub moves: bool,
     pub order: Vec<Expr>,
     /// Where the author names the table.
     pub at: Span,
@@ -219,7 +221,7 @@ pub(super) fn column(name: String, readings: &[Reading], calls: &[&AggregateFunc
             None => arguments.extend(call.params.args.iter().cloned()),
         }
         let filter = all_of([reading.filter.clone(), call.params.filter.as_deref().cloned()]);
-        inputs.push(FoldInput { table: reading.key.clone(), arguments, filter });
+        inputs.push(FoldInput { table: reading.key.clone(), arguments, filter, moves: reading.moves });
     }
     let udaf = if let Some(marker) = marker {
         Arc::new(AggregateUDF::new_from_impl(marker))

@@ -193,8 +193,9 @@ impl Building<'_> {
                 None => lit(ScalarValue::Utf8(None)),
             });
             arguments.push(clock(&relation, None).unwrap_or_else(|| lit(super::functions::as_of_literal_null())));
-            inputs.push(FoldInput { table: key.clone(), arguments, filter: None });
-            values.push(FoldInput { table: key, arguments: vec![cast(value, DataType::Utf8)], filter: None });
+            inputs.push(FoldInput { table: key.clone(), arguments, filter: None, moves: false });
+            let arguments = vec![cast(value, DataType::Utf8)];
+            values.push(FoldInput { table: key, arguments, filter: None, moves: false });
         }
         if inputs.is_empty() {
             return;
@@ -285,7 +286,8 @@ impl Building<'_> {
                     continue;
                 }
             }
-            readings.push(Reading { key, relation, filter: all_of([filter, bounds]), order, at: from.span });
+            let moves = one.window.moves();
+            readings.push(Reading { key, relation, filter: all_of([filter, bounds]), moves, order, at: from.span });
         }
         if parts.len() < one.from.len() || parts.is_empty() {
             return;

@@ -3,6 +3,7 @@
 
 use super::audience::Rule;
 use super::fold::{self, FoldColumn, FoldGroup, FoldTable};
+use super::storable::source_of;
 use super::{BoundModel, Engine, internal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{AudienceCondition, Condition, Format, ModelKind};
@@ -19,6 +20,19 @@ pub struct ScanPlan {
     pub profile: String,
     /// Its scans, in their order.
     pub scans: Vec<Scan>,
+    /// Of what the partial states of older files are kept, by model; nothing where the project keeps none.
+    pub partials: Option<BTreeMap<String, Vec<PartialNote>>>,
+}
+
+/// Whether the partial states of a trait, an attribute or a condition are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartialNote {
+    /// What it is.
+    pub name: String,
+    /// Source tables whose older files need not be read for it.
+    pub tables: BTreeSet<String>,
+    /// Why all files are read, if they are.
+    pub because: Option<String>,
 }
 
 /// One pass over one or more tables.
@@ -80,7 +94,36 @@ impl Engine {
             scans.extend(self.apart(audience)?);
         }
         scans.retain(|scan| scan.answers.contains_key(name) || name == profile);
-        Ok(ScanPlan { model: name.to_owned(), profile: profile.to_owned(), scans })
+        let partials = self.project.settings.partials.then(|| self.partial_notes(profile, name));
+        Ok(ScanPlan { model: name.to_owned(), profile: profile.to_owned(), scans, partials })
+    }
+
+    /// Of what states are kept, among the columns of a profile and its audiences.
+    fn partial_notes(&self, profile: &str, name: &str) -> BTreeMap<String, Vec<PartialNote>> {
+        let mut notes: BTreeMap<String, Vec<PartialNote>> = BTreeMap::new();
+        let mut note = |model: &str, text: String, columns: &FoldColumn, tables: &BTreeMap<String, FoldTable>| {
+            let of_model = notes.entry(model.to_owned()).or_default();
+            let place = of_model.iter().position(|note| note.name == text).unwrap_or(of_model.len());
+            if place == of_model.len() {
+                of_model.push(PartialNote { name: text, tables: BTreeSet::new(), because: None });
+            }
+            match self.storable(tables, columns) {
+                Ok(kept) => of_model[place].tables.extend(kept.keys().map(|table| source_of(table).to_owned())),
+                Err(why) => of_model[place].because = Some(why),
+            }
+        };
+        if let Some(BoundModel::Profile(bound)) = self.models.get(profile).filter(|_| name == profile) {
+            for column in &bound.columns {
+                note(profile, plain_name(&column.name), column, &bound.tables);
+            }
+        }
+        for audience in self.audiences_of(profile).iter().filter(|audience| name == profile || *audience == name) {
+            let Some((columns, tables)) = self.condition_columns(audience) else { continue };
+            for (column, text) in columns.iter().zip(self.condition_texts(audience)) {
+                note(audience, text, column, &tables);
+            }
+        }
+        notes
     }
 
     fn audiences_of(&self, profile: &str) -> Vec<String> {

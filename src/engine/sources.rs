@@ -17,7 +17,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef,
 use datafusion::common::DFSchema;
 use datafusion::datasource::ViewTable;
 use datafusion::datasource::empty::EmptyTable;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::functions_window::expr_fn::{lag, row_number};
 use datafusion::logical_expr::{
     Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, cast, col, ident, lit, try_cast,
@@ -109,16 +109,26 @@ async fn listing(
 ) -> Result<Option<(files::Found, SchemaRef, DataFrame)>> {
     let Some(found) = files::find(parts, source, table, findings).await? else { return Ok(None) };
     let Some(raw_schema) = files::schema(parts, name, table, &found, findings).await? else { return Ok(None) };
-    let options = ListingOptions::new(files::format(table.format))
-        .with_file_extension("")
-        .with_table_partition_cols(found.partitions.clone());
-    let config = ListingTableConfig::new_with_multi_paths(found.urls.clone())
-        .with_listing_options(options)
-        .with_schema(Arc::clone(&raw_schema));
-    let listing = ListingTable::try_new(config).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
+    let listing = over_files(name, table.format, found.urls.clone(), &found.partitions, &raw_schema)?;
     let raw =
         parts.context.read_table(Arc::new(listing)).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
     Ok(Some((found, raw_schema, raw)))
+}
+
+/// The rows of some files, as they are.
+pub(super) fn over_files(
+    name: &str,
+    format: Format,
+    urls: Vec<ListingTableUrl>,
+    partitions: &[(String, DataType)],
+    schema: &SchemaRef,
+) -> Result<ListingTable> {
+    let options = ListingOptions::new(files::format(format))
+        .with_file_extension("")
+        .with_table_partition_cols(partitions.to_vec());
+    let config =
+        ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(Arc::clone(schema));
+    ListingTable::try_new(config).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))
 }
 
 /// Applies selection, declared types, versions and deduplication.

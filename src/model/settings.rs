@@ -23,6 +23,8 @@ pub struct Settings {
     pub secrets: BTreeMap<String, Secret>,
     /// What a vacuum keeps.
     pub retention: Retention,
+    /// Whether runs keep partial states of source tables, so that later runs do not read old files again.
+    pub partials: bool,
     /// Names of the targets that the file defines.
     pub targets: Vec<Spanned<String>>,
 }

@@ -141,4 +141,9 @@ impl Window {
     pub fn is_bounded(&self) -> bool {
         self.within.is_some() || self.between.is_some() || self.before.is_some() || self.after.is_some()
     }
+
+    /// Whether a bound counts from the logical time.
+    pub fn moves(&self) -> bool {
+        self.within.is_some() || self.between.is_some()
+    }
 }

@@ -4,11 +4,13 @@
 mod definition;
 mod inputs;
 mod manifest;
+mod partials;
 mod reasons;
 
 pub use definition::{Detail, Writer, fingerprint};
 pub use inputs::{Inputs, Made, OVERLAP, World, is_view, keyed};
 pub use manifest::{Difference, Entry, FORMAT, Manifest};
+pub use partials::{Contents, PartialSet, PartialUse, Reading};
 pub use reasons::{Compared, FileChange, Reason, Work};
 
 use crate::graph::{Graph, tests_stage};

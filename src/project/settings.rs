@@ -1,6 +1,6 @@
 //! `kinfold.yaml`: name, warehouse, logical time, vars, secrets and targets.
 //!
-//! A target overrides `warehouse`, `as_of` and single `vars`; `--vars` overrides both. The file may be missing.
+//! A target overrides `warehouse`, `as_of`, `partials` and single `vars`; `--vars` overrides both. The file may be missing.
 
 use super::LoadOptions;
 use super::reader::Reader;
@@ -12,10 +12,21 @@ use crate::model::{Retention, Secret, Settings};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 
-pub(super) const KEYS: [&str; 10] =
-    ["name", "description", "warehouse", "as_of", "timezone", "vars", "secrets", "retention", "targets", "target"];
+pub(super) const KEYS: [&str; 11] = [
+    "name",
+    "description",
+    "warehouse",
+    "as_of",
+    "timezone",
+    "vars",
+    "secrets",
+    "retention",
+    "partials",
+    "targets",
+    "target",
+];
 pub(super) const RETENTION_KEYS: [&str; 2] = ["runs", "period"];
-pub(super) const TARGET_KEYS: [&str; 4] = ["description", "warehouse", "as_of", "vars"];
+pub(super) const TARGET_KEYS: [&str; 5] = ["description", "warehouse", "as_of", "vars", "partials"];
 
 /// Settings that a project without `kinfold.yaml` has.
 pub(super) fn defaults(name: String) -> Settings {
@@ -27,6 +38,7 @@ pub(super) fn defaults(name: String) -> Settings {
         vars: BTreeMap::new(),
         secrets: BTreeMap::new(),
         retention: Retention::default(),
+        partials: true,
         targets: Vec::new(),
     }
 }
@@ -37,6 +49,7 @@ struct Target {
     warehouse: Option<String>,
     as_of: Option<DateTime<Utc>>,
     vars: BTreeMap<String, String>,
+    partials: Option<bool>,
 }
 
 /// Reads the documents of `kinfold.yaml` over the defaults and applies the chosen target and variables.
@@ -83,6 +96,9 @@ fn file(
     settings.vars = fields.get("vars").map(|n| vars(reader, n)).unwrap_or_default();
     settings.secrets = fields.get("secrets").map(|n| secrets(reader, n)).unwrap_or_default();
     settings.retention = fields.get("retention").map(|n| retention(reader, n)).unwrap_or_default();
+    if let Some(partials) = fields.get("partials").and_then(|n| reader.boolean("partials", n)) {
+        settings.partials = partials;
+    }
     if let Some(node) = fields.get("targets") {
         for entry in reader.entries(node, "targets").unwrap_or_default() {
             let name = reader.check_name(entry.key.clone());
@@ -145,6 +161,7 @@ fn target(reader: &mut Reader<'_>, name: Spanned<String>, node: &Node) -> Option
         warehouse: fields.get("warehouse").and_then(|n| reader.filled("warehouse", n)).map(|w| w.value),
         as_of: fields.get("as_of").and_then(|n| reader.time("as_of", n, reader.zone)).map(|t| t.value),
         vars: fields.get("vars").map(|n| vars(reader, n)).unwrap_or_default(),
+        partials: fields.get("partials").and_then(|n| reader.boolean("partials", n)),
     })
 }
 
@@ -165,6 +182,7 @@ fn choose(
         settings.warehouse = target.warehouse.unwrap_or_else(|| settings.warehouse.clone());
         settings.as_of = target.as_of.or(settings.as_of);
         settings.vars.extend(target.vars);
+        settings.partials = target.partials.unwrap_or(settings.partials);
         return;
     }
     let shown = span.map_or_else(|| name.clone(), |s| reader.shown(s));

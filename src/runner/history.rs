@@ -1,13 +1,13 @@
 //! What runs did, as tables: `kinfold.runs`, `kinfold.nodes`, `kinfold.checks`, `kinfold.test_failures`,
 //! `kinfold.columns`, `kinfold.syncs`, and what they did it from: `kinfold.definitions`, `kinfold.files`,
-//! `kinfold.inputs`.
+//! `kinfold.inputs`, `kinfold.partials`.
 
 use super::report::{NodeReport, SyncReport, UnchangedReport};
 use crate::engine::{CheckResult, Engine, Facts, Output, SourceFileAt};
 use crate::error::{Context, ErrorKind, Result};
 use crate::graph::{ColumnRef, Columns};
 use crate::model::Project;
-use crate::plan::{Entry, Made, Manifest};
+use crate::plan::{Entry, Made, Manifest, PartialSet};
 use crate::privacy::{LabelMap, Labels};
 use crate::warehouse::WriteMode;
 use chrono::{DateTime, Utc};
@@ -297,6 +297,59 @@ pub(super) fn inputs(made: &BTreeMap<String, Made>) -> Result<Output> {
         .texts("inputs", texts.iter().map(Option::as_deref))
         .numbers("run", made.values().map(|m| Some(m.run)))
         .output("kinfold.inputs", WriteMode::Overwrite)
+}
+
+/// The sets of partial states that the last runs left in `kinfold.partials`.
+pub(super) fn partials_of(rows: &[RecordBatch]) -> Vec<PartialSet> {
+    let mut sets = Vec::new();
+    for batch in rows {
+        let texts = |name: &str| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+        let numbers = |name: &str| batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>());
+        let (Some(tables), Some(columns), Some(files), Some(parts)) =
+            (texts("table_name"), texts("columns"), texts("files"), texts("parts"))
+        else {
+            continue;
+        };
+        let (Some(counts), Some(bytes), Some(idle), Some(runs)) =
+            (numbers("rows"), numbers("bytes"), numbers("idle"), numbers("run"))
+        else {
+            continue;
+        };
+        for row in 0..batch.num_rows() {
+            let number = |of: &Int64Array| of.value(row).cast_unsigned();
+            // what another version wrote is not understood, and its files are read again
+            let (Ok(columns), Ok(files), Ok(parts)) = (
+                serde_json::from_str(columns.value(row)),
+                serde_json::from_str(files.value(row)),
+                serde_json::from_str(parts.value(row)),
+            ) else {
+                continue;
+            };
+            let table = tables.value(row).to_owned();
+            let (rows, bytes, idle, run) = (number(counts), number(bytes), number(idle), number(runs));
+            sets.push(PartialSet { table, columns, files, parts, rows, bytes, run, idle });
+        }
+    }
+    // taken in one order, whichever way the table is read
+    sets.sort_by(|a, b| (&a.table, a.run, &a.parts, &a.files).cmp(&(&b.table, b.run, &b.parts, &b.files)));
+    sets
+}
+
+/// The sets of partial states that there are.
+pub(super) fn partials(sets: &[PartialSet]) -> Result<Output> {
+    let lists = |of: fn(&PartialSet) -> serde_json::Value| sets.iter().map(|s| of(s).to_string()).collect::<Vec<_>>();
+    let (columns, files) = (lists(|s| s.columns.clone().into()), lists(|s| serde_json::json!(s.files)));
+    let parts = lists(|s| s.parts.clone().into());
+    Rows::new()
+        .texts("table_name", sets.iter().map(|s| Some(s.table.as_str())))
+        .numbers("rows", sets.iter().map(|s| Some(s.rows)))
+        .numbers("bytes", sets.iter().map(|s| Some(s.bytes)))
+        .texts("parts", parts.iter().map(|t| Some(t.as_str())))
+        .texts("files", files.iter().map(|t| Some(t.as_str())))
+        .texts("columns", columns.iter().map(|t| Some(t.as_str())))
+        .numbers("idle", sets.iter().map(|s| Some(s.idle)))
+        .numbers("run", sets.iter().map(|s| Some(s.run)))
+        .output("kinfold.partials", WriteMode::Overwrite)
 }
 
 /// Definitions as this run used them; those that it did not use stay as they were, those of things that are no

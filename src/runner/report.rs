@@ -103,6 +103,8 @@ pub struct RunReport {
     pub source_files: u64,
     /// Bytes of those files.
     pub source_bytes: u64,
+    /// Bytes of the partial states that are kept after the run.
+    pub partial_bytes: u64,
     /// Built models in the order in which they were finished.
     pub nodes: Vec<NodeReport>,
     /// Selected models that were not built, by name.

@@ -6,10 +6,10 @@ use super::progress::Progress;
 use super::report::{NodeReport, RunReport, Stage, UnchangedReport, Withheld};
 use super::stages;
 use super::syncs;
-use super::work::{Decided, Past, Question, decide};
+use super::work::{Decided, Past, Question, contents_by_file, decide};
 use crate::diagnostic::Severity;
 use crate::engine::{
-    CHANGES, CheckResult, CheckStatus, Engine, Output, RunContext, SourceFileAt, validate_text_tables,
+    CHANGES, CheckResult, CheckStatus, Engine, Output, Partials, RunContext, SourceFileAt, validate_text_tables,
 };
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::graph::{Graph, tests_stage};
@@ -156,11 +156,17 @@ async fn build_and_commit(
     let Prepared { project, graph, order, engine, as_of, .. } = prepared;
     let engine = Arc::new(engine);
     let plan = Plan::of_work(&project, &graph, &order, &decided.work);
+    let partials = partials(&project, warehouse, options, &run, (&past, &decided)).await;
+    let partials = match partials {
+        Ok(partials) => partials,
+        Err(error) => return Err(given_back(run, error).await),
+    };
     let context = RunContext {
         number: run.number(),
         warehouse: Arc::clone(warehouse),
         base: run.base().clone(),
         selected: plan.built(),
+        partials,
     };
     progress.begun(run.number(), plan.built().len());
     let number = run.number();
@@ -174,6 +180,7 @@ async fn build_and_commit(
         ended_at: options.now,
         source_files: 0,
         source_bytes: 0,
+        partial_bytes: 0,
         nodes: Vec::new(),
         unchanged: unchanged(&project, &plan, &past),
         untested: decided.work.passed.clone(),
@@ -204,6 +211,25 @@ async fn build_and_commit(
     }
     report.ended_at = now();
     Ok(report)
+}
+
+/// The partial states that a run takes and makes, unless the project wants none. Where everything is made again, no
+/// older ones are taken.
+async fn partials(
+    project: &Project,
+    warehouse: &Warehouse,
+    options: &Options,
+    run: &Run,
+    (past, decided): (&Past, &Decided),
+) -> Result<Option<Arc<Partials>>> {
+    if !project.settings.partials {
+        return Ok(None);
+    }
+    let key = warehouse.secret(INPUTS_KEY).await?;
+    let mut sets = if options.full { Vec::new() } else { past.partials.clone() };
+    sets.retain(|set| project.source_table(&set.table).is_some());
+    let partials = Partials::new(key, sets, contents_by_file(&decided.files), run.partial_files());
+    Ok(Some(Arc::new(partials)))
 }
 
 /// Gives the lease of a failed run back, so that the next one need not wait for it to expire.
@@ -391,6 +417,8 @@ async fn commit(
     }
     let stages::Done { staged, appended, nodes, checks, withheld } = done;
     (report.nodes, report.checks, report.withheld) = (nodes, checks, withheld);
+    let kept = context.partials.as_ref().map(|partials| partials.after()).unwrap_or_default();
+    report.partial_bytes = kept.iter().map(|set| set.bytes).sum();
     let written = write(&run, staged, appended, engine, &used, context, report).await;
     let staged = match written {
         Ok(staged) => staged,
@@ -442,6 +470,9 @@ async fn write(
     let made = used.made(number, &report.nodes, checks, overlap.is_some());
     outputs.extend(overlap);
     outputs.extend(used.tables(engine, number, &made, &report.nodes)?);
+    let sets = context.partials.as_ref().map(|partials| partials.after()).unwrap_or_default();
+    let listed = history::partials(&sets)?;
+    outputs.extend(Some(listed).filter(|o| !history::is_same(o, used.past.rows(&o.table))));
     for output in outputs {
         staged.push(stages::write(run, &output).await?);
     }

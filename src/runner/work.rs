@@ -7,7 +7,7 @@ use super::state::{exact, manifest};
 use crate::engine::SourceFileAt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ModelKind, Project, Vanished};
-use crate::plan::{Compared, FileChange, Made, Manifest, Work, World, keyed};
+use crate::plan::{Compared, Contents, FileChange, Made, Manifest, PartialSet, Work, World, keyed};
 use crate::warehouse::{Snapshot, Warehouse};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
@@ -21,6 +21,8 @@ pub(super) struct Past {
     pub files: BTreeMap<String, Vec<SourceFileAt>>,
     /// Results of stages.
     pub made: BTreeMap<String, Made>,
+    /// Partial states of source tables.
+    pub partials: Vec<PartialSet>,
     /// Logical time of the last.
     pub as_of: Option<DateTime<Utc>>,
     rows: BTreeMap<&'static str, Vec<RecordBatch>>,
@@ -30,7 +32,7 @@ impl Past {
     /// Reads what is visible.
     pub(super) async fn read(warehouse: &Warehouse, base: &Snapshot) -> Result<Self> {
         let mut rows = BTreeMap::new();
-        for table in ["kinfold.definitions", "kinfold.files", "kinfold.inputs", "kinfold.columns"] {
+        for table in ["kinfold.definitions", "kinfold.files", "kinfold.inputs", "kinfold.columns", "kinfold.partials"] {
             let Some(at) = base.tables.get(table) else { continue };
             rows.insert(table, warehouse.read_all(&*warehouse.table(at).await?).await?);
         }
@@ -39,6 +41,7 @@ impl Past {
             manifest: history::manifest_of(of("kinfold.definitions")),
             files: history::files_of(of("kinfold.files")),
             made: history::made_of(of("kinfold.inputs")),
+            partials: history::partials_of(of("kinfold.partials")),
             as_of: last_as_of(warehouse, base).await?,
             rows,
         })
@@ -107,6 +110,17 @@ pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Resu
     let vanished = if *full { None } else { vanished(project, &read, &past.files, &files) };
     let refusal = vanished.or_else(|| outdated(project, &work));
     Ok(Decided { work, files, manifest: shown, refusal })
+}
+
+/// By source table, what tells the content of each file.
+pub(super) fn contents_by_file(files: &BTreeMap<String, Vec<SourceFileAt>>) -> BTreeMap<String, Contents> {
+    // an empty content says that nothing is known of it
+    let content = |f: &SourceFileAt| match f.content.as_str() {
+        "" => String::new(),
+        content => format!("{} {content}", f.bytes),
+    };
+    let of_table = |files: &Vec<SourceFileAt>| files.iter().map(|f| (f.path.clone(), content(f))).collect();
+    files.iter().map(|(table, files)| (table.clone(), of_table(files))).collect()
 }
 
 /// The names, sizes and contents of files as one text.

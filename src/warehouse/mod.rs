@@ -8,6 +8,7 @@
 //! | `_kinfold/leases/<epoch>.json` | who is running, until when |
 //! | `_kinfold/staged/<run>.json` | all that run `<run>` commits, down to the bytes |
 //! | `_kinfold/runs/<run>.json` | run `<run>` is over; the versions of all tables that belong together |
+//! | `_kinfold/partials/…` | partial states of source tables, as `kinfold.partials` names them |
 //! | `_kinfold/secrets/<name>` | keys made once (see [`Warehouse::secret`]) |
 //! | `_kinfold/sync/<sync>/…` | acknowledgements of syncs |
 //!
@@ -57,7 +58,7 @@ mod vacuum_tests;
 pub use location::{Environment, Location};
 pub use record::{RunRecord, RunStatus, Snapshot, TableAt};
 pub use recover::Recovered;
-pub use run::{KeepAlive, Run, RunRequest};
+pub use run::{KeepAlive, PartialFiles, Run, RunRequest};
 pub use store::{Created, State};
 pub use table::{DataFile, Table};
 pub use types::{storable_batch, storable_schema};

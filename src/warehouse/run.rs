@@ -11,12 +11,16 @@ use crate::error::{Error, ErrorKind, Result};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
 use deltalake_core::arrow::datatypes::Schema;
+use object_store::path::Path;
 use parquet::file::properties::WriterPropertiesPtr;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
+
+/// Folder of the files with partial states.
+pub(super) const PARTIALS: &str = "_kinfold/partials";
 
 /// Who wants to run, and for how long without a sign of life.
 #[derive(Debug, Clone)]
@@ -119,6 +123,20 @@ impl Run {
             properties: Arc::clone(&self.properties),
         };
         TableWriter::new(table, schema, mode, target)
+    }
+
+    /// Where the run writes partial states.
+    pub fn partial_files(&self) -> PartialFiles {
+        PartialFiles {
+            target: Target {
+                store: Arc::clone(self.warehouse.store()),
+                folder: self.warehouse.state.path(PARTIALS),
+                epoch: self.lease.epoch(),
+                counter: Arc::clone(&self.files),
+                workers: self.warehouse.workers,
+                properties: Arc::clone(&self.properties),
+            },
+        }
     }
 
     /// Writes rows that are at hand.
@@ -227,6 +245,29 @@ impl Run {
     /// `Storage`; the lease then ends by expiry.
     pub async fn release(self) -> Result<()> {
         self.lease.release().await
+    }
+}
+
+/// Writes files with partial states. They belong to no table: the run that commits names them in its own way.
+#[derive(Debug, Clone)]
+pub struct PartialFiles {
+    target: Target,
+}
+
+impl PartialFiles {
+    /// A writer for one set of states.
+    ///
+    /// # Errors
+    /// `Data` when the schema cannot be stored.
+    pub fn writer(&self, schema: &Schema) -> Result<TableWriter> {
+        TableWriter::new("partial states", schema, WriteMode::Overwrite, self.target.clone())
+    }
+}
+
+impl Warehouse {
+    /// Where a file with partial states lies, from the store's root.
+    pub fn partial_path(&self, file: &str) -> Path {
+        self.state.path(PARTIALS).join(file)
     }
 }
 

@@ -12,17 +12,20 @@
 //! - Records go first, then log entries, then data files: killed in between, no record is left that cannot be read,
 //!   and the next vacuum removes the rest.
 //! - Log entries go up to a checkpoint that all kept versions can be read from.
+//! - Partial states are needed by the next run only: what the newest run does not name goes.
 //! - Joining files changes no row: its commit says `dataChange: false`. The small files stay until no kept run
 //!   needs them.
 
 use super::commit::{FOLDER as STAGED, version_of};
 use super::record::{self, AT_ONCE, Snapshot, TableAt};
+use super::run::PARTIALS;
 use super::store::numbered;
 use super::table::{DataFile, Table};
 use super::writer::{StagedTable, WriteMode, epoch_of};
 use super::{Run, Warehouse, lease};
 use crate::error::{Context, Error, ErrorKind, Result};
 use chrono::{DateTime, Utc};
+use deltalake_core::arrow::array::AsArray as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::ObjectStore as _;
 use object_store::path::Path;
@@ -32,6 +35,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A table is compacted when it has so many small files.
 const MANY_FILES: usize = 10;
+/// The table that names the files with partial states.
+const PARTIAL_SETS: &str = "kinfold.partials";
 /// A file below this size is small.
 const SMALL_BYTES: u64 = 16 << 20;
 
@@ -137,6 +142,7 @@ impl Warehouse {
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
+        tables.push(self.partial_removals(visible.get(PARTIAL_SETS), epoch).await?);
         tables.retain(|t| t.files + t.log_entries > 0);
         Ok(Vacuum { runs, tables, compacted: Vec::new() })
     }
@@ -177,6 +183,40 @@ impl Warehouse {
             log_entries: log.len(),
             data: gone.iter().map(|(.., path)| path.clone()).collect(),
             log,
+        })
+    }
+
+    /// The files with partial states that the newest run does not name: older runs are read, but never folded again.
+    async fn partial_removals(&self, sets: Option<&TableAt>, epoch: u64) -> Result<VacuumedTable> {
+        let mut needed = BTreeSet::new();
+        if let Some(at) = sets {
+            let table = self.table(at).await?;
+            for batch in self.read_all(&table).await? {
+                let damaged = || Error::new(ErrorKind::Data, format!("`{PARTIAL_SETS}` is damaged"));
+                let column = batch.column_by_name("parts").and_then(|c| c.as_string_opt::<i32>());
+                for parts in column.ok_or_else(damaged)?.iter().flatten() {
+                    needed.extend(serde_json::from_str::<Vec<String>>(parts).map_err(|e| damaged().caused_by(e))?);
+                }
+            }
+        }
+        let folder = self.state.path(PARTIALS);
+        let doing = || format!("`{folder}` cannot be listed");
+        let mut listing = self.store().list(Some(&folder));
+        let (mut data, mut bytes) = (Vec::new(), 0);
+        while let Some(object) = listing.try_next().await.or_fail(ErrorKind::Storage, doing)? {
+            let name = object.location.filename().unwrap_or_default();
+            if epoch_of(name).is_some_and(|of| of < epoch) && !needed.contains(name) {
+                bytes += object.size;
+                data.push(object.location);
+            }
+        }
+        Ok(VacuumedTable {
+            table: PARTIALS.to_owned(),
+            files: data.len(),
+            bytes,
+            log_entries: 0,
+            data,
+            log: Vec::new(),
         })
     }
 

@@ -31,6 +31,7 @@ mod identity_explain;
 mod identity_undo;
 mod lineage;
 mod mutations;
+mod partials;
 mod planning;
 mod postgres;
 mod privacy;

@@ -1,6 +1,6 @@
 //! The keys of `kinfold.yaml`.
 
-use super::values::{Anything, ByKey, ByName, Count, Duration, Filled, Scalar, Time, Zone};
+use super::values::{Anything, Boolean, ByKey, ByName, Count, Duration, Filled, Scalar, Time, Zone};
 use schemars::JsonSchema;
 
 /// The project's settings: name, warehouse, logical time, variables, secrets, targets.
@@ -23,6 +23,8 @@ pub(super) struct SettingsFile {
     secrets: Option<ByKey<Filled>>,
     /// Which runs `kinfold vacuum` keeps.
     retention: Option<Retention>,
+    /// Whether runs keep partial states of source tables, so that later runs do not read old files again. Default true.
+    partials: Option<Boolean>,
     /// What `--target` changes, by the target's name.
     targets: Option<ByName<Target>>,
     /// The target that is used without `--target`.
@@ -51,4 +53,6 @@ pub(super) struct Target {
     as_of: Option<Time>,
     /// Single variables that this target changes.
     vars: Option<ByKey<Scalar>>,
+    /// Whether runs of this target keep partial states.
+    partials: Option<Boolean>,
 }
