@@ -25,12 +25,14 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::spill_file::SpillFile;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 use datafusion::physical_plan::aggregates::{
     AggregateExec, AggregateMode, PhysicalGroupBy, aggregate_expressions, evaluate_many,
 };
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{
     ExecutionPlan, Partitioning, SendableRecordBatchStream, SpillManager, execute_stream_partitioned,
@@ -175,11 +177,15 @@ pub(super) fn partial(
     let aggregate = |mode, by: PhysicalGroupBy, filters: Vec<_>, input| {
         AggregateExec::try_new(mode, by, raw.aggr_expr().to_vec(), filters, input, raw.input_schema()).map(Arc::new)
     };
-    let of_rows =
-        |input| aggregate(AggregateMode::Partial, raw.group_expr().clone(), raw.filter_expr().to_vec(), input);
+    let of_rows = aggregate(
+        AggregateMode::Partial,
+        raw.group_expr().clone(),
+        raw.filter_expr().to_vec(),
+        Arc::clone(raw.input()),
+    )?;
     let states: Arc<dyn ExecutionPlan> = match states {
-        Some(states) => states,
-        None => of_rows(Arc::clone(raw.input()))?,
+        Some(states) => renamed(states, &of_rows.schema())?,
+        None => of_rows,
     };
     let by = raw.group_expr().as_final();
     let keys = by.expr().iter().map(|(key, _)| Arc::clone(key)).collect();
@@ -187,6 +193,17 @@ pub(super) fn partial(
     let joined = aggregate(AggregateMode::PartialReduce, by, vec![None; raw.aggr_expr().len()], dealt)?;
     let names = plan.schema().fields().iter().skip(count).map(|f| f.name().clone()).collect();
     Ok(Some(Partial { plan: joined, names }))
+}
+
+/// The same columns under the names of `schema`.
+fn renamed(plan: Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Result<Arc<dyn ExecutionPlan>> {
+    let own = plan.schema();
+    let column = |(index, (from, to)): (usize, (&FieldRef, &FieldRef))| ProjectionExpr {
+        expr: Arc::new(Column::new(from.name(), index)),
+        alias: to.name().clone(),
+    };
+    let columns = own.fields().iter().zip(schema.fields()).enumerate().map(column);
+    Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), plan)?))
 }
 
 /// A fold on its way.

@@ -79,7 +79,10 @@ impl Engine {
         let Some(keys) = keys else { return Err(format!("rows of `{name}` belong to nobody")) };
         for key in keys {
             steady(key)?;
-            expr_text(key, table, &mut text)?;
+            let data_type = expr_text(key, table, &mut text)?;
+            if !returns(&data_type) {
+                return Err(format!("what tells whose a row of `{name}` is has the type {data_type}"));
+            }
         }
         Ok(text)
     }
@@ -145,11 +148,11 @@ fn column_text(column: &FoldColumn, table: &FoldTable) -> Result<String, String>
     Ok(text)
 }
 
-fn expr_text(expr: &Expr, table: &FoldTable, text: &mut String) -> Result<(), String> {
+fn expr_text(expr: &Expr, table: &FoldTable, text: &mut String) -> Result<DataType, String> {
     let data_type = expr.get_type(table.plan.schema()).map_err(|e| e.to_string())?;
     let _ = write!(text, "\n{data_type}");
     canonical(expr, text);
-    Ok(())
+    Ok(data_type)
 }
 
 /// An expression as text that no other one has: all parameters of its functions, and literals with their lengths,

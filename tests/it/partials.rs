@@ -35,7 +35,7 @@ traits:
   spent: {from: shop.orders, select: sum(amount)}
   mean: {from: shop.orders, select: avg(amount)}
   lately: {from: shop.orders, select: count(*), within: 7 days}
-  kinds: {from: shop.orders, select: string_agg(kind)}
+  kinds: {from: shop.orders, select: \"string_agg(kind, ',')\"}
   age: {from: shop.orders, select: count(*), where: at < as_of()}
 ";
 
