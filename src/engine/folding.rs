@@ -753,7 +753,8 @@ mod tests {
         if joined {
             let states = MemTable::try_new(batches[0].schema(), vec![batches]).unwrap();
             let (plan, task) = planned(KEPT, BYTES).await;
-            let states = SessionContext::new().read_table(Arc::new(states)).unwrap().create_physical_plan().await;
+            let context = SessionContext::new_with_config_rt(SessionConfig::new(), task.runtime_env());
+            let states = context.read_table(Arc::new(states)).unwrap().create_physical_plan().await;
             let partial = partial(&plan, 1, Some(states.unwrap()), 2).unwrap().expect("a plain aggregation");
             batches = collect(partial.plan, Arc::new(task)).await.unwrap().iter().map(stored).collect();
             let keys: usize = batches.iter().map(RecordBatch::num_rows).sum();

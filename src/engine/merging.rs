@@ -131,7 +131,7 @@ impl Merging<'_> {
     /// States that a set has of some columns.
     async fn states_of_set(&self, table: &Table<'_>, set: &PartialSet, gives: &BTreeSet<String>) -> Result<States> {
         let columns: Vec<String> = gives.iter().cloned().collect();
-        let (plan, task) = self.planned(self.rows_of_set(table, set, &columns)?).await?;
+        let (plan, task) = self.planned(self.rows_of_set(table, set, &columns).await?).await?;
         Ok(States { plan, task, columns, store: None })
     }
 
@@ -142,7 +142,7 @@ impl Merging<'_> {
         let files = sets.iter().flat_map(|set| set.files.clone()).collect();
         let mut rows: Option<Arc<dyn TableProvider>> = None;
         for set in sets.iter().filter(|set| !set.parts.is_empty()) {
-            let own = self.rows_of_set(table, set, &columns)?;
+            let own = self.rows_of_set(table, set, &columns).await?;
             rows = Some(match rows {
                 Some(rows) => one_after_the_other(rows, own).map_err(internal)?,
                 None => own,
@@ -204,10 +204,24 @@ impl Merging<'_> {
     }
 
     /// The rows of a set, with the states of some columns.
-    fn rows_of_set(&self, table: &Table<'_>, set: &PartialSet, columns: &[String]) -> Result<Arc<dyn TableProvider>> {
+    async fn rows_of_set(
+        &self,
+        table: &Table<'_>,
+        set: &PartialSet,
+        columns: &[String],
+    ) -> Result<Arc<dyn TableProvider>> {
         let place = |column: &String| set.columns.iter().position(|known| known == column).unwrap_or_default();
         let schema = table.schema(columns, place)?;
         let warehouse = &self.run.warehouse;
+        // a file that is gone or empty would be taken for one without rows
+        let mut bytes = 0;
+        for part in &set.parts {
+            bytes += warehouse.partial_bytes(part).await?;
+        }
+        if bytes != set.bytes {
+            let message = format!("partial states have {bytes} bytes, not the {} that were written", set.bytes);
+            return Err(Error::new(ErrorKind::Data, message));
+        }
         let paths = set.parts.iter().map(|part| warehouse.partial_path(part));
         committed::over_files(&self.engine.context, warehouse, "partial states", paths, &schema)
     }

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
 use deltalake_core::arrow::datatypes::Schema;
+use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use parquet::file::properties::WriterPropertiesPtr;
 use serde_json::Value;
@@ -268,6 +269,18 @@ impl Warehouse {
     /// Where a file with partial states lies, from the store's root.
     pub fn partial_path(&self, file: &str) -> Path {
         self.state.path(PARTIALS).join(file)
+    }
+
+    /// Size of a file with partial states; none when it is not there.
+    ///
+    /// # Errors
+    /// `Storage` when the store cannot be asked.
+    pub async fn partial_bytes(&self, file: &str) -> Result<u64> {
+        match self.store().head(&self.partial_path(file)).await {
+            Ok(found) => Ok(found.size),
+            Err(object_store::Error::NotFound { .. }) => Ok(0),
+            Err(e) => Err(Error::new(ErrorKind::Storage, format!("`{PARTIALS}/{file}` cannot be found")).caused_by(e)),
+        }
     }
 }
 

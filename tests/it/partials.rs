@@ -190,7 +190,7 @@ fn many_sets_become_one_and_a_vacuum_removes_what_nobody_names() {
     let before = shop.state_files();
     shop.project.kinfold(&["vacuum", "--apply"]).exits(0);
     let left = shop.state_files();
-    assert!(left < before && left <= sets as usize, "{before} files, then {left} of {sets} sets");
+    assert!(left < before && left as i64 <= sets, "{before} files, then {left} of {sets} sets");
     // the states that are left are those that are needed
     for n in 1..=12_u32 {
         shop.order(&format!("{n}.csv"), 10);
