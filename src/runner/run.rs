@@ -156,8 +156,7 @@ async fn build_and_commit(
     let Prepared { project, graph, order, engine, as_of, .. } = prepared;
     let engine = Arc::new(engine);
     let plan = Plan::of_work(&project, &graph, &order, &decided.work);
-    let partials = partials(&project, warehouse, options, &run, (&past, &decided)).await;
-    let partials = match partials {
+    let partials = match partials(&project, warehouse, options, &run, (&past, &decided)).await {
         Ok(partials) => partials,
         Err(error) => return Err(given_back(run, error).await),
     };
@@ -169,10 +168,9 @@ async fn build_and_commit(
         partials,
     };
     progress.begun(run.number(), plan.built().len());
-    let number = run.number();
     let mut report = RunReport {
         format: 1,
-        run: number,
+        run: run.number(),
         project: project.settings.name.clone(),
         warehouse: project.settings.warehouse.clone(),
         as_of,
