@@ -132,10 +132,11 @@ fn planned(out: &mut String, effect: &Effect) {
         (Some(error), _) => {
             let _ = writeln!(out, "  would fail: {error}");
         }
-        (None, Some(note)) => {
-            let _ = writeln!(out, "  would send nothing: {note}");
-        }
-        (None, None) => {
+        (None, note) => {
+            if let Some(note) = note {
+                let what = if counts.deleted > 0 { "would only delete" } else { "would send nothing" };
+                let _ = writeln!(out, "  {what}: {note}");
+            }
             let numbers = [
                 ("insert", counts.inserted),
                 ("update", counts.updated),
