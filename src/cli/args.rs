@@ -106,6 +106,11 @@ pub(super) enum Command {
     /// Say which privacy labels every column carries, from the sources to the destinations.
     #[command(after_help = "Example: kinfold labels --select +searched_not_booked_to_lake")]
     Labels(super::labels::LabelsArguments),
+    /// Check or print the log of what was done with people's data.
+    #[command(after_help = "Examples:
+  kinfold audit verify
+  kinfold audit log --limit 20")]
+    Audit(super::audit::AuditArguments),
     /// List the last runs and what they did.
     #[command(visible_alias = "runs")]
     #[command(after_help = "Examples:

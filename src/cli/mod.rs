@@ -3,6 +3,7 @@
 //! stdout is data (tables, summaries that were asked for), stderr is talk (progress, findings, errors).
 
 mod args;
+mod audit;
 mod check;
 mod completions;
 mod diff;
@@ -127,6 +128,7 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Command::Status(arguments) => status::status(arguments, options, printer).await,
         Command::Ls(arguments) => ls::ls(arguments, options, printer),
         Command::Lineage(arguments) => lineage::lineage(arguments, options, printer).await,
+        Command::Audit(arguments) => audit::audit(arguments, &options, printer).await,
         Command::Labels(arguments) => labels::labels(arguments, options, printer).await,
         Command::Explain(arguments) => explain::topic(arguments, &options, printer).await,
         Command::Init(_) | Command::Schema(_) | Command::Completions(_) | Command::Man(_) => Exit::Ok,

@@ -69,7 +69,7 @@ pub use identity_report::{IdentityFacts, SizeCount, SourceRows};
 pub use membership::{ConditionNote, ConditionResult, ListNote, Membership, RowNote};
 pub use planned::{PlannedRows, RowStream};
 pub use print::{TextTable, to_csv, to_json, to_text};
-pub use query::Reader;
+pub use query::{Reader, without_values};
 pub use scans::{Scan, ScanPath, ScanPlan, TableRead};
 pub use schemas::{SchemaLock, differences_text};
 pub use segment::AudienceFacts;

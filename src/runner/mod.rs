@@ -7,6 +7,7 @@
 //! sync sends only what is committed. The wall clock is used for leases, durations and the default logical time.
 
 mod audience;
+mod audit;
 mod checks;
 mod difference;
 mod explain;
@@ -33,6 +34,7 @@ mod vacuum;
 mod work;
 
 pub use audience::{AudienceAnswer, AudiencePreview, explain_audience, preview_audience};
+pub use audit::{Reading, audit_entries, note_question, note_reading, verify_audit};
 pub use checks::{DataReport, test_data};
 pub use difference::{RunDifference, RunPair, TableBetween, difference};
 pub use explain::{IdentityAnswer, IdentityQuestion, explain_identity};

@@ -1,5 +1,6 @@
 //! Syncs of a run: after the commit, one after another, each with its own state table.
 
+use super::audit;
 use super::history;
 use super::prepare::Options;
 use super::progress::Progress;
@@ -65,6 +66,9 @@ async fn send_all(
         if !model.enabled || withheld {
             continue;
         }
+        let destination = &model.to.value;
+        let begins = json!({"sync": &stage.model, "destination": destination, "epoch": run.epoch()});
+        audit::note(run.warehouse(), options, "sync", begins).await?;
         let started = Instant::now();
         let too_small = engine.too_small(&model.from.value);
         let mut reasons = None;
@@ -75,6 +79,7 @@ async fn send_all(
         }
         let notes: Vec<String> = too_small.into_iter().chain(reasons).collect();
         sync.note = (!notes.is_empty()).then(|| notes.join("; "));
+        audit::note(run.warehouse(), options, "sent", facts(&sync, run.epoch())).await?;
         progress.synced(&sync);
         report.syncs.push(sync);
         if let Ok(outcome) = one
@@ -86,6 +91,15 @@ async fn send_all(
     let history = history::syncs(report.run, &report.syncs)?;
     staged.push(write(run, &history).await?);
     Ok(staged)
+}
+
+/// What the audit log keeps of a sync that ended; why it failed may hold values.
+fn facts(sync: &SyncReport, epoch: u64) -> serde_json::Value {
+    json!({
+        "sync": &sync.sync, "destination": &sync.destination, "epoch": epoch, "result": &sync.result, "sent": sync.sent,
+        "acknowledged": sync.acknowledged, "rejected": sync.rejected, "deleted": sync.deleted,
+        "withheld": sync.withheld,
+    })
 }
 
 fn state_table(sync: &str) -> String {

@@ -10,6 +10,7 @@
 //! | `_kinfold/runs/<run>.json` | run `<run>` is over; the versions of all tables that belong together |
 //! | `_kinfold/secrets/<name>` | keys made once (see [`Warehouse::secret`]) |
 //! | `_kinfold/sync/<sync>/…` | acknowledgements of syncs |
+//! | `_kinfold/audit/<n>.json` | what was done with people's data (see [`AuditLog`]) |
 //!
 //! # Rules
 //! - Every decision is a put-if-absent of one object. Nothing is decided by overwriting or by the clock:
@@ -31,6 +32,7 @@
 //! Power loss: the local file system client does not
 //! force its writes to disk, so that the last run before a power cut may be lost or damaged.
 
+mod audit;
 mod commit;
 mod lease;
 mod location;
@@ -54,6 +56,7 @@ mod tests;
 #[cfg(test)]
 mod vacuum_tests;
 
+pub use audit::{AuditEntry, AuditHead, AuditLog, AuditReport};
 pub use location::{Environment, Location};
 pub use record::{RunRecord, RunStatus, Snapshot, TableAt};
 pub use recover::Recovered;

@@ -11,6 +11,7 @@ mod architecture;
 mod artefacts;
 mod audience_explain;
 mod audiences;
+mod audit;
 mod bad_input;
 mod binding;
 mod checking;

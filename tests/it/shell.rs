@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 22] = [
     "run",
     "sync",
     "check",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 21] = [
     "ls",
     "lineage",
     "labels",
+    "audit",
     "status",
     "diff",
     "vacuum",
