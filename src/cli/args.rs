@@ -106,6 +106,15 @@ pub(super) enum Command {
     /// Say which privacy labels every column carries, from the sources to the destinations.
     #[command(after_help = "Example: kinfold labels --select +searched_not_booked_to_lake")]
     Labels(super::labels::LabelsArguments),
+    /// Erase people: from tables, states and history, and at destinations; block what files bring of them later.
+    #[command(after_help = "Example: kinfold forget email:ann@x.com --reason 'request 4711'")]
+    Forget(super::forget::PersonArguments),
+    /// Leave people out of all that is read from now on, until that is taken back.
+    #[command(after_help = "Example: kinfold suppress email:ann@x.com --reason 'objection 12'")]
+    Suppress(super::forget::PersonArguments),
+    /// Take a suppression back.
+    #[command(after_help = "Example: kinfold unsuppress email:ann@x.com --reason 'objection 12 withdrawn'")]
+    Unsuppress(super::forget::PersonArguments),
     /// Check or print the log of what was done with people's data.
     #[command(after_help = "Examples:
   kinfold audit verify

@@ -14,6 +14,7 @@ mod explain;
 mod explain_audience;
 mod explain_identity;
 mod explain_plan;
+mod forget;
 mod init;
 mod labels;
 mod lineage;
@@ -128,6 +129,9 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Command::Status(arguments) => status::status(arguments, options, printer).await,
         Command::Ls(arguments) => ls::ls(arguments, options, printer),
         Command::Lineage(arguments) => lineage::lineage(arguments, options, printer).await,
+        Command::Forget(arguments) => Box::pin(forget::forget(arguments, &options, printer)).await,
+        Command::Suppress(arguments) => forget::suppress(arguments, false, &options, printer).await,
+        Command::Unsuppress(arguments) => forget::suppress(arguments, true, &options, printer).await,
         Command::Audit(arguments) => audit::audit(arguments, &options, printer).await,
         Command::Labels(arguments) => labels::labels(arguments, options, printer).await,
         Command::Explain(arguments) => explain::topic(arguments, &options, printer).await,

@@ -1,6 +1,7 @@
 //! Syncs of a run: after the commit, one after another, each with its own state table.
 
 use super::audit;
+use super::forget::keys_to_delete;
 use super::history;
 use super::prepare::Options;
 use super::progress::Progress;
@@ -137,7 +138,8 @@ async fn ready(
         .iter()
         .find(|d| d.name.value == model.to.value)
         .ok_or_else(|| Error::new(ErrorKind::Usage, format!("no destination `{}`", model.to.value)))?;
-    let rows = engine.sync_rows(name).await?;
+    let mut rows = engine.sync_rows(name).await?;
+    rows.withdrawn.extend(keys_to_delete(warehouse).await?.remove(name).unwrap_or_default());
     let previous = match base.tables.get(&state_table(name)) {
         Some(at) => warehouse.read_all(&*warehouse.table(at).await?).await?,
         None => Vec::new(),

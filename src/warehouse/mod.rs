@@ -61,7 +61,7 @@ pub use location::{Environment, Location};
 pub use record::{RunRecord, RunStatus, Snapshot, TableAt};
 pub use recover::Recovered;
 pub use run::{KeepAlive, Run, RunRequest};
-pub use store::{Created, State};
+pub use store::{Created, State, number_of, numbered, to_json};
 pub use table::{DataFile, Table};
 pub use types::{storable_batch, storable_schema};
 pub use vacuum::{CompactedTable, Vacuum, VacuumedTable};
