@@ -104,7 +104,9 @@ pub(super) enum Command {
     #[command(after_help = "Example: kinfold lineage patient_profile.email")]
     Lineage(super::lineage::LineageArguments),
     /// Say which privacy labels every column carries, from the sources to the destinations.
-    #[command(after_help = "Example: kinfold labels --select +searched_not_booked_to_lake")]
+    #[command(after_help = "Examples:
+  kinfold labels --select +searched_not_booked_to_lake
+  kinfold labels suggest")]
     Labels(super::labels::LabelsArguments),
     /// Erase people: from tables, states and history, and at destinations; block what files bring of them later.
     #[command(after_help = "Example: kinfold forget email:ann@x.com --reason 'request 4711'")]
