@@ -20,7 +20,7 @@ name: person
 identifiers:
   card: {max_per_entity: 1}
   email: {normalize: email}
-  phone: {normalize: {phone: US}}
+  phone: {normalize: phone(US)}
   cookie: {}
 links:
   - {from: shop.people, ids: {card: card, email: email, phone: phone}}
@@ -71,7 +71,7 @@ fn project(sync: &str, destination: &str) -> Project {
     project
 }
 
-const FILES: &str = "destinations: [{name: tool, type: files, location: out, format: csv}]\n";
+const FILES: &str = "destinations: [{name: tool, type: files, location: out, format: csv, allow: [pseudonym]}]\n";
 const UPSERT: &str =
     "kind: sync\nname: out\nfrom: everybody\nto: tool\nmode: upsert\nkey: person_id\ncolumns: {name: name}\n";
 
@@ -166,6 +166,7 @@ fn what_a_destination_did_not_delete_is_owed_until_it_does() {
     let destination = r#"destinations:
   - name: tool
     type: http
+    allow: [pseudonym]
     url: "URL"
     body: '{"name": {{ row.name }}}'
     delete: {url: "URL/{{ row.person_id }}"}
