@@ -104,8 +104,24 @@ pub(super) enum Command {
     #[command(after_help = "Example: kinfold lineage patient_profile.email")]
     Lineage(super::lineage::LineageArguments),
     /// Say which privacy labels every column carries, from the sources to the destinations.
-    #[command(after_help = "Example: kinfold labels --select +searched_not_booked_to_lake")]
+    #[command(after_help = "Examples:
+  kinfold labels --select +searched_not_booked_to_lake
+  kinfold labels suggest")]
     Labels(super::labels::LabelsArguments),
+    /// Erase people: from tables, states and history, and at destinations; block what files bring of them later.
+    #[command(after_help = "Example: kinfold forget email:ann@x.com --reason 'request 4711'")]
+    Forget(super::forget::PersonArguments),
+    /// Leave people out of all that is read from now on, until that is taken back.
+    #[command(after_help = "Example: kinfold suppress email:ann@x.com --reason 'objection 12'")]
+    Suppress(super::forget::PersonArguments),
+    /// Take a suppression back.
+    #[command(after_help = "Example: kinfold unsuppress email:ann@x.com --reason 'objection 12 withdrawn'")]
+    Unsuppress(super::forget::PersonArguments),
+    /// Check or print the log of what was done with people's data.
+    #[command(after_help = "Examples:
+  kinfold audit verify
+  kinfold audit log --limit 20")]
+    Audit(super::audit::AuditArguments),
     /// List the last runs and what they did.
     #[command(visible_alias = "runs")]
     #[command(after_help = "Examples:

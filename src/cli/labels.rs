@@ -4,13 +4,16 @@ use super::args::{OutputFormat, SelectArguments};
 use super::exit::Exit;
 use super::printer::Printer;
 use crate::privacy::Labels;
-use crate::runner::{LabelledTable, Options, label_map};
-use clap::Args;
+use crate::runner::{LabelledTable, Options, SuggestedLabel, label_map, suggest_labels};
+use clap::{Args, Subcommand};
 use serde_json::json;
 use std::fmt::Write as _;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct LabelsArguments {
+    #[command(subcommand)]
+    action: Option<Action>,
     #[command(flatten)]
     select: SelectArguments,
     /// Format of the map.
@@ -18,7 +21,59 @@ pub(super) struct LabelsArguments {
     output: OutputFormat,
 }
 
+/// What else is done with labels.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Propose labels for source columns of which nothing is said, from the first rows of each table.
+    #[command(after_help = "Example: kinfold labels suggest --rows 500")]
+    Suggest(SuggestArguments),
+}
+
+#[derive(Debug, Args)]
+struct SuggestArguments {
+    /// How many rows of each table are looked at.
+    #[arg(long, default_value_t = 1000)]
+    rows: usize,
+    /// Format of the list.
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Text)]
+    output: OutputFormat,
+}
+
+async fn suggest(arguments: &SuggestArguments, options: &Options, printer: &Printer) -> Exit {
+    match suggest_labels(options, arguments.rows).await {
+        Ok(found) => {
+            printer.data(&match arguments.output {
+                OutputFormat::Text => proposed(&found),
+                OutputFormat::Json => format!("{:#}\n", json!(found)),
+            });
+            Exit::Ok
+        }
+        Err(failure) => printer.not_loaded("labels suggest", &failure),
+    }
+}
+
+/// By table, what could be written under its `columns`.
+fn proposed(found: &[SuggestedLabel]) -> String {
+    if found.is_empty() {
+        return "no column looks as if it needed a label that it has not\n".to_owned();
+    }
+    let mut out = String::new();
+    let mut table = "";
+    for one in found {
+        if table != one.table {
+            let _ = writeln!(out, "{}:", one.table);
+            table = &one.table;
+        }
+        let SuggestedLabel { column, label, percent, values, .. } = one;
+        let _ = writeln!(out, "  {column}: {{label: {label}}}  # {percent} % of {values} values");
+    }
+    out
+}
+
 pub(super) async fn labels(arguments: &LabelsArguments, options: Options, printer: &Printer) -> Exit {
+    if let Some(Action::Suggest(arguments)) = &arguments.action {
+        return suggest(arguments, &options, printer).await;
+    }
     match label_map(&arguments.select.apply(options)).await {
         Ok(tables) => {
             printer.data(&match arguments.output {

@@ -3,6 +3,7 @@
 //! stdout is data (tables, summaries that were asked for), stderr is talk (progress, findings, errors).
 
 mod args;
+mod audit;
 mod check;
 mod completions;
 mod diff;
@@ -13,6 +14,7 @@ mod explain;
 mod explain_audience;
 mod explain_identity;
 mod explain_plan;
+mod forget;
 mod init;
 mod labels;
 mod lineage;
@@ -127,6 +129,10 @@ async fn dispatch(cli: &Cli, printer: &Printer) -> Exit {
         Command::Status(arguments) => status::status(arguments, options, printer).await,
         Command::Ls(arguments) => ls::ls(arguments, options, printer),
         Command::Lineage(arguments) => lineage::lineage(arguments, options, printer).await,
+        Command::Forget(arguments) => Box::pin(forget::forget(arguments, &options, printer)).await,
+        Command::Suppress(arguments) => forget::suppress(arguments, false, &options, printer).await,
+        Command::Unsuppress(arguments) => forget::suppress(arguments, true, &options, printer).await,
+        Command::Audit(arguments) => audit::audit(arguments, &options, printer).await,
         Command::Labels(arguments) => labels::labels(arguments, options, printer).await,
         Command::Explain(arguments) => explain::topic(arguments, &options, printer).await,
         Command::Init(_) | Command::Schema(_) | Command::Completions(_) | Command::Man(_) => Exit::Ok,

@@ -261,7 +261,10 @@ fn effect(effect: &Effect) -> Option<String> {
             let to = format!("{sync} to {destination}");
             match (error, note) {
                 (Some(error), _) => Some(format!("{to}: would fail: {error}")),
-                (None, Some(note)) => Some(format!("{to}: would send nothing: {note}")),
+                (None, Some(note)) => match sent(counts) {
+                    Some(sent) => Some(format!("{to}: {sent}: {note}")),
+                    None => Some(format!("{to}: would send nothing: {note}")),
+                },
                 (None, None) => sent(counts).map(|sent| format!("{to}: {sent}")),
             }
         }

@@ -8,7 +8,9 @@ use super::summary::{counted, grouped, narrowed};
 use crate::diagnostic::Severity;
 use crate::engine::{Reader, to_csv, to_json, to_text};
 use crate::error::{Context, ErrorKind, Result as Fallible};
-use crate::runner::{AudiencePreview, Failure, Options, preview_audience, reader};
+use crate::runner::{
+    AudiencePreview, Failure, Options, Reading, note_question, note_reading, preview_audience, reader,
+};
 use serde_json::{Value, json};
 
 pub(super) async fn query(arguments: &QueryArguments, options: Options, printer: &Printer) -> Exit {
@@ -44,6 +46,12 @@ async fn count(arguments: &ShowAudienceArguments, options: &Options, printer: &P
         Ok(preview) => preview,
         Err(failure) => return printer.not_loaded("show audience", &failure),
     };
+    let action = if arguments.output == RowFormat::Text { "query" } else { "export" };
+    let facts = vec![("rows", json!(preview.first.rows()))];
+    let reading = Reading { facts, ..Reading::of(action, [preview.audience.clone()]) };
+    if let Err(failure) = note_reading(options, reading).await {
+        return printer.failure(&failure);
+    }
     match preview_told(&preview, arguments.output) {
         Ok(text) => {
             printer.data(&text);
@@ -111,7 +119,7 @@ async fn print(
         Ok(reader) => reader,
         Err(failure) => return printer.not_loaded(command, &failure),
     };
-    match answer(&reader, sql, format, printer).await {
+    match answer((&reader, options), (sql, at_run), format, printer).await {
         Ok(text) => {
             printer.data(&text);
             Exit::Ok
@@ -120,13 +128,22 @@ async fn print(
     }
 }
 
-async fn answer(reader: &Reader, sql: &str, format: RowFormat, printer: &Printer) -> Result<String, Failure> {
+async fn answer(
+    (reader, options): (&Reader, &Options),
+    (sql, at_run): (&str, Option<u64>),
+    format: RowFormat,
+    printer: &Printer,
+) -> Result<String, Failure> {
     let findings = reader.open_tables(sql).await?;
     if findings.iter().any(|f| f.severity == Severity::Error) {
         return Err(Failure::Findings(findings, Box::new(reader.source_map().clone())));
     }
     printer.findings(&findings, reader.source_map());
     let answer = reader.answer(sql).await?;
+    // rows for a program are rows that leave
+    let action = if format == RowFormat::Text { "query" } else { "export" };
+    let facts = vec![("rows", json!(answer.rows())), ("at_run", json!(at_run))];
+    note_question(options, reader, (action, sql), facts).await?;
     Ok(match format {
         RowFormat::Text => to_text(&answer.schema, &answer.batches)?,
         RowFormat::Csv => to_csv(&answer.schema, &answer.batches)?,

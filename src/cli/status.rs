@@ -97,6 +97,11 @@ fn line(out: &mut String, record: &RunRecord) {
             writeln!(out, "run {run:<5} {word} {at}  vacuum: {} files, {freed}, before run {first}", grouped(files));
         return;
     }
+    if content.get("kind").and_then(Value::as_str) == Some("erasure") {
+        let tables = grouped(number(content, "tables"));
+        let _ = writeln!(out, "run {:<5} {word} {at}  erasure: rows of {tables} tables", record.run);
+        return;
+    }
     let unchanged = content.get("unchanged").and_then(Value::as_array).map_or(0, Vec::len);
     let _ = writeln!(
         out,

@@ -289,8 +289,9 @@ fn syncs(out: &mut String, report: &RunReport) {
         .collect();
     out.push('\n');
     table(out, &["sync", "rows", "sent", "unchanged", "deleted", "rejected", "withheld", "result"], &rows);
-    for (sync, note) in report.syncs.iter().filter_map(|s| Some((&s.sync, s.note.as_ref()?))) {
-        let _ = writeln!(out, "  {sync}: nothing was sent: {note}");
+    for (sync, note) in report.syncs.iter().filter_map(|s| Some((s, s.note.as_ref()?))) {
+        let nothing = if sync.result == "withheld" { "nothing was sent: " } else { "" };
+        let _ = writeln!(out, "  {}: {nothing}{note}", sync.sync);
     }
     for sync in report.syncs.iter().filter(|s| s.error.is_some()) {
         let _ = writeln!(out, "  {}: {}", sync.sync, sync.error.as_deref().unwrap_or_default());

@@ -6,7 +6,9 @@ use super::printer::Printer;
 use super::run::carry_out;
 use super::summary::grouped;
 use crate::error::{Error, ErrorKind};
-use crate::runner::{Effect, Effects, Options, Prepared, Purpose, Resend, Silent, SyncSample, prepare, preview};
+use crate::runner::{
+    Effect, Effects, Options, Prepared, Purpose, Reading, Resend, Silent, SyncSample, note_reading, prepare, preview,
+};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 
@@ -96,6 +98,13 @@ async fn say(prepared: Prepared, options: &Options, output: OutputFormat, printe
         Ok(previewed) => previewed,
         Err(failure) => return printer.failure(&failure),
     };
+    let shown = previewed.effects.iter().filter_map(|effect| match effect {
+        Effect::Sync { sync, samples, .. } if !samples.is_empty() => Some(sync.clone()),
+        _ => None,
+    });
+    if let Err(failure) = note_reading(options, Reading::of("query", shown)).await {
+        return printer.failure(&failure);
+    }
     let failed = previewed.effects.iter().any(|e| matches!(e, Effect::Sync { error: Some(_), .. }));
     match output {
         OutputFormat::Text => {
@@ -132,10 +141,11 @@ fn planned(out: &mut String, effect: &Effect) {
         (Some(error), _) => {
             let _ = writeln!(out, "  would fail: {error}");
         }
-        (None, Some(note)) => {
-            let _ = writeln!(out, "  would send nothing: {note}");
-        }
-        (None, None) => {
+        (None, note) => {
+            if let Some(note) = note {
+                let what = if counts.deleted > 0 { "would only delete" } else { "would send nothing" };
+                let _ = writeln!(out, "  {what}: {note}");
+            }
             let numbers = [
                 ("insert", counts.inserted),
                 ("update", counts.updated),

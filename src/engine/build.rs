@@ -183,7 +183,8 @@ impl Engine {
             return Ok(Built { rows: 0, outputs: Vec::new(), planned: Vec::new(), facts: Facts::Sql { rows: 0 } });
         }
         let doing = || format!("the query of `{name}` failed");
-        let batches = fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
+        let plan = super::erased::guarded(&self.parts(), name, plan.clone()).or_fail(ErrorKind::Failed, doing)?;
+        let batches = fold::execute(&self.context, plan).await.or_fail(ErrorKind::Failed, doing)?;
         let batches = batches.iter().map(|b| conform(b, schema)).collect::<Result<Vec<_>>>()?;
         let output = Output { table: name.to_owned(), schema: Arc::clone(schema), batches, mode: WriteMode::Overwrite };
         let rows = output.rows();

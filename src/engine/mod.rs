@@ -16,6 +16,7 @@ mod consent;
 mod constant;
 mod digests;
 mod entities;
+mod erased;
 mod evidence;
 mod expected;
 mod files;
@@ -75,7 +76,7 @@ pub use membership::{ConditionNote, ConditionResult, ListNote, Membership, RowNo
 pub use partials::Partials;
 pub use planned::{PlannedRows, RowStream};
 pub use print::{TextTable, to_csv, to_json, to_text};
-pub use query::Reader;
+pub use query::{Reader, without_values};
 pub use scans::{PartialNote, Scan, ScanPath, ScanPlan, TableRead};
 pub use schemas::{SchemaLock, differences_text};
 pub use segment::AudienceFacts;
@@ -87,6 +88,7 @@ pub use validate::validate_text_tables;
 use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span, Spanned};
 use crate::error::Result;
 use crate::model::{Materialize, Model, ModelKind, Project};
+use crate::privacy::Tombstones;
 use crate::warehouse::{Environment, storable_schema};
 use audience::BoundAudience;
 use bind::Binder;
@@ -120,6 +122,9 @@ pub(crate) struct EngineParts<'a> {
     pub root: &'a Path,
     pub as_of: i64,
     pub timezone: &'a str,
+    pub project: &'a Project,
+    /// Whose rows may not be read.
+    pub tombstones: Option<&'a Arc<Tombstones>>,
 }
 
 impl EngineParts<'_> {
@@ -185,6 +190,7 @@ pub struct Engine {
     resources: Resources,
     lock: SchemaLock,
     without_data: bool,
+    tombstones: Option<Arc<Tombstones>>,
     sources: BTreeMap<String, OpenTable>,
     relations: BTreeMap<String, Relation>,
     late: BTreeMap<String, Arc<LateTable>>,
@@ -220,6 +226,7 @@ impl Engine {
             resources,
             lock: SchemaLock::default(),
             without_data: false,
+            tombstones: None,
             sources: BTreeMap::new(),
             relations: BTreeMap::new(),
             late: BTreeMap::new(),
@@ -229,6 +236,16 @@ impl Engine {
             wide: Mutex::new(BTreeMap::new()),
             members: Mutex::new(BTreeMap::new()),
         })
+    }
+
+    /// Leaves the rows of these people out of all that is opened from now on.
+    pub fn use_tombstones(&mut self, tombstones: Tombstones) {
+        self.tombstones = Some(Arc::new(tombstones));
+    }
+
+    /// Whose rows are left out.
+    pub fn tombstones(&self) -> Option<&Tombstones> {
+        self.tombstones.as_deref()
     }
 
     /// The author's files, for rendering findings.
@@ -269,6 +286,8 @@ impl Engine {
             root: &self.root,
             as_of: self.as_of,
             timezone: &self.project.settings.timezone,
+            project: &self.project,
+            tombstones: self.tombstones.as_ref(),
         }
     }
 
@@ -421,8 +440,9 @@ impl Engine {
         let name = &model.name.value;
         match bound {
             BoundModel::Sql { plan, view: true, .. } => {
+                let plan = erased::guarded(&self.parts(), name, plan.clone()).map_err(internal)?;
                 session::register(&self.context, name, Arc::new(ViewTable::new(plan.clone(), None)))?;
-                self.relate(name, plan.clone(), None);
+                self.relate(name, plan, None);
             }
             BoundModel::Sql { schema, .. } => self.publish_table(name, Arc::clone(schema), None)?,
             BoundModel::Identity(_) => {

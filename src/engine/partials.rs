@@ -19,6 +19,7 @@ use super::wide::Wide;
 use super::{Engine, internal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Contents, PartialSet, PartialUse, keyed};
+use crate::privacy::Tombstones;
 use crate::warehouse::PartialFiles;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -109,11 +110,14 @@ impl Engine {
         partials: &Partials,
     ) -> (Stored, Vec<FoldColumn>) {
         let (mut stored, mut rest) = (Stored::default(), Vec::new());
+        // states in which people are who may not be read any more are not taken
+        let without = self.tombstones().map(Tombstones::digest).unwrap_or_default();
         for column in columns {
             match self.storable(tables, &column) {
                 Ok(texts) if texts.keys().all(|table| partials.files(source_of(table)).is_some()) => {
-                    let named =
-                        |(table, text): (String, String)| ((column.name.clone(), table), keyed(&partials.key, &text));
+                    let named = |(table, text): (String, String)| {
+                        ((column.name.clone(), table), keyed(&partials.key, &(text + &without)))
+                    };
                     stored.fingerprints.extend(texts.into_iter().map(named));
                     stored.columns.push(column);
                 }

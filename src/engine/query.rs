@@ -2,7 +2,7 @@
 
 use super::committed;
 use super::sources;
-use super::{Engine, fold, session};
+use super::{Engine, fold, session, words};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Project;
@@ -11,7 +11,24 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::Statement;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// A query without the values in it: names and signs stay, texts, numbers and comments go.
+pub fn without_values(sql: &str) -> String {
+    // a text between dollars is no piece of its own
+    if sql.contains('$') {
+        return "?".to_owned();
+    }
+    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
+    let shown = |piece: &words::Piece<'_>| match piece.kind {
+        words::Kind::Text => "?".to_owned(),
+        words::Kind::Word if piece.text.starts_with(|c: char| c.is_ascii_digit()) => "?".to_owned(),
+        words::Kind::Quoted if !plain(piece.text.trim_matches('"')) => "?".to_owned(),
+        _ => piece.text.to_owned(),
+    };
+    words::pieces(sql).iter().map(shown).collect::<Vec<_>>().join(" ")
+}
 
 /// What a query answers.
 pub struct Answer {
@@ -19,6 +36,13 @@ pub struct Answer {
     pub schema: SchemaRef,
     /// Rows.
     pub batches: Vec<RecordBatch>,
+}
+
+impl Answer {
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
 }
 
 /// Answers queries over one snapshot of the warehouse.
@@ -71,8 +95,17 @@ impl Reader {
         Ok(findings)
     }
 
+    /// The tables that a query names.
+    ///
+    /// # Errors
+    /// `Usage` when the SQL does not parse.
+    pub fn names_in(&self, sql: &str) -> Result<BTreeSet<String>> {
+        let found = self.engine.state.resolve_table_references(&self.parse(sql)?).map_err(|e| wrong(&e))?;
+        Ok(found.iter().map(super::bind::plain_name).collect())
+    }
+
     fn parse(&self, sql: &str) -> Result<Statement> {
-        if let Some((_, beyond)) = super::words::beyond_limits(sql) {
+        if let Some((_, beyond)) = words::beyond_limits(sql) {
             let (message, help) = beyond.told();
             return Err(Error::new(ErrorKind::Usage, message).with_help(help));
         }
@@ -141,4 +174,19 @@ fn wrong(error: &DataFusionError) -> Error {
 fn is_command(plan: &datafusion::logical_expr::LogicalPlan) -> bool {
     use datafusion::logical_expr::LogicalPlan as P;
     matches!(plan, P::Dml(_) | P::Ddl(_) | P::Copy(_) | P::Statement(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_without_its_values_names_nobody() {
+        let sql =
+            "SELECT a.\"b\", 'ann@x.com' AS \"Ann Weaver\" FROM t -- ann@x.com\nWHERE phone = 2125550160 AND x >= 1.5";
+        let shown = without_values(sql);
+        assert!(shown.starts_with("SELECT a") && shown.contains("FROM t WHERE phone = ? AND x"), "{shown}");
+        assert!(!shown.to_lowercase().contains("ann") && !shown.contains("212") && !shown.contains("1.5"), "{shown}");
+        assert_eq!(without_values("SELECT $$ann$$"), "?");
+    }
 }

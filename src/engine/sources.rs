@@ -31,6 +31,8 @@ use std::sync::Arc;
 pub(super) struct OpenTable {
     /// The relation that models see.
     pub plan: LogicalPlan,
+    /// The same with the rows of people who may not be read.
+    pub unguarded: LogicalPlan,
     /// The files' rows as they are.
     pub raw: LogicalPlan,
     /// Event time column.
@@ -87,10 +89,13 @@ pub(super) fn opened(
     findings: &mut Vec<Diagnostic>,
 ) -> Result<Option<OpenTable>> {
     let unchanged = raw.logical_plan().clone();
-    let Some(plan) = relation(parts, name, table, raw, findings)? else { return Ok(None) };
+    let Some(unguarded) = relation(parts, name, table, raw, findings)? else { return Ok(None) };
+    let guarded = super::erased::guarded(parts, name, unguarded.clone());
+    let plan = guarded.or_fail(ErrorKind::Failed, || format!("cannot leave anybody out of `{name}`"))?;
     register(parts.context, name, Arc::new(ViewTable::new(plan.clone(), None)))?;
     Ok(Some(OpenTable {
         plan,
+        unguarded,
         raw: unchanged,
         time: table.time.as_ref().map(|t| t.value.clone()),
         row_id: table.row_id.as_ref().map(|t| t.value.clone()),

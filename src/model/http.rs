@@ -100,6 +100,8 @@ pub struct RejectedRows {
     pub row: RejectedBy,
     /// Why it was rejected.
     pub reason: Option<String>,
+    /// Codes of the answers whose list is believed; none for those of success.
+    pub status: Option<Vec<StatusRange>>,
 }
 
 /// How an item of a list of rejected rows names its row.

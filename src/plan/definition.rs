@@ -203,12 +203,16 @@ impl Writer<'_> {
         let HttpDestination { write, delete, headers, rows, success, retryable, rejected, timeout } = http;
         let codes =
             |ranges: &[StatusRange]| -> Vec<Value> { sorted(ranges.iter().map(|r| format!("{}-{}", r.first, r.last))) };
-        let rejected = rejected.as_ref().map(|RejectedRows { at, row, reason }| {
+        let rejected = rejected.as_ref().map(|RejectedRows { at, row, reason, status }| {
             let row = match row {
                 RejectedBy::Index(at) => json!({"index": at}),
                 RejectedBy::Column(at, column) => json!({"column": column, "value": at}),
             };
-            json!({"at": self.text(at), "row": row, "reason": reason})
+            let mut said = json!({"at": self.text(at), "row": row, "reason": reason});
+            if let (Some(status), Some(fields)) = (status, said.as_object_mut()) {
+                fields.insert("status".to_owned(), codes(status).into());
+            }
+            said
         });
         Doc::default()
             .set("type", "http")

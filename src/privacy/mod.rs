@@ -3,6 +3,8 @@
 //! - [`label`]: classes of data (`identity.email`, `phi.diagnosis`), and what approved functions lower them to.
 //! - [`map`]: labels follow the data, by column lineage, from source columns through every model.
 //! - [`policy`]: what a destination may get, and the way on which it would get more.
+//! - [`suggestion`]: which label a column may need, from a sample.
+//! - [`tombstone`]: whose rows may not be read any more.
 //!
 //! Rules: a column carries the labels of what its values are computed from, and as `derived.` those of what decides
 //! them. That a row is there carries, as `derived.`, the labels of what decides that; whoever reads a table reads its
@@ -12,7 +14,11 @@
 mod label;
 mod map;
 mod policy;
+mod suggestion;
+mod tombstone;
 
 pub use label::{DERIVED, Label, UNLABELLED, covers, derived, is_health, lowered};
 pub use map::{LabelMap, Labels, Step};
 pub use policy::{check, misplaced};
+pub use suggestion::{Suggestion, suggest};
+pub use tombstone::{Decision, Mark, Tombstone, Tombstones};

@@ -39,7 +39,7 @@ const OF_FILES: [&str; 1] = ["format"];
 const OF_POSTGRES: [&str; 1] = ["schema"];
 const OF_HTTP: [&str; 9] = ["method", "headers", "body", "form", "delete", "rows", "success", "retryable", "rejected"];
 pub(super) const DELETE_KEYS: [&str; 4] = ["method", "url", "body", "form"];
-pub(super) const REJECTED_KEYS: [&str; 5] = ["at", "index", "column", "value", "reason"];
+pub(super) const REJECTED_KEYS: [&str; 6] = ["at", "index", "column", "value", "reason", "status"];
 const FORMATS: [(&str, FileFormat); 3] =
     [("parquet", FileFormat::Parquet), ("csv", FileFormat::Csv), ("ndjson", FileFormat::Ndjson)];
 const METHODS: [(&str, &str); 4] = [("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH"), ("DELETE", "DELETE")];
@@ -246,6 +246,7 @@ fn rejected(reader: &mut Reader<'_>, node: &Node) -> Option<RejectedRows> {
     let pointer = |reader: &mut Reader<'_>, key: &str| fields.get(key).map(|n| reader.text(key, n).map(|t| t.value));
     let (index, value, reason) = (pointer(reader, "index"), pointer(reader, "value"), pointer(reader, "reason"));
     let column = fields.get("column").map(|n| reader.filled("column", n).map(|t| t.value));
+    let status = fields.get("status").map(|n| codes(reader, "status", n));
     let row = match (index, column, value) {
         (Some(index), None, None) => RejectedBy::Index(index?),
         (None, Some(column), Some(value)) => RejectedBy::Column(value?, column?),
@@ -259,7 +260,7 @@ fn rejected(reader: &mut Reader<'_>, node: &Node) -> Option<RejectedRows> {
             return None;
         }
     };
-    Some(RejectedRows { at: at?, row, reason: open(reason)? })
+    Some(RejectedRows { at: at?, row, reason: open(reason)?, status: open(status)? })
 }
 
 /// A URL that begins as it must, or with a template.

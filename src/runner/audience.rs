@@ -5,6 +5,7 @@
 //! is in other audiences is as it was committed, and the logical time is that of the last run, unless the question
 //! has its own.
 
+use super::audit::{Reading, note_reading};
 use super::explain::{Story, resolve};
 use super::prepare::{Failure, Options, Purpose, loaded, prepare_for};
 use super::reading::reader;
@@ -60,6 +61,7 @@ pub async fn explain_audience(options: &Options, audience: &str, id: &str) -> Re
         membership.is_none() && (text == id || asked.identifier.as_ref().is_some_and(|i| i.to_string() == text))
     };
     let listed = model.include.iter().chain(&model.exclude).filter(named).map(ListNote::from).collect();
+    note_reading(options, Reading::of("explain", [audience.to_owned()])).await?;
     Ok(AudienceAnswer {
         audience: audience.to_owned(),
         identity: identity.to_owned(),

@@ -2,6 +2,7 @@
 //!
 //! Rows are named by the columns that tell them apart: see [`key_of`]. Nothing is built and nothing written.
 
+use super::audit::{Reading, note_reading};
 use super::prepare::{Failure, Options, engine_of, loaded};
 use super::run::warehouse_of;
 use crate::engine::TableChanges;
@@ -75,6 +76,10 @@ pub async fn difference(options: &Options, pair: &RunPair) -> Result<RunDifferen
         } else {
             difference.tables.push(TableBetween { table, versions, changes });
         }
+    }
+    if pair.examples > 0 {
+        let shown = difference.tables.iter().map(|between| between.table.clone());
+        note_reading(options, Reading::of("diff", shown)).await?;
     }
     Ok(difference)
 }

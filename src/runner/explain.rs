@@ -7,6 +7,7 @@
 //! Whether two are one is read off the entity ids. The chain comes from `patient_links` and from the `always`
 //! rules as the file has them now: a rule counts if the last run put its two identifiers into one entity.
 
+use super::audit::{Reading, note_reading};
 use super::prepare::{Failure, Options};
 use super::reading::reader;
 use crate::engine::{Judged, LinkRows, Reader};
@@ -56,13 +57,15 @@ pub async fn explain_identity(options: &Options, question: &IdentityQuestion) ->
     let (name, model, sides) = resolve(&project, &texts, question.identity.as_deref())?;
     let story = Story { reader: &reader, name, model, hubs: reader.hubs(name).await? };
     let first = story.asked(texts[0], &sides[0]).await?;
-    Ok(match (texts.get(1), sides.get(1)) {
+    let answer = match (texts.get(1), sides.get(1)) {
         (Some(text), Some(side)) => {
             let second = story.asked(text, side).await?;
             IdentityAnswer::Pair(story.pair([first, second]).await?)
         }
         _ => IdentityAnswer::Entity(story.entity(first).await?),
-    })
+    };
+    note_reading(options, Reading::of("explain", [name.to_owned()])).await?;
+    Ok(answer)
 }
 
 /// A text that was asked about, as an identity reads it.

@@ -7,9 +7,11 @@
 //! sync sends only what is committed. The wall clock is used for leases, durations and the default logical time.
 
 mod audience;
+mod audit;
 mod checks;
 mod difference;
 mod explain;
+mod forget;
 mod history;
 mod labels;
 mod lineage;
@@ -24,18 +26,23 @@ mod rows;
 mod run;
 mod scans;
 mod schemas;
+mod search;
 mod site;
 mod stages;
 mod state;
+mod suggest;
 mod syncs;
+mod tombstones;
 mod unit;
 mod vacuum;
 mod work;
 
 pub use audience::{AudienceAnswer, AudiencePreview, explain_audience, preview_audience};
+pub use audit::{Reading, audit_entries, note_question, note_reading, verify_audit};
 pub use checks::{DataReport, test_data};
 pub use difference::{RunDifference, RunPair, TableBetween, difference};
 pub use explain::{IdentityAnswer, IdentityQuestion, explain_identity};
+pub use forget::{Certificate, forget};
 pub use labels::{LabelledColumn, LabelledTable, label_map};
 pub use lineage::{LineageAnswer, LineageRequest, lineage};
 pub use listing::{Listed, list};
@@ -51,5 +58,7 @@ pub use scans::explain_plan;
 pub use schemas::{LOCK, Refreshed, refresh_schemas};
 pub use site::build_site;
 pub use state::{current_manifest, leave_manifest, manifest};
+pub use suggest::{SuggestedLabel, suggest_labels};
+pub use tombstones::{PersonDecision, PersonRequest, suppress};
 pub use unit::{UnitOutcome, UnitReport, UnitRun, test_units};
 pub use vacuum::{Vacuumed, vacuum};

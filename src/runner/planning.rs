@@ -311,18 +311,6 @@ async fn compute(
         }
         let destination = model.to.value.clone();
         let note = engine.too_small(&model.from.value);
-        if note.is_some() {
-            let counts = SyncSummary::default();
-            preview.effects.push(Effect::Sync {
-                sync: name,
-                destination,
-                counts,
-                error: None,
-                note,
-                samples: Vec::new(),
-            });
-            continue;
-        }
         let state = (&*context.warehouse, &context.base);
         let counts = syncs::preview(&engine, project, &name, model, state, options).await;
         let (counts, samples, error) = match counts {

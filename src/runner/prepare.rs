@@ -1,8 +1,10 @@
 //! From a folder to bound models, with all findings.
 
 use super::labels;
+use super::run::warehouse_of;
 use super::schemas;
 use super::state::{changed, manifest};
+use super::tombstones::tombstones;
 use super::unit;
 use crate::diagnostic::{Code, Diagnostic, Severity, SourceMap, Span};
 use crate::engine::{Engine, Resources};
@@ -209,6 +211,11 @@ pub(super) async fn prepare_with(
     let Outline { project, graph, order, selected, broken, mut engine, as_of, warnings: mut findings } = outline;
     let selected = if also.alone { BTreeSet::new() } else { selected };
     engine.use_schemas(schemas::read(&options.root)?, purpose != Purpose::Run);
+    if purpose == Purpose::Run
+        && let Some(tombstones) = tombstones(&*warehouse_of(&project, options)?).await?
+    {
+        engine.use_tombstones(tombstones);
+    }
     let needed = graph.needed(&selected, &also.tables);
     let order: Vec<String> = order.into_iter().filter(|n| needed.models.contains(n)).collect();
     let sound: Vec<String> = order.iter().filter(|n| !broken.contains(*n)).cloned().collect();

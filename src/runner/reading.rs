@@ -2,6 +2,7 @@
 
 use super::prepare::{Failure, Options, engine_of, loaded};
 use super::run::{as_of, warehouse_of};
+use super::tombstones::tombstones;
 use crate::engine::Reader;
 use crate::warehouse::{RunRecord, Warehouse};
 use chrono::{DateTime, Utc};
@@ -26,7 +27,10 @@ pub async fn reader(options: &Options, at_run: Option<u64>) -> Result<Reader, Fa
         None => (warehouse.snapshot(None).await?, None),
     };
     let as_of = options.as_of.or(then).or(project.settings.as_of).unwrap_or(options.now);
-    let engine = engine_of(options, &project, map, as_of)?;
+    let mut engine = engine_of(options, &project, map, as_of)?;
+    if let Some(tombstones) = tombstones(&warehouse).await? {
+        engine.use_tombstones(tombstones);
+    }
     Ok(Reader::new(engine, warehouse, snapshot, at_run))
 }
 

@@ -1,5 +1,6 @@
 //! One run from begin to end.
 
+use super::audit;
 use super::history;
 use super::prepare::{Failure, Options, Prepared};
 use super::progress::Progress;
@@ -200,6 +201,7 @@ async fn build_and_commit(
     held.committing.store(true, Ordering::Relaxed);
     let used = Used::new(&project, &graph, &plan, decided, past, &done.withheld);
     commit(run, done, &engine, used, &context, &mut report).await?;
+    audit::note(warehouse, options, "run", facts(&report)).await?;
     if plan.count(&Action::Sync) > withheld_syncs(&plan, &report) {
         let started = Instant::now();
         // the models are committed: what stops the syncs is part of the report, not the end of it
@@ -228,6 +230,12 @@ async fn partials(
     sets.retain(|set| project.source_table(&set.table).is_some());
     let partials = Partials::new(key, sets, contents_by_file(&decided.files), run.partial_files());
     Ok(Some(Arc::new(partials)))
+}
+
+/// What the audit log keeps of a run.
+fn facts(report: &RunReport) -> serde_json::Value {
+    let built: Vec<&String> = report.nodes.iter().map(|node| &node.model).collect();
+    json!({"run": report.run, "as_of": report.as_of, "built": built, "withheld": report.withheld.len()})
 }
 
 /// Gives the lease of a failed run back, so that the next one need not wait for it to expire.

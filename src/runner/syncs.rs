@@ -1,5 +1,7 @@
 //! Syncs of a run: after the commit, one after another, each with its own state table.
 
+use super::audit;
+use super::forget::keys_to_delete;
 use super::history;
 use super::prepare::Options;
 use super::progress::Progress;
@@ -65,17 +67,20 @@ async fn send_all(
         if !model.enabled || withheld {
             continue;
         }
-        if let Some(note) = engine.too_small(&model.from.value) {
-            let sync = withheld_report(engine, &stage.model, model, note).await;
-            progress.synced(&sync);
-            report.syncs.push(sync);
-            continue;
-        }
+        let destination = &model.to.value;
+        let begins = json!({"sync": &stage.model, "destination": destination, "epoch": run.epoch()});
+        audit::note(run.warehouse(), options, "sync", begins).await?;
         let started = Instant::now();
+        let too_small = engine.too_small(&model.from.value);
         let mut reasons = None;
         let one = send(engine, project, &stage.model, model, run, options, &mut reasons).await;
-        let report_of = sync_report(&stage.model, model, &one, started.elapsed().as_secs_f64());
-        let sync = SyncReport { note: reasons, ..report_of };
+        let mut sync = sync_report(&stage.model, model, &one, started.elapsed().as_secs_f64());
+        if too_small.is_some() && sync.sent == 0 && one.as_ref().is_ok_and(|o| o.failure.is_none()) {
+            "withheld".clone_into(&mut sync.result);
+        }
+        let notes: Vec<String> = too_small.into_iter().chain(reasons).collect();
+        sync.note = (!notes.is_empty()).then(|| notes.join("; "));
+        audit::note(run.warehouse(), options, "sent", facts(&sync, run.epoch())).await?;
         progress.synced(&sync);
         report.syncs.push(sync);
         if let Ok(outcome) = one
@@ -87,6 +92,15 @@ async fn send_all(
     let history = history::syncs(report.run, &report.syncs)?;
     staged.push(write(run, &history).await?);
     Ok(staged)
+}
+
+/// What the audit log keeps of a sync that ended; why it failed may hold values.
+fn facts(sync: &SyncReport, epoch: u64) -> serde_json::Value {
+    json!({
+        "sync": &sync.sync, "destination": &sync.destination, "epoch": epoch, "result": &sync.result, "sent": sync.sent,
+        "acknowledged": sync.acknowledged, "rejected": sync.rejected, "deleted": sync.deleted,
+        "withheld": sync.withheld,
+    })
 }
 
 fn state_table(sync: &str) -> String {
@@ -106,6 +120,8 @@ fn state_output(sync: &str, outcome: SyncOutcome) -> Output {
 struct Ready {
     rows: SyncRows,
     previous: Vec<RecordBatch>,
+    /// The audience is too small to be sent.
+    hold: bool,
     target: Box<dyn sync::Destination>,
 }
 
@@ -122,12 +138,14 @@ async fn ready(
         .iter()
         .find(|d| d.name.value == model.to.value)
         .ok_or_else(|| Error::new(ErrorKind::Usage, format!("no destination `{}`", model.to.value)))?;
-    let rows = engine.sync_rows(name).await?;
+    let mut rows = engine.sync_rows(name).await?;
+    rows.withdrawn.extend(keys_to_delete(warehouse).await?.remove(name).unwrap_or_default());
     let previous = match base.tables.get(&state_table(name)) {
         Some(at) => warehouse.read_all(&*warehouse.table(at).await?).await?,
         None => Vec::new(),
     };
-    Ok(Ready { rows, previous, target: open(destination, project, options)? })
+    let hold = engine.too_small(&model.from.value).is_some();
+    Ok(Ready { rows, previous, hold, target: open(destination, project, options)? })
 }
 
 fn request<'a>(
@@ -155,6 +173,7 @@ fn request<'a>(
         rows: &ready.rows.rows,
         withheld: ready.rows.withheld.values().sum(),
         withdrawn: &ready.rows.withdrawn,
+        hold: ready.hold,
         previous: &ready.previous,
     }
 }
@@ -230,21 +249,6 @@ fn fail(report: &mut SyncReport, error: &Error) {
     let cause = std::error::Error::source(error).map(|c| format!(": {c}")).unwrap_or_default();
     report.error = Some(format!("{error}{cause}"));
     report.help = error.help().map(str::to_owned);
-}
-
-/// A sync of an audience that is too small: nothing is sent, and nothing at the destination is touched.
-async fn withheld_report(engine: &Engine, name: &str, model: &SyncModel, note: String) -> SyncReport {
-    let mut report = SyncReport { note: Some(note), ..empty_report(name, model, 0.0) };
-    match engine.sync_rows(name).await {
-        Ok(found) => {
-            let held_back: u64 = found.withheld.values().sum();
-            let rows = held_back + found.rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
-            "withheld".clone_into(&mut report.result);
-            (report.read, report.withheld) = (rows, rows);
-        }
-        Err(error) => fail(&mut report, &error),
-    }
-    report
 }
 
 fn empty_report(name: &str, model: &SyncModel, seconds: f64) -> SyncReport {

@@ -1,5 +1,6 @@
 //! Which runs are kept, and the removal of what only the others need.
 
+use super::audit;
 use super::prepare::{Failure, Options, loaded};
 use super::progress::Silent;
 use super::run::{Held, as_of, now, until_stopped, warehouse_of};
@@ -7,6 +8,7 @@ use crate::model::Retention;
 use crate::warehouse::{Run, RunRecord, RunStatus, Vacuum};
 use chrono::TimeDelta;
 use serde::Serialize;
+use serde_json::json;
 use std::sync::atomic::Ordering;
 
 /// What a vacuum did, or would do.
@@ -40,7 +42,10 @@ pub async fn vacuum(options: &Options, apply: bool) -> Result<Vacuumed, Failure>
     let what = if apply {
         let work = async |run: Run| {
             held.committing.store(true, Ordering::Relaxed);
-            Ok(run.vacuum(first, now()).await?)
+            let what = run.vacuum(first, now()).await?;
+            let facts = json!({"first_kept": first, "runs_removed": what.runs.len()});
+            audit::note(&warehouse, options, "vacuum", facts).await?;
+            Ok(what)
         };
         until_stopped(&warehouse, options, &Silent, &held, work).await?
     } else {
@@ -67,7 +72,6 @@ mod tests {
     use super::*;
     use crate::model::Duration;
     use chrono::DateTime;
-    use serde_json::json;
     use std::collections::BTreeMap;
 
     /// A record of so many days after the first.

@@ -8,6 +8,7 @@ use crate::engine::SourceFileAt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ModelKind, Project, Vanished};
 use crate::plan::{Compared, Contents, FileChange, Made, Manifest, PartialSet, Work, World, keyed};
+use crate::privacy::Tombstones;
 use crate::warehouse::{Snapshot, Warehouse};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
@@ -90,7 +91,10 @@ pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Resu
     let files = engine.manifests(&past.files, *now).await?;
     let shown = manifest(project, graph, engine);
     let (exact, tests) = exact(project, graph, engine);
-    let hashes = files.iter().map(|(table, files)| (table.clone(), keyed(key, &contents(files)))).collect();
+    // people who may not be read are as if the files were without them
+    let without = engine.tombstones().map(Tombstones::digest).unwrap_or_default();
+    let hashes =
+        files.iter().map(|(table, files)| (table.clone(), keyed(key, &(contents(files) + &without)))).collect();
     let as_of = as_of.timestamp_micros();
     let world = World { project, graph, exact: &exact, tests: &tests, files: &hashes, as_of, key };
     let changes = files.iter().filter_map(|(table, now)| Some((table.clone(), change(past.files.get(table)?, now))));

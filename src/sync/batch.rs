@@ -7,8 +7,12 @@ use super::life::Operation;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::SyncMode;
 use crate::warehouse::{storable_batch, storable_schema};
-use deltalake_core::arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray, new_null_array};
-use deltalake_core::arrow::compute::{CastOptions, cast_with_options, concat_batches, interleave_record_batch};
+use deltalake_core::arrow::array::{
+    Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray, new_null_array,
+};
+use deltalake_core::arrow::compute::{
+    CastOptions, cast_with_options, concat_batches, filter_record_batch, interleave_record_batch,
+};
 use deltalake_core::arrow::datatypes::{DataType, SchemaRef};
 use hashbrown::HashSet;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -75,6 +79,21 @@ impl Rows {
         let message = format!("{twice} rows of sync `{sync}` have a key that another row has (`{}`)", self.key());
         Err(Error::new(ErrorKind::Data, message)
             .with_help("choose a key that names one row, or aggregate to one row a key"))
+    }
+
+    /// Those of the rows that have such a key.
+    pub(super) fn only(&self, keep: impl Fn(&str) -> bool) -> Result<Self> {
+        let mut kept = Self { schema: Arc::clone(&self.schema), batches: vec![], places: vec![], current: vec![] };
+        let mut current = self.current.iter();
+        for (at, batch) in self.batches.iter().enumerate() {
+            let rows: Vec<_> = current.by_ref().take(batch.num_rows()).collect();
+            let mask: BooleanArray = rows.iter().map(|(key, _)| Some(keep(key))).collect();
+            kept.batches.push(filter_record_batch(batch, &mask).or_fail(ErrorKind::Failed, together)?);
+            let stays: Vec<_> = rows.into_iter().filter(|(key, _)| keep(key)).cloned().collect();
+            kept.places.extend((0..stays.len()).map(|row| (at, row)));
+            kept.current.extend(stays);
+        }
+        Ok(kept)
     }
 
     /// All rows as one batch.

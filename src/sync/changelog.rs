@@ -152,6 +152,25 @@ impl<'a> ChangeLog<'a> {
     }
 }
 
+/// Removes the logs that a committed state table contains: they hold keys.
+///
+/// # Errors
+/// `Data` when the table is damaged; `Storage`.
+pub async fn forget_logs(state: &State, sync: &str, committed: &[RecordBatch]) -> Result<()> {
+    let mut rows = SyncState::new();
+    for batch in committed {
+        fold(&mut rows, batch)?;
+    }
+    let newest = rows.values().map(|row| row.epoch).max().unwrap_or(0);
+    let log = ChangeLog::new(state, sync);
+    for name in state.names(&log.folder()).await? {
+        if log.parse(&name).is_some_and(|(batch, _)| batch.epoch <= newest) {
+            state.remove(&format!("{}/{name}", log.folder())).await?;
+        }
+    }
+    Ok(())
+}
+
 fn encode(batch: &RecordBatch) -> Result<Vec<u8>> {
     let doing = || "the log of a sync cannot be written".to_owned();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).or_fail(ErrorKind::Failed, doing)?;

@@ -18,6 +18,8 @@ pub struct Rules<'a> {
     pub retry_rejected: bool,
     /// Keys that may not be there any more, where the destination can delete.
     pub withdrawn: Option<&'a BTreeSet<String>>,
+    /// Nothing of the current rows may be sent; what left and what was withdrawn is deleted all the same.
+    pub hold: bool,
 }
 
 /// One row to be sent.
@@ -58,6 +60,8 @@ pub struct Diff {
     pub ignored: u64,
     /// Rows that were rejected for good and have not changed since.
     pub waiting: u64,
+    /// Current rows that are held back.
+    pub held: u64,
     /// Rows that the destination holds or may hold.
     pub there: u64,
 }
@@ -66,6 +70,10 @@ pub struct Diff {
 pub fn diff(known: &SyncState, current: &[(Arc<str>, RowHash)], rules: Rules<'_>) -> Diff {
     let mut result = Diff { there: known.values().filter(|s| s.may_be_there()).count() as u64, ..Diff::default() };
     for (row, (key, hash)) in current.iter().enumerate() {
+        if rules.hold {
+            result.held += 1;
+            continue;
+        }
         let step = present(known.get(key), *hash, rules);
         result.take(key, Some((row, *hash)), known.get(key), step);
     }
@@ -115,7 +123,8 @@ fn present(known: Option<&StateRow>, hash: RowHash, rules: Rules<'_>) -> Step {
         // Its fate is unknown: send it, whatever was acknowledged before.
         Life::Sent if same_change => Step::Again,
         Life::Sent => allowed(there, rules),
-        Life::Rejected { .. } if known.row_hash == Some(hash) && !rules.full => Step::Settle,
+        // what was refused may have arrived in an earlier try that was not answered
+        Life::Rejected { .. } if known.row_hash == Some(hash) && !rules.full && !known.perhaps_there => Step::Settle,
         Life::Rejected { retryable, .. } if same_change && !rules.full => {
             if *retryable || rules.retry_rejected {
                 Step::Again
@@ -140,8 +149,12 @@ fn left(known: &StateRow, rules: Rules<'_>) -> Step {
     let deleting = known.operation == Operation::Delete;
     match &known.life {
         Life::Sent if deleting => Step::Again,
-        Life::Rejected { retryable, .. } if deleting && known.row_hash.is_some() => {
-            if *retryable || rules.retry_rejected { Step::Again } else { Step::Wait }
+        Life::Rejected { retryable, .. } if deleting && known.may_be_there() => {
+            if *retryable || rules.retry_rejected {
+                Step::Again
+            } else {
+                Step::Wait
+            }
         }
         _ if known.may_be_there() => Step::New(Operation::Delete),
         _ => Step::Gone,
@@ -211,10 +224,12 @@ mod tests {
             acknowledged_at: None,
             epoch: 1,
             place: "p".into(),
+            perhaps_there: false,
         }
     }
 
-    const RULES: Rules<'_> = Rules { mode: SyncMode::Upsert, full: false, retry_rejected: false, withdrawn: None };
+    const RULES: Rules<'_> =
+        Rules { mode: SyncMode::Upsert, full: false, retry_rejected: false, withdrawn: None, hold: false };
 
     fn one(known: Option<StateRow>, current: Option<u8>, mode: SyncMode) -> Diff {
         let known = known.into_iter().map(|s| (Arc::clone(&s.key), s)).collect();
@@ -301,6 +316,39 @@ mod tests {
         for (known, expected) in cases {
             assert_eq!(sent(&one(known.clone(), None, SyncMode::Mirror)), expected, "{known:?}");
             assert_eq!(sent(&one(known, None, SyncMode::Upsert)), None);
+        }
+    }
+
+    #[test]
+    fn a_row_that_may_be_there_is_deleted_whatever_became_of_later_tries() {
+        use Operation::{Delete, Insert, Update};
+        let unsure = |acknowledged, planned, operation, life| {
+            Some(StateRow { perhaps_there: true, ..state("k", acknowledged, planned, operation, life) })
+        };
+        let cases = [
+            (unsure(None, Some(1), Insert, rejected(true)), Some((Delete, 5, 1))),
+            (unsure(None, Some(1), Insert, rejected(false)), Some((Delete, 5, 1))),
+            (unsure(None, None, Delete, rejected(true)), Some((Delete, 4, 2))),
+            (unsure(None, None, Delete, Life::Sent), Some((Delete, 4, 2))),
+        ];
+        for (known, expected) in cases {
+            assert_eq!(sent(&one(known.clone(), None, SyncMode::Mirror)), expected, "{known:?}");
+        }
+        // the destination has the first content or the second, so that going back to the first is a change
+        let back = unsure(Some(1), Some(2), Update, rejected(true));
+        assert_eq!(sent(&one(back, Some(1), SyncMode::Upsert)), Some((Update, 5, 1)));
+    }
+
+    #[test]
+    fn what_is_held_back_is_not_sent_and_what_left_is_deleted() {
+        let row = |key: &str| (key.into(), state(key, Some(1), Some(1), Operation::Insert, Life::Acknowledged));
+        let known = SyncState::from_iter(["stays", "left", "withdrew"].map(row));
+        let current = [("stays".into(), hash(2)), ("new".into(), hash(1))];
+        let keys = BTreeSet::from(["withdrew".to_owned()]);
+        for (mode, deleted) in [(SyncMode::Mirror, vec!["left", "withdrew"]), (SyncMode::Upsert, vec!["withdrew"])] {
+            let found = diff(&known, &current, Rules { mode, hold: true, withdrawn: Some(&keys), ..RULES });
+            let changes: Vec<&str> = found.changes.iter().map(|c| c.key.as_ref()).collect();
+            assert_eq!((changes, found.held, found.inserted + found.updated), (deleted, 2, 0), "{mode:?}");
         }
     }
 

@@ -91,6 +91,9 @@ pub struct StateRow {
     pub epoch: u64,
     /// Where the row was sent; what is known says nothing about other places.
     pub place: Arc<str>,
+    /// A row was handed over whose answer was lost, and nothing was acknowledged since: it may be there, whatever
+    /// became of later tries.
+    pub perhaps_there: bool,
 }
 
 impl StateRow {
@@ -104,13 +107,19 @@ impl StateRow {
             life: Life::Acknowledged,
             acknowledged_at: None,
             place: Arc::clone(place),
+            perhaps_there: false,
             ..self
         }
     }
 
     /// Whether the destination holds, or may hold, a row of this key.
     pub fn may_be_there(&self) -> bool {
-        self.row_hash.is_some() || (self.life == Life::Sent && self.operation != Operation::Delete)
+        self.row_hash.is_some() || self.is_unsure()
+    }
+
+    /// Whether the destination may hold a row of this key that it never acknowledged.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.perhaps_there || (self.life == Life::Sent && self.operation != Operation::Delete)
     }
 }
 
@@ -134,6 +143,7 @@ pub fn state_schema() -> SchemaRef {
         text("planned_hash"),
         number("epoch"),
         text("place"),
+        Field::new(PERHAPS_THERE, DataType::Boolean, true),
     ]))
 }
 
@@ -175,7 +185,8 @@ pub(super) fn to_batch<'a>(rows: impl Iterator<Item = &'a StateRow> + Clone) -> 
         Arc::new(StringArray::from_iter_values(rows.clone().map(|r| r.operation.word()))),
         Arc::new(rows.clone().map(|r| hex(r.planned_hash)).collect::<StringArray>()),
         Arc::new(Int64Array::from_iter_values(rows.clone().map(epoch))),
-        Arc::new(StringArray::from_iter_values(rows.map(|r| r.place.as_ref()))),
+        Arc::new(StringArray::from_iter_values(rows.clone().map(|r| r.place.as_ref()))),
+        Arc::new(rows.map(|r| Some(r.is_unsure())).collect::<BooleanArray>()),
     ];
     RecordBatch::try_new(state_schema(), columns)
         .or_fail(ErrorKind::Failed, || "the state of a sync cannot be put together".to_owned())
@@ -206,6 +217,9 @@ pub(super) fn fold(state: &mut SyncState, batch: &RecordBatch) -> Result<()> {
 /// The columns of a state batch, found by name and type.
 struct Columns<'a>(BTreeMap<&'static str, &'a ArrayRef>);
 
+/// A column that tables of earlier versions lack.
+const PERHAPS_THERE: &str = "perhaps_there";
+
 const NAMES: [&str; 12] = [
     "key",
     "row_hash",
@@ -231,6 +245,8 @@ impl<'a> Columns<'a> {
                 column.ok_or_else(|| damaged(&format!("it has no column `{name}` of type {}", field.data_type())))?;
             columns.insert(*name, column);
         }
+        let perhaps = batch.column_by_name(PERHAPS_THERE).filter(|c| c.data_type() == &DataType::Boolean);
+        columns.extend(perhaps.map(|column| (PERHAPS_THERE, column)));
         Ok(Self(columns))
     }
 
@@ -250,16 +266,20 @@ impl<'a> Columns<'a> {
     }
 
     fn life(&self, index: usize) -> Option<Life> {
-        let retryable = self.0.get("retryable")?.as_boolean();
         match self.text("state", index)? {
             "sent" => Some(Life::Sent),
             "acknowledged" => Some(Life::Acknowledged),
             "rejected" => Some(Life::Rejected {
                 reason: self.text("last_error", index).unwrap_or_default().to_owned(),
-                retryable: retryable.is_valid(index) && retryable.value(index),
+                retryable: self.is_true("retryable", index),
             }),
             _ => None,
         }
+    }
+
+    fn is_true(&self, name: &str, index: usize) -> bool {
+        let column = self.0.get(name).map(|c| c.as_boolean());
+        column.is_some_and(|c| c.is_valid(index) && c.value(index))
     }
 
     fn row(&self, index: usize, place: &Arc<str>) -> Result<StateRow> {
@@ -278,6 +298,7 @@ impl<'a> Columns<'a> {
                 .and_then(|c| DateTime::from_timestamp_micros(c.value(index))),
             epoch: self.number("epoch", index).and_then(|e| u64::try_from(e).ok()).unwrap_or(0),
             place: Arc::clone(place),
+            perhaps_there: self.is_true(PERHAPS_THERE, index),
         })
     }
 }
@@ -297,12 +318,13 @@ mod tests {
             row_hash: RowHash::from_hex(&"ab".repeat(16)),
             planned_hash: None,
             operation: Operation::Delete,
-            life,
+            life: life.clone(),
             change_number: 7,
             attempt: 2,
             acknowledged_at: DateTime::from_timestamp_micros(1_700_000_000_000_001),
             epoch,
             place: "files".into(),
+            perhaps_there: matches!(life, Life::Rejected { .. }),
         }
     }
 
@@ -319,6 +341,16 @@ mod tests {
         fold(&mut state, &to_batch(later.iter()).unwrap()).unwrap();
         assert_eq!(state["a"].life, Life::Acknowledged);
         assert_eq!(state["b"].life, Life::Sent);
+    }
+
+    #[test]
+    fn a_table_without_the_column_of_unsure_rows_is_read() {
+        let batch = to_batch([row("a", Life::Acknowledged, 1)].iter()).unwrap();
+        let last = batch.num_columns() - 1;
+        let old = batch.project(&(0..last).collect::<Vec<_>>()).unwrap();
+        let mut state = SyncState::new();
+        fold(&mut state, &old).unwrap();
+        assert_eq!(state["a"], row("a", Life::Acknowledged, 1));
     }
 
     #[test]

@@ -45,6 +45,7 @@ mod sender;
 #[cfg(test)]
 mod tests;
 
+pub use changelog::forget_logs;
 pub use destination::{Batch, BatchId, Capabilities, Delivery, Destination, RowOutcome};
 pub use diff::{Change, Diff, Rules, diff};
 pub use hash::RowHash;

@@ -54,6 +54,9 @@ pub struct SyncRequest<'a> {
     pub withheld: u64,
     /// The keys of these: what was sent of them before is deleted, in every mode and however many they are.
     pub withdrawn: &'a BTreeSet<String>,
+    /// Nothing of the current rows may be sent, as of an audience that is too small. Rows that left, where the mode deletes
+    /// them, and those that were withdrawn are deleted all the same; a table that is replaced keeps who is in it already.
+    pub hold: bool,
     /// Rows of the state table as committed; none the first time.
     pub previous: &'a [RecordBatch],
 }
@@ -169,6 +172,7 @@ pub async fn run_sync(state: &State, destination: &dyn Destination, request: &Sy
     log.tidy(committed).await;
 
     let mut counts = SyncCounts { found, ..counts_of(request, &rows, &diff) };
+    let rows = if request.hold { rows.only(|key| known.get(key).is_some_and(StateRow::may_be_there))? } else { rows };
     for settled in &diff.settled {
         known.insert(Arc::clone(&settled.key), StateRow { epoch: request.epoch, ..settled.clone() });
     }
@@ -181,7 +185,13 @@ pub async fn run_sync(state: &State, destination: &dyn Destination, request: &Sy
 
 fn rules<'a>(destination: &dyn Destination, request: &SyncRequest<'a>) -> Rules<'a> {
     let withdrawn = destination.capabilities().delete.then_some(request.withdrawn);
-    Rules { mode: request.mode, full: request.full, retry_rejected: request.retry_rejected, withdrawn }
+    Rules {
+        mode: request.mode,
+        full: request.full,
+        retry_rejected: request.retry_rejected,
+        withdrawn,
+        hold: request.hold,
+    }
 }
 
 /// The failure of a sync that sent all it could, when the destination refused too much of it.
@@ -246,7 +256,7 @@ fn counts_of(request: &SyncRequest<'_>, rows: &Rows, diff: &Diff) -> SyncCounts 
         unchanged: diff.unchanged,
         ignored: diff.ignored,
         waiting: diff.waiting,
-        withheld: request.withheld,
+        withheld: request.withheld + diff.held,
         ..SyncCounts::default()
     }
 }

@@ -8,7 +8,7 @@ use super::batch::{Keys, Rows};
 use super::changelog::ChangeLog;
 use super::destination::{Batch, BatchId, Delivery, Destination, RowOutcome};
 use super::diff::{Change, Diff};
-use super::life::{Life, StateRow, SyncState};
+use super::life::{Life, Operation, StateRow, SyncState};
 use super::pace::{Pace, Patience};
 use super::run::{SyncCounts, SyncRequest};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,13 +58,22 @@ enum Verdict {
 /// What became of a batch.
 #[derive(Default)]
 struct Settled {
-    /// Answers by place among the planned changes, and how often each was handed over.
-    answers: Vec<(usize, RowOutcome, u32)>,
+    /// Answers by place among the planned changes.
+    answers: Vec<(usize, RowOutcome, Tries)>,
     /// Changes without an answer that may have arrived.
     unknown: Vec<(usize, u32)>,
-    /// Changes that were not handed over, or surely not taken, before the sync stopped.
-    unsent: Vec<Range<usize>>,
+    /// Changes that were not handed over, or not taken the last time, before the sync stopped; whether an answer about
+    /// them was lost before that.
+    unsent: Vec<(Range<usize>, bool)>,
     failure: Option<Error>,
+}
+
+/// How a batch was handed over.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    count: u32,
+    /// An answer was lost: what was refused later may have arrived.
+    lost: bool,
 }
 
 impl<'a> Sender<'a> {
@@ -85,7 +94,7 @@ impl<'a> Sender<'a> {
     pub(super) async fn send_all(&self, diff: &Diff, known: &mut SyncState, counts: &mut SyncCounts) -> Result<()> {
         if self.request.mode == SyncMode::Replace {
             // The whole table in one step, also when it is new and empty.
-            if !diff.changes.is_empty() || known.is_empty() {
+            if !diff.changes.is_empty() || (known.is_empty() && !self.request.hold) {
                 self.send(1, (&diff.changes, usize::MAX), known, counts).await?;
             }
             return Ok(());
@@ -134,7 +143,7 @@ impl<'a> Sender<'a> {
                 failure = all.iter_mut().find_map(|settled| settled.failure.take());
             }
             if let Some(error) = &failure {
-                let unsent = waiting.by_ref().collect();
+                let unsent = waiting.by_ref().map(|range| (range, false)).collect();
                 all.push(Settled { unsent, ..Settled::default() });
                 self.keep(&planned, (part, all), Some(error), known, counts).await?;
             } else {
@@ -169,9 +178,9 @@ impl<'a> Sender<'a> {
                 rows.extend(at(index).filter(|_| tries > 1).map(tried));
             }
             let reason = failure.map(|e| format!("not sent: {e}")).unwrap_or_default();
-            for index in settled.unsent.into_iter().flatten() {
+            for (index, lost) in settled.unsent.into_iter().flat_map(|(range, lost)| range.map(move |i| (i, lost))) {
                 let life = Life::Rejected { reason: reason.clone(), retryable: true };
-                rows.extend(at(index).map(|row| StateRow { life, attempt: row.attempt - 1, ..row.clone() }));
+                rows.extend(at(index).map(|row| StateRow { attempt: row.attempt - 1, ..rejected(row, life, lost) }));
             }
         }
         if rows.is_empty() {
@@ -184,17 +193,18 @@ impl<'a> Sender<'a> {
     /// Delivers the changes of a range, in halves where they are refused, until each has its answer or the sync must stop.
     async fn settle(&self, planned: &Planned<'_>, range: Range<usize>) -> Settled {
         let mut settled = Settled::default();
-        let mut left = vec![range];
-        while let Some(range) = left.pop() {
+        let mut left = vec![(range, false)];
+        while let Some((range, lost)) = left.pop() {
             let (verdict, tries) = self.insist(planned, range.clone()).await;
+            let tries = Tries { lost: tries.lost || lost, ..tries };
             match verdict {
                 Verdict::Answered(answers) => {
                     settled.answers.extend(range.zip(answers).map(|(index, answer)| (index, answer, tries)));
                 }
                 Verdict::Refused(_) if range.len() > 1 => {
                     let middle = range.start + range.len() / 2;
-                    left.push(middle..range.end);
-                    left.push(range.start..middle);
+                    left.push((middle..range.end, tries.lost));
+                    left.push((range.start..middle, tries.lost));
                 }
                 Verdict::Refused(reason) => {
                     let answer = RowOutcome::Rejected { reason, retryable: false };
@@ -202,9 +212,9 @@ impl<'a> Sender<'a> {
                 }
                 Verdict::Stopped(unknown, error) => {
                     if unknown {
-                        settled.unknown.extend(range.map(|index| (index, tries)));
+                        settled.unknown.extend(range.map(|index| (index, tries.count)));
                     } else {
-                        settled.unsent.push(range);
+                        settled.unsent.push((range, tries.lost));
                     }
                     settled.unsent.append(&mut left);
                     settled.failure = Some(error);
@@ -214,19 +224,19 @@ impl<'a> Sender<'a> {
         settled
     }
 
-    /// Delivers one batch, again after a pause while the destination cannot take it. Returns how often it was handed over.
-    async fn insist(&self, planned: &Planned<'_>, range: Range<usize>) -> (Verdict, u32) {
+    /// Delivers one batch, again after a pause while the destination cannot take it.
+    async fn insist(&self, planned: &Planned<'_>, range: Range<usize>) -> (Verdict, Tries) {
         let keys =
             Keys { secret: &self.request.secret, destination: self.request.destination, sync: self.request.sync };
         let changes = planned.changes.get(range).unwrap_or_default();
         let batch = match self.rows.batch(planned.id.clone(), self.request.mode, changes, &keys) {
             Ok(batch) => batch,
-            Err(error) => return (Verdict::Stopped(false, error), 0),
+            Err(error) => return (Verdict::Stopped(false, error), Tries::default()),
         };
-        let (mut patience, mut tries, mut perhaps_there) = (Patience::default(), 0, false);
+        let (mut patience, mut tries) = (Patience::default(), Tries::default());
         loop {
             self.pace.turn().await;
-            tries += 1;
+            tries.count += 1;
             let verdict = match self.destination.deliver(&batch).await.and_then(|d| answers(d, &batch, changes.len())) {
                 Err(error) => Verdict::Stopped(true, error),
                 Ok(Answer::Rows(rows)) => Verdict::Answered(rows),
@@ -235,11 +245,11 @@ impl<'a> Sender<'a> {
                 }
                 Ok(Answer::Refused(reason)) => Verdict::Refused(reason),
                 Ok(Answer::Later { reason, after, unknown }) => {
-                    perhaps_there |= unknown;
+                    tries.lost |= unknown;
                     if patience.wait(&self.pace, after).await {
                         continue;
                     }
-                    Verdict::Stopped(perhaps_there, self.gave_up(&reason, tries))
+                    Verdict::Stopped(tries.lost, self.gave_up(&reason, tries.count))
                 }
             };
             return (verdict, tries);
@@ -265,11 +275,12 @@ impl<'a> Sender<'a> {
             acknowledged_at: known.and_then(|k| k.acknowledged_at),
             epoch: self.request.epoch,
             place: Arc::clone(&self.place),
+            perhaps_there: known.is_some_and(StateRow::is_unsure),
         }
     }
 
-    fn answered(&self, row: &StateRow, answer: RowOutcome, tries: u32, counts: &mut SyncCounts) -> StateRow {
-        let row = StateRow { attempt: row.attempt + i64::from(tries) - 1, ..row.clone() };
+    fn answered(&self, row: &StateRow, answer: RowOutcome, tries: Tries, counts: &mut SyncCounts) -> StateRow {
+        let row = StateRow { attempt: row.attempt + i64::from(tries.count) - 1, ..row.clone() };
         match answer {
             RowOutcome::Acknowledged => {
                 counts.acknowledged += 1;
@@ -277,7 +288,7 @@ impl<'a> Sender<'a> {
             }
             RowOutcome::Rejected { reason, retryable } => {
                 counts.rejected += 1;
-                StateRow { life: Life::Rejected { reason, retryable }, ..row }
+                rejected(&row, Life::Rejected { reason, retryable }, tries.lost)
             }
         }
     }
@@ -285,7 +296,19 @@ impl<'a> Sender<'a> {
 
 /// The row once the destination has it.
 pub(super) fn acknowledged(row: &StateRow, now: DateTime<Utc>) -> StateRow {
-    StateRow { row_hash: row.planned_hash, life: Life::Acknowledged, acknowledged_at: Some(now), ..row.clone() }
+    StateRow {
+        row_hash: row.planned_hash,
+        life: Life::Acknowledged,
+        acknowledged_at: Some(now),
+        perhaps_there: false,
+        ..row.clone()
+    }
+}
+
+/// The row once a change of it was refused or not handed over; it may be there all the same if an answer was lost.
+fn rejected(row: &StateRow, life: Life, lost: bool) -> StateRow {
+    let perhaps_there = row.perhaps_there || (lost && row.operation != Operation::Delete);
+    StateRow { life, perhaps_there, ..row.clone() }
 }
 
 /// The changes of each batch: at most `size` of them, at least one batch; deletes apart from the others where they must be.

@@ -11,6 +11,7 @@
 //! | `_kinfold/partials/…` | partial states of source tables, as `kinfold.partials` names them |
 //! | `_kinfold/secrets/<name>` | keys made once (see [`Warehouse::secret`]) |
 //! | `_kinfold/sync/<sync>/…` | acknowledgements of syncs |
+//! | `_kinfold/audit/<n>.json` | what was done with people's data (see [`AuditLog`]) |
 //!
 //! # Rules
 //! - Every decision is a put-if-absent of one object. Nothing is decided by overwriting or by the clock:
@@ -32,6 +33,7 @@
 //! Power loss: the local file system client does not
 //! force its writes to disk, so that the last run before a power cut may be lost or damaged.
 
+mod audit;
 mod commit;
 mod lease;
 mod location;
@@ -55,11 +57,12 @@ mod tests;
 #[cfg(test)]
 mod vacuum_tests;
 
+pub use audit::{AuditEntry, AuditHead, AuditLog, AuditReport};
 pub use location::{Environment, Location};
 pub use record::{RunRecord, RunStatus, Snapshot, TableAt};
 pub use recover::Recovered;
 pub use run::{KeepAlive, PartialFiles, Run, RunRequest};
-pub use store::{Created, State};
+pub use store::{Created, State, number_of, numbered, to_json};
 pub use table::{DataFile, Table};
 pub use types::{storable_batch, storable_schema};
 pub use vacuum::{CompactedTable, Vacuum, VacuumedTable};

@@ -124,7 +124,10 @@ impl Table {
     }
 
     /// Reads the rows of one of its files, in the table's columns.
-    pub(super) async fn read_file(&self, store: &Arc<dyn ObjectStore>, file: &DataFile) -> Result<Vec<RecordBatch>> {
+    ///
+    /// # Errors
+    /// `Data` when the file is damaged; `Storage`.
+    pub async fn read_file(&self, store: &Arc<dyn ObjectStore>, file: &DataFile) -> Result<Vec<RecordBatch>> {
         let doing = || format!("file `{}` of table `{}` cannot be read", file.name, self.name);
         let unread = |e| because(Error::new(ErrorKind::Storage, doing()), e);
         let found = store.get(&file.path).await.map_err(unread)?;

@@ -217,35 +217,57 @@ fn the_first_by_rank_stay() {
 }
 
 #[test]
-fn a_sync_of_a_small_audience_sends_nothing_and_says_why() {
-    let sync = "kind: sync\nname: to_lake\nfrom: best\nto: lake\nmode: mirror\nmax_delete: 100%\nkey: person_id\ncolumns: {person_id: person_id}\n";
+fn of_a_small_audience_a_sync_sends_nobody_and_deletes_who_left() {
+    let sync = |mode: &str| {
+        format!(
+            "kind: sync\nname: to_lake\nfrom: best\nto: lake\nmode: {mode}\nmax_delete: 100%\nkey: person_id\ncolumns: {{person_id: person_id}}\n"
+        )
+    };
     let best = |rows: u32| everybody("best", &format!("top: {{rows: {rows}, by: score}}\nmin_size: 11\n"));
-    let project = shop(&format!("{}{sync}", best(11)));
+    let why = "`best` has 10 members, and its min_size is 11";
+    let project = shop(&format!("{}{}", best(11), sync("mirror")));
     project.kinfold(&["run"]).exits(0);
     let sent = crate::support::files(&project.path("outbox"));
     assert_eq!(project.report()["syncs"][0]["sent"], 11);
-    assert!(!sent.is_empty());
+    assert_eq!(sent.len(), 1);
 
-    project.write("models/audiences.yaml", &format!("{}{sync}", best(10)));
-    let why = "`best` has 10 members, and its min_size is 11";
+    // the eleventh left, and a mirror deletes it; nobody else is sent
+    project.write("models/audiences.yaml", &format!("{}{}", best(10), sync("mirror")));
     let plan = project.kinfold(&["plan"]).exits(0);
-    assert!(plan.stdout.contains(&format!("to_lake to lake: would send nothing: {why}")), "{plan}");
+    assert!(plan.stdout.contains(&format!("to_lake to lake: 1 to delete, of 10 rows: {why}")), "{plan}");
     assert!(plan.stdout.contains("+ top.rows: 10"), "{plan}");
     let run = project.kinfold(&["run"]).exits(0);
-    assert!(run.stdout.contains(&format!("to_lake: nothing was sent: {why}")), "{run}");
-    assert_eq!(crate::support::files(&project.path("outbox")), sent);
-    let sizes = project.query("SELECT members, min_size, too_small FROM audience_sizes ORDER BY run");
-    let told: Vec<(i64, bool)> =
-        sizes.iter().map(|r| (r["members"].as_i64().unwrap(), r["too_small"].as_bool().unwrap())).collect();
-    assert_eq!(told, [(11, false), (10, true)]);
+    assert!(run.stdout.contains(&format!("to_lake: {why}")), "{run}");
+    let report = project.report()["syncs"][0].clone();
+    assert_eq!((&report["deleted"], &report["sent"], &report["withheld"]), (&1.into(), &1.into(), &10.into()));
+    assert_eq!(report["result"], "success");
+    let after = crate::support::files(&project.path("outbox"));
+    assert_eq!(after.len(), 2);
+
+    // then there is nothing left to do, also when the audience is only loaded
+    for arguments in [&["run"][..], &["run", "--select", "to_lake"]] {
+        let run = project.kinfold(arguments).exits(0);
+        assert!(run.stdout.contains(&format!("to_lake: nothing was sent: {why}")), "{run}");
+        assert_eq!(crate::support::files(&project.path("outbox")), after);
+    }
     let told =
         project.query("SELECT result, withheld, note, error FROM kinfold.syncs ORDER BY run DESC LIMIT 1").remove(0);
     assert_eq!((&told["result"], &told["withheld"], &told["note"]), (&"withheld".into(), &10.into(), &why.into()));
     assert_eq!(told.get("error").unwrap_or(&Value::Null), &Value::Null);
-    // also when the audience is only loaded
-    project.kinfold(&["run", "--select", "to_lake"]).exits(0);
+    let sizes = project.query("SELECT DISTINCT members, min_size, too_small FROM audience_sizes ORDER BY members");
+    let told: Vec<(i64, bool)> =
+        sizes.iter().map(|r| (r["members"].as_i64().unwrap(), r["too_small"].as_bool().unwrap())).collect();
+    assert_eq!(told, [(10, true), (11, false)]);
+
+    // a mode that does not mirror deletes nobody
+    let project = shop(&format!("{}{}", best(11), sync("upsert")));
+    project.kinfold(&["run"]).exits(0);
+    project.write("models/audiences.yaml", &format!("{}{}", best(10), sync("upsert")));
+    let plan = project.kinfold(&["plan"]).exits(0);
+    assert!(plan.stdout.contains(&format!("to_lake to lake: would send nothing: {why}")), "{plan}");
+    project.kinfold(&["run"]).exits(0);
     assert_eq!(project.report()["syncs"][0]["result"], "withheld");
-    assert_eq!(crate::support::files(&project.path("outbox")), sent);
+    assert_eq!(crate::support::files(&project.path("outbox")).len(), 1);
 }
 
 #[test]

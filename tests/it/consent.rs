@@ -174,6 +174,31 @@ fn a_service_gets_only_people_who_agreed_and_loses_those_who_withdraw() {
 }
 
 #[test]
+fn who_withdraws_from_an_audience_that_is_too_small_is_deleted_all_the_same() {
+    for mode in ["upsert", "mirror"] {
+        let project = project(mode, EMAIL);
+        let named = |people: &str| {
+            format!(
+                "kind: audience\nname: some\nprofile: person_profile\nwhere: {{trait: \"name in ({people})\"}}\nmin_size: 3\n"
+            )
+        };
+        project.write("models/some.yaml", &named("'Ann', 'Gil', 'Bob'"));
+        let sync = std::fs::read_to_string(project.path("models/out.yaml")).unwrap();
+        project.write("models/out.yaml", &sync.replace("from: person_profile", "from: some"));
+        project.kinfold(&["run", "--quiet"]).exits(0);
+        assert_eq!(result(&project, "sent"), "2", "{mode}");
+        // two members are too few; Ann takes her consent back
+        project.write("models/some.yaml", &named("'Ann', 'Gil'"));
+        let denied = "ann@x.com,marketing,email,denied,2026-03-30T00:00:00Z,\n";
+        project.write("data/answers.csv", &format!("{ANSWERS}{denied}"));
+        project.kinfold(&["run", "--quiet"]).exits(0);
+        assert_eq!((result(&project, "deleted"), result(&project, "sent")), ("1".into(), "1".into()), "{mode}");
+        let note = result(&project, "note");
+        assert!(note.contains("min_size is 3; consent withholds 1: 1 denied"), "{note}");
+    }
+}
+
+#[test]
 fn consent_that_cannot_be_told_stops_the_sync_and_deletes_nothing() {
     let project = project("mirror", EMAIL);
     project.kinfold(&["run", "--quiet"]).exits(0);

@@ -157,6 +157,96 @@ fn rows_that_an_answer_names_are_rejected_and_the_others_are_not() {
 }
 
 #[test]
+fn a_list_of_rejected_rows_is_believed_only_with_a_status_that_may_have_one() {
+    let answer = |status: u16| {
+        move |request: &Request| {
+            let bad = request.json().as_array().unwrap().iter().position(|row| row["id"] == "2");
+            match bad {
+                Some(at) => Reaction::Answer(status, "", json!({"errors": [{"at": at, "why": "no"}]}).to_string()),
+                None => ok(),
+            }
+        }
+    };
+    // 422 took nothing: the batch is halved, and every row but the bad one is sent again
+    let receiver = Receiver::new(answer(422));
+    let rejected = "    rows: 10\n    rejected: {at: /errors, index: /at, reason: /why}\n";
+    let project = project_of(&receiver, rejected);
+    project.kinfold(&["run"]).exits(1);
+    assert_eq!(counts(&project, &["sent", "acknowledged", "rejected"]), [3, 2, 1]);
+    let taken: BTreeSet<String> = receiver
+        .requests()
+        .iter()
+        .filter(|r| !r.body.contains("\"id\":\"2\""))
+        .flat_map(|r| r.json().as_array().unwrap().iter().map(|row| row["id"].to_string()).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(taken, BTreeSet::from(["\"1\"".to_owned(), "\"3\"".to_owned()]));
+    // unless the destination says that 422 names what it did not take
+    let receiver = Receiver::new(answer(422));
+    let believed = "    rows: 10\n    rejected: {at: /errors, index: /at, reason: /why, status: [2xx, 422]}\n";
+    let project = project_of(&receiver, believed);
+    project.kinfold(&["run"]).exits(1);
+    assert_eq!(counts(&project, &["sent", "acknowledged", "rejected"]), [3, 2, 1]);
+    assert_eq!(receiver.requests().len(), 1);
+    // an error of the key is one, whatever else the answer says
+    let receiver = Receiver::new(answer(401));
+    let project = project_of(&receiver, rejected);
+    project.kinfold(&["run"]).exits(1);
+    assert_eq!((counts(&project, &["acknowledged"]), receiver.requests().len()), (vec![0], 1));
+}
+
+fn project_of(receiver: &Receiver, destination: &str) -> Project {
+    project(receiver, destination, "mode: upsert\n")
+}
+
+#[test]
+fn an_answer_that_is_too_long_to_read_accepts_nothing() {
+    let receiver = Receiver::new(|_| {
+        let answer = json!({"padding": "x".repeat(5 << 20), "errors": [{"at": 1}]});
+        Reaction::Answer(200, "", answer.to_string())
+    });
+    let project = project_of(&receiver, "    rows: 10\n    rejected: {at: /errors, index: /at}\n");
+    let told = project.kinfold(&["run"]).exits(1);
+    assert!(told.stdout.contains("longer than 4 MiB") && told.stdout.contains("send fewer rows"), "{told}");
+    assert_eq!(counts(&project, &["acknowledged"]), [0]);
+    assert_eq!(project.lines("SELECT DISTINCT state FROM kinfold.sync_out")[1..], ["sent"]);
+    // where no rows are named, the code says all
+    let project = project_of(&receiver, "    rows: 10\n");
+    project.kinfold(&["run"]).exits(0);
+}
+
+#[test]
+fn all_rows_with_the_value_that_an_answer_names_are_rejected() {
+    let receiver = Receiver::new(|_| {
+        let answer = json!({"errors": [{"name": "Ann"}]});
+        Reaction::Answer(200, "", answer.to_string())
+    });
+    let project = project_of(&receiver, "    rows: 10\n    rejected: {at: /errors, column: name, value: /name}\n");
+    project.write("data/people.csv", "id,name,n\n1,Ann,10\n2,Bob,20\n3,Ann,30\n");
+    project.kinfold(&["run"]).exits(1);
+    let state = project.lines("SELECT key, state FROM kinfold.sync_out ORDER BY key");
+    assert_eq!(state[1..], ["1,rejected", "2,acknowledged", "3,rejected"]);
+}
+
+#[test]
+fn a_row_whose_answer_was_lost_is_deleted_later_though_its_next_try_was_refused() {
+    let receiver = Receiver::new(|_| Reaction::Drop);
+    let delete = "    delete: {method: POST, body: '{\"gone\": {{ row.id }}}'}\n";
+    let project = project(&receiver, delete, "mode: mirror\nmax_delete: 100%\nretry: {for: 1 s}\n");
+    project.write("data/people.csv", "id,name,n\n1,Ann,10\n");
+    project.kinfold(&["run"]).exits(1);
+    // it had arrived, so that the same again is refused
+    receiver.now(|_| Reaction::Answer(409, "", String::new()));
+    project.kinfold(&["run"]).exits(1);
+    assert_eq!(project.lines("SELECT state, perhaps_there FROM kinfold.sync_out")[1..], ["rejected,true"]);
+    receiver.now(|_| ok());
+    project.write("data/people.csv", "id,name,n\n");
+    project.kinfold(&["run"]).exits(0);
+    let bodies: Vec<String> = receiver.requests().iter().map(|r| r.body.clone()).collect();
+    assert_eq!(bodies, [r#"{"gone": "1"}"#]);
+    assert_eq!(project.lines("SELECT state, perhaps_there FROM kinfold.sync_out")[1..], ["acknowledged,false"]);
+}
+
+#[test]
 fn a_batch_that_is_refused_is_halved_until_the_bad_row_is_found() {
     let receiver = Receiver::new(|request| {
         let bad = request.json().as_array().unwrap().iter().any(|row| row["n"] == 23);

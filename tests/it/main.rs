@@ -11,6 +11,7 @@ mod architecture;
 mod artefacts;
 mod audience_explain;
 mod audiences;
+mod audit;
 mod bad_input;
 mod binding;
 mod checking;
@@ -24,6 +25,7 @@ mod data_tests;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
 mod diagnostics;
 mod external;
+mod forget;
 mod history;
 mod http;
 mod identities;

@@ -467,3 +467,23 @@ fn marked_values_are_in_no_log_no_artefact_no_page_and_no_destination() {
         }
     }
 }
+
+#[test]
+fn labels_are_proposed_from_samples_and_no_value_is_shown() {
+    let project = Project::of(&[
+        (
+            "sources.yaml",
+            "sources:\n  - name: shop\n    location: data\n    tables:\n      - {name: people, path: people.csv, columns: {backup: {label: none}}}\n",
+        ),
+        (
+            "data/people.csv",
+            "id,contact,backup,birth_date,first_name,phone,seen,amount\n1,ann@x.com,b@x.com,1980-02-01,Ann,2125550160,2026-03-01,17\n2,bob@x.com,c@x.com,1990-02-01,Bob,,2026-03-02,18\n",
+        ),
+    ]);
+    let told = project.kinfold(&["labels", "suggest"]).exits(0);
+    let expected = "shop.people:\n  contact: {label: identity.email}  # 100 % of 2 values\n  birth_date: {label: phi.date}  # 100 % of 2 values\n  first_name: {label: phi.name}  # 100 % of 2 values\n  phone: {label: identity.phone}  # 100 % of 1 values\n";
+    assert_eq!(told.stdout, expected);
+    let told = project.kinfold(&["labels", "suggest", "--output", "json"]).exits(0);
+    assert!(told.stdout.contains("phi.name") && !told.stdout.contains("ann@x.com"), "{told}");
+    assert!(!project.path("target/warehouse/_kinfold").exists(), "nothing is written");
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 25] = [
     "run",
     "sync",
     "check",
@@ -21,6 +21,10 @@ const COMMANDS: [&str; 21] = [
     "ls",
     "lineage",
     "labels",
+    "forget",
+    "suppress",
+    "unsuppress",
+    "audit",
     "status",
     "diff",
     "vacuum",

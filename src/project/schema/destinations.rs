@@ -88,6 +88,8 @@ pub(super) struct RejectedRows {
     value: Option<Text>,
     /// In an item, why the row was rejected.
     reason: Option<Text>,
+    /// Codes of the answers whose list is believed; default those of `success`.
+    status: Option<OneOrMany<Status>>,
 }
 
 /// Sorts of destination.

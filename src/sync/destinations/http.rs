@@ -5,7 +5,7 @@
 //!
 //! | answer | meaning |
 //! |---|---|
-//! | a list of rejected rows where `rejected` says | these are rejected, the others arrived |
+//! | a code of `rejected.status` (default `success`) with a list of rejected rows where `rejected` says | these are rejected, the others arrived |
 //! | a code of `success` (default 2xx; 404 and 410 too for deletes) | all arrived |
 //! | a code of `retryable` (default 408, 425, 429, 5xx) | later; `Retry-After` is kept |
 //! | 401, 403, 407 or a redirect | nothing will get through: the sync stops |
@@ -79,7 +79,7 @@ impl Http {
         };
         let (status, after) = (answer.status().as_u16(), retry_after(answer.headers(), Utc::now()));
         match text_of(answer).await {
-            Ok(body) => judge(&self.definition, kind, &Answer { status, after, body }, &hidden),
+            Ok((body, cut)) => judge(&self.definition, kind, &Answer { status, after, body, cut }, &hidden),
             Err(error) => Ok(unanswered(error)),
         }
     }
@@ -151,15 +151,16 @@ fn json_rows(batch: &Batch) -> Result<Vec<JsonRow>> {
     Ok(rows)
 }
 
-/// Reads an answer up to a limit; what is longer is cut, and then is no JSON.
-async fn text_of(mut answer: reqwest::Response) -> std::result::Result<String, reqwest::Error> {
+/// Reads an answer up to a limit, and says whether it was longer.
+async fn text_of(mut answer: reqwest::Response) -> std::result::Result<(String, bool), reqwest::Error> {
     let mut bytes = Vec::new();
-    while bytes.len() < MOST_ANSWER
-        && let Some(chunk) = answer.chunk().await?
-    {
+    while let Some(chunk) = answer.chunk().await? {
         bytes.extend_from_slice(&chunk);
+        if bytes.len() > MOST_ANSWER {
+            return Ok((String::from_utf8_lossy(&bytes).into_owned(), true));
+        }
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), false))
 }
 
 fn unanswered(error: reqwest::Error) -> Delivery {
@@ -193,6 +194,8 @@ struct Answer {
     status: u16,
     after: Option<Duration>,
     body: String,
+    /// It was longer.
+    cut: bool,
 }
 
 /// What must not be repeated.
@@ -262,6 +265,15 @@ fn judge(definition: &HttpDestination, kind: RequestKind, answer: &Answer, hidde
 /// One answer a row, if the answer names rows that were rejected.
 fn rejected(definition: &HttpDestination, answer: &Answer, hidden: &Hidden<'_>) -> Result<Option<Vec<RowOutcome>>> {
     let Some(places) = &definition.rejected else { return Ok(None) };
+    let believed = places.status.as_ref().unwrap_or(&definition.success);
+    if !believed.iter().any(|range| range.contains(answer.status)) {
+        return Ok(None);
+    }
+    if answer.cut {
+        let message = format!("the answer is longer than {} MiB and may name rejected rows", MOST_ANSWER >> 20);
+        return Err(Error::new(ErrorKind::Failed, message)
+            .with_help("send fewer rows at once: `rows` of the destination, or `batch: {rows: ...}` of the sync"));
+    }
     let body: Option<Value> = serde_json::from_str(&answer.body).ok();
     let items = body.as_ref().and_then(|b| b.pointer(&places.at.value)).and_then(Value::as_array);
     let Some(items) = items.filter(|items| !items.is_empty()) else { return Ok(None) };
@@ -270,23 +282,31 @@ fn rejected(definition: &HttpDestination, answer: &Answer, hidden: &Hidden<'_>) 
         let reason = places.reason.as_ref().and_then(|at| item.pointer(at));
         let reason = reason.map(|r| r.as_str().map_or_else(|| r.to_string(), str::to_owned)).unwrap_or_default();
         let reason = hidden.shown(&format!("HTTP {} {reason}", answer.status));
-        let index = match &places.row {
-            RejectedBy::Index(at) => item.pointer(at).and_then(index_of),
-            RejectedBy::Column(at, column) => {
-                let named = item.pointer(at).map(plain);
-                hidden.rows.iter().position(|row| named.is_some() && row.get(column).map(plain) == named)
-            }
-        };
-        match index.and_then(|index| outcomes.get_mut(index)) {
-            Some(outcome) => *outcome = RowOutcome::Rejected { reason, retryable: false },
-            None => {
-                let message = "the answer says that a row was rejected, and not which";
-                return Err(Error::new(ErrorKind::Failed, message)
-                    .with_help("look at `rejected` of the destination: does it fit the answers of the service?"));
+        let named = named_rows(&places.row, item, hidden.rows);
+        if named.is_empty() {
+            let message = "the answer says that a row was rejected, and not which";
+            return Err(Error::new(ErrorKind::Failed, message)
+                .with_help("look at `rejected` of the destination: does it fit the answers of the service?"));
+        }
+        for (index, outcome) in outcomes.iter_mut().enumerate() {
+            if named.contains(&index) {
+                *outcome = RowOutcome::Rejected { reason: reason.clone(), retryable: false };
             }
         }
     }
     Ok(Some(outcomes))
+}
+
+/// The rows that an item of the list is about: of several with the value that it repeats, all.
+fn named_rows(by: &RejectedBy, item: &Value, rows: &[JsonRow]) -> Vec<usize> {
+    match by {
+        RejectedBy::Index(at) => item.pointer(at).and_then(index_of).filter(|i| *i < rows.len()).into_iter().collect(),
+        RejectedBy::Column(at, column) => {
+            let Some(value) = item.pointer(at).map(plain) else { return Vec::new() };
+            let is = |row: &JsonRow| row.get(column).map(plain).as_ref() == Some(&value);
+            (0..rows.len()).filter(|index| rows.get(*index).is_some_and(is)).collect()
+        }
+    }
 }
 
 fn index_of(value: &Value) -> Option<usize> {

@@ -1,0 +1,237 @@
+//! Erasure, suppression and what they leave: expected rows are worked out by hand.
+
+use crate::receiver::{Reaction, Receiver, ok};
+use crate::support::{Project, files};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+const SOURCES: &str = "\
+sources:
+  - name: shop
+    location: data
+    tables:
+      - {name: people, path: people.csv, columns: {card: {type: TEXT}, phone: {type: TEXT}, email: {label: identity.email}}}
+      - {name: visits, path: visits.csv, time: at, columns: {at: {type: TIMESTAMP}}}
+";
+/// Ann and Bob share a phone. It is Ann's, whose row comes first; `max_per_entity` keeps Bob apart.
+const PERSON: &str = "\
+kind: identity
+name: person
+identifiers:
+  card: {max_per_entity: 1}
+  email: {normalize: email}
+  phone: {normalize: phone(US)}
+  cookie: {}
+links:
+  - {from: shop.people, ids: {card: card, email: email, phone: phone}}
+  - {from: shop.visits, ids: {cookie: cookie, email: email}}
+---
+kind: profile
+name: person_profile
+identity: person
+attributes:
+  name: {from: shop.people.name}
+  phone: {from: shop.people.phone}
+traits:
+  visits: {from: shop.visits, select: count(*)}
+---
+kind: audience
+name: everybody
+profile: person_profile
+where: {trait: \"name is not null\"}
+";
+const PEOPLE: &str = "\
+card,email,phone,name
+card-0001,Ann@X.com,(212) 555-0160,Ann
+card-0002,bob@x.com,212-555-0160,Bob
+card-0003,cid@x.com,,Cid
+";
+const VISITS: &str = "\
+cookie,email,at
+cookie-ann-1,ann@x.com,2026-03-01T00:00:00Z
+cookie-ann-1,,2026-03-02T00:00:00Z
+cookie-bob-1,bob@x.com,2026-03-03T00:00:00Z
+";
+const ANN: [&str; 5] = ["ann@x.com", "Ann@X.com", "card-0001", "cookie-ann-1", "Ann"];
+
+fn project(sync: &str, destination: &str) -> Project {
+    let mut project = Project::of(&[
+        ("kinfold.yaml", "as_of: \"2026-03-31\"\n"),
+        ("sources.yaml", SOURCES),
+        ("destinations.yaml", destination),
+        ("data/people.csv", PEOPLE),
+        ("data/visits.csv", VISITS),
+        ("models/person.yaml", PERSON),
+        ("models/names.sql", "SELECT name FROM shop.people\n"),
+        ("models/out.yaml", sync),
+    ]);
+    for proxy in ["NO_PROXY", "no_proxy"] {
+        project.set(proxy, "127.0.0.1");
+    }
+    project
+}
+
+const FILES: &str = "destinations: [{name: tool, type: files, location: out, format: csv, allow: [pseudonym]}]\n";
+const UPSERT: &str =
+    "kind: sync\nname: out\nfrom: everybody\nto: tool\nmode: upsert\nkey: person_id\ncolumns: {name: name}\n";
+
+fn names(project: &Project, table: &str) -> BTreeSet<String> {
+    let rows = project.query(&format!("SELECT name FROM {table} WHERE name IS NOT NULL"));
+    rows.iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn id_of(project: &Project, card: &str) -> String {
+    let sql = format!("SELECT person_id FROM person WHERE identifier = '{card}'");
+    project.query(&sql)[0]["person_id"].as_str().unwrap().to_owned()
+}
+
+/// Tables that have one of these words in them.
+fn tables_with(project: &Project, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    let listed = files(&project.path("target/warehouse"));
+    let tables: BTreeSet<String> =
+        listed.keys().filter_map(|file| Some(file.split_once("/_delta_log")?.0.replace('/', "."))).collect();
+    assert!(tables.len() > 10, "{tables:?}");
+    for name in tables {
+        let text = project.kinfold(&["show", &name, "--limit", "100000", "--output", "csv"]).exits(0).stdout;
+        found.extend(words.iter().filter(|word| text.contains(**word)).map(|word| format!("{name}: {word}")));
+    }
+    found
+}
+
+#[test]
+fn an_erased_person_is_in_no_table_no_version_and_no_later_run() {
+    let project = project(UPSERT, FILES);
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let (ann, bob) = (id_of(&project, "card-0001"), id_of(&project, "card-0002"));
+    assert_ne!(ann, bob);
+    assert_eq!(names(&project, "person_profile"), BTreeSet::from(["Ann", "Bob", "Cid"].map(str::to_owned)));
+    // a second version with her in it
+    project.write("data/visits.csv", &format!("{VISITS}cookie-ann-1,,2026-03-04T00:00:00Z\n"));
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    assert!(!tables_with(&project, &[&ann]).is_empty());
+
+    let told = project.kinfold(&["forget", "email:ANN@x.com", "--reason", "request 17", "--output", "json"]).exits(0);
+    let certificate: Value = serde_json::from_str(&told.stdout).unwrap();
+    // card, e-mail, phone and cookie; the phone is in Bob's row, too
+    let marks: Vec<&str> =
+        certificate["tombstones"].as_array().unwrap().iter().map(|s| s["mark"].as_str().unwrap()).collect();
+    assert_eq!((marks.len(), marks.iter().filter(|m| **m == "shared").count()), (4, 1));
+    assert_eq!((&certificate["people"], &certificate["deleted"]["out"]), (&1.into(), &1.into()));
+    assert!(certificate["searched_rows"].as_u64().unwrap() > 20, "{certificate}");
+    for word in ANN.iter().chain([&ann.as_str(), &"+12125550160"]) {
+        assert!(!told.stdout.contains(word), "the certificate names {word}");
+    }
+
+    let words: Vec<&str> = ANN.into_iter().chain([ann.as_str(), "2125550160", "555-0160"]).collect();
+    assert_eq!(tables_with(&project, &words), Vec::<String>::new());
+    assert_eq!(names(&project, "person_profile"), BTreeSet::from(["Bob", "Cid"].map(str::to_owned)));
+    assert_eq!(id_of(&project, "card-0002"), bob, "others keep their ids");
+    assert_eq!(names(&project, "names"), BTreeSet::from(["Bob", "Cid"].map(str::to_owned)), "SQL sees neither");
+    // Bob's row stays without the phone
+    let phones = project.query("SELECT name, phone FROM shop.people ORDER BY name");
+    assert_eq!(phones.len(), 2);
+    assert_eq!(phones[0].get("phone").unwrap_or(&Value::Null), &Value::Null);
+    // no version before can be read, and no small object of the state has her
+    for run in ["1", "2", "3", "4"] {
+        project.kinfold(&["show", "person_profile", "--at-run", run]).exits(2);
+    }
+    let state = project.path("target/warehouse/_kinfold");
+    for file in files(&state).keys() {
+        let bytes = std::fs::read(state.join(file)).unwrap();
+        // three letters stand in any bytes
+        for word in words.iter().filter(|word| word.len() > 4) {
+            let found = bytes.windows(word.len()).any(|w| w == word.as_bytes());
+            assert!(!found, "{file} has {word}");
+        }
+    }
+    // the destination was told to delete her, though it only upserts
+    let sent: String = files(&project.path("out")).keys().map(|f| project.read(&format!("out/{f}"))).collect();
+    assert_eq!(sent.lines().filter(|l| l.starts_with("delete,") && l.contains(&ann)).count(), 1, "{sent}");
+
+    // what files bring of her later is not read: her own identifiers, and the phone alone
+    let again = "card-0001,,,Ann\n,ann@x.com,,Ann\n,,+1 212 555 0160,Ann\ncard-0004,dan@x.com,,Dan\n";
+    project.write("data/people.csv", &format!("{PEOPLE}{again}"));
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    assert_eq!(names(&project, "person_profile"), BTreeSet::from(["Bob", "Cid", "Dan"].map(str::to_owned)));
+    assert_eq!(tables_with(&project, &words), Vec::<String>::new());
+    project.kinfold(&["audit", "verify"]).exits(0);
+    let log = project.kinfold(&["audit", "log", "--limit", "100"]).exits(0).stdout;
+    assert!(log.contains("forget") && log.contains("forgotten") && log.contains("request 17"), "{log}");
+}
+
+#[test]
+fn what_a_destination_did_not_delete_is_owed_until_it_does() {
+    let receiver = Receiver::new(|_| ok());
+    let destination = r#"destinations:
+  - name: tool
+    type: http
+    allow: [pseudonym]
+    url: "URL"
+    body: '{"name": {{ row.name }}}'
+    delete: {url: "URL/{{ row.person_id }}"}
+"#;
+    let sync = format!("{UPSERT}retry: {{for: 1 s}}\n");
+    let project = project(&sync, &destination.replace("URL", &receiver.url("/people")));
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let ann = id_of(&project, "card-0001");
+    receiver.now(|_| Reaction::Answer(503, "", String::new()));
+    let told = project.kinfold(&["forget", "email:ann@x.com", "--reason", "r"]).exits(1);
+    assert!(told.stdout.contains("owed by out: 1 row"), "{told}");
+    assert_eq!(names(&project, "person_profile"), BTreeSet::from(["Bob", "Cid"].map(str::to_owned)));
+    // the next run deletes it, in a mode that deletes nobody else
+    receiver.now(|_| ok());
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let paths: Vec<String> = receiver.requests().iter().map(|r| format!("{} {}", r.method, r.path)).collect();
+    assert_eq!(paths, [format!("DELETE /people/{ann}")]);
+    let told = project.kinfold(&["forget", "email:ann@x.com", "--reason", "r"]).exits(0);
+    assert!(told.stdout.contains("certificate:"), "{told}");
+    assert!(project.query("SELECT key FROM kinfold.sync_out").iter().all(|row| row["key"] != ann.as_str()));
+    assert_eq!(files(&project.path("target/warehouse/_kinfold/erasures/open")).len(), 0);
+}
+
+#[test]
+fn a_suppressed_person_is_not_read_until_that_is_taken_back() {
+    let project = project(UPSERT, FILES);
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let all = BTreeSet::from(["Ann", "Bob", "Cid"].map(str::to_owned));
+    let ann = id_of(&project, "card-0001");
+    let told = project.kinfold(&["suppress", "email:ann@x.com", "--reason", "objection"]).exits(0);
+    assert!(told.stdout.contains("4 identifiers, 1 of which rows of others have, too; 1 person"), "{told}");
+    assert_eq!(names(&project, "person_profile"), all, "tables are as the last run left them");
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    assert_eq!(names(&project, "person_profile"), BTreeSet::from(["Bob", "Cid"].map(str::to_owned)));
+    assert_eq!(names(&project, "person_profile"), names(&project, "names"));
+    // history stays, and any of the identifiers takes it back
+    project.kinfold(&["show", "person_profile", "--at-run", "1"]).exits(0);
+    let told = project.kinfold(&["unsuppress", "card:card-0001", "--reason", "objection withdrawn"]).exits(0);
+    assert!(told.stdout.contains("4 identifiers: read again"), "{told}");
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    assert_eq!(names(&project, "person_profile"), all);
+    assert_eq!(id_of(&project, "card-0001"), ann, "under the id of before");
+    project.kinfold(&["unsuppress", "card:card-0001", "--reason", "again"]).exits(2);
+    // what is erased cannot be taken back
+    project.kinfold(&["forget", "card:card-0001", "--reason", "request"]).exits(0);
+    project.kinfold(&["unsuppress", "card:card-0001", "--reason", "no"]).exits(2);
+}
+
+#[test]
+fn what_cannot_be_erased_is_said_and_not_certified() {
+    let project = project(UPSERT, FILES);
+    // a table that no link table leads to
+    project.write("data/notes.csv", "note\nann@x.com\n");
+    project.write("sources.yaml", &format!("{SOURCES}      - {{name: notes, path: notes.csv}}\n"));
+    project.write("models/notes.sql", "SELECT note FROM shop.notes\n");
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let told = project.kinfold(&["forget", "email:ann@x.com", "--reason", "r"]).exits(1);
+    assert!(told.stderr.contains("1 rows of `notes`") && told.stderr.contains("nothing was certified"), "{told}");
+    assert_eq!(names(&project, "person_profile"), BTreeSet::from(["Bob", "Cid"].map(str::to_owned)));
+    // once it is mended, the same command finishes it
+    project.write("data/notes.csv", "note\nnothing\n");
+    let told = project.kinfold(&["forget", "email:ann@x.com", "--reason", "r"]).exits(0);
+    assert!(told.stdout.contains("certificate:"), "{told}");
+    for wrong in [&["forget", "email:nobody", "--reason", "r"][..], &["forget", "ann@x.com", "--reason", "r"]] {
+        project.kinfold(wrong).exits(2);
+    }
+    project.kinfold(&["forget", "email:ann@x.com", "--reason", " "]).exits(2);
+}
