@@ -34,6 +34,19 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// What to do where there is no room for a file.
+pub const NO_ROOM: &str = "there is no room left on the disk, or a quota or `ulimit -f` allows no more: make some \
+     (`kinfold vacuum` says what old runs left), then run again";
+
+/// The next step after a lack of memory or of room, which is the same wherever it shows.
+fn way_out(cause: &str) -> Option<&'static str> {
+    let full = ["No space left on device", "Disk quota exceeded", "File too large"];
+    if cause.contains("Resources exhausted") {
+        return Some("give the run more memory with --memory, or fewer threads with --threads");
+    }
+    full.iter().any(|words| cause.contains(words)).then_some(NO_ROOM)
+}
+
 /// Result of everything that touches the world.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -47,9 +60,8 @@ impl Error {
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         let source = source.into();
-        // a lack of memory has the same way out wherever it shows
-        if self.help.is_none() && source.to_string().contains("Resources exhausted") {
-            self.help = Some("give the run more memory with --memory, or fewer threads with --threads".to_owned());
+        if self.help.is_none() {
+            self.help = way_out(&source.to_string()).map(str::to_owned);
         }
         self.source = Some(source);
         self

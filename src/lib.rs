@@ -9,6 +9,7 @@
 //!
 //! [`model`] is what an author defined; [`diagnostic`] what is wrong with it; [`identity`] the pure stitching
 //! core; [`privacy`] what may be known of a person and where it goes; [`runner`] executes a plan; [`cli`] says what happened and decides nothing.
+//! [`points`] names the points of a run at which tests end it.
 
 pub mod cli;
 pub mod diagnostic;
@@ -18,6 +19,7 @@ pub mod graph;
 pub mod identity;
 pub mod model;
 pub mod plan;
+pub mod points;
 pub mod privacy;
 pub mod project;
 pub mod runner;

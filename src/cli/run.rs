@@ -5,6 +5,7 @@ use super::exit::Exit;
 use super::printer::Printer;
 use super::summary;
 use crate::error::{Context, ErrorKind, Result};
+use crate::points::Point;
 use crate::runner::{
     Events, Failure, Options, Prepared, Purpose, RunReport, leave_manifest, manifest, prepare, run as execute,
 };
@@ -89,5 +90,6 @@ fn leave(options: &Options, report: &RunReport) -> Result<String> {
     std::fs::create_dir_all(&folder).or_fail(ErrorKind::Storage, doing)?;
     let text = serde_json::to_string_pretty(report).or_fail(ErrorKind::Failed, doing)? + "\n";
     std::fs::write(folder.join("run.json"), &text).or_fail(ErrorKind::Storage, doing)?;
+    Point::Reported.reached();
     Ok(text)
 }

@@ -101,9 +101,10 @@ impl Plan {
         let tests: BTreeSet<String> = tested.iter().map(|owner| tests_stage(owner)).collect();
         for name in order.iter().filter(|name| needed.contains(*name)) {
             let Some(action) = action(name) else { continue };
-            // what is loaded was tested when it was built
+            // what is loaded was tested when it was built; a view is kept nowhere and shows what is built now
+            let shown_now = action != Action::Load || is_view(project, name);
             let mut after = graph.waits_for(name);
-            after.retain(|stage| needed.contains(stage) || action != Action::Load && tests.contains(stage));
+            after.retain(|stage| needed.contains(stage) || shown_now && tests.contains(stage));
             stages.push(Stage { model: name.clone(), action, after });
         }
         Self { stages: in_order(stages), unchanged: BTreeSet::new() }

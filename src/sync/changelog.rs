@@ -6,6 +6,7 @@
 use super::destination::BatchId;
 use super::life::{StateRow, SyncState, fold, to_batch};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::points::Point;
 use crate::warehouse::{Created, State};
 use deltalake_core::arrow::array::RecordBatch;
 use parquet::arrow::ArrowWriter;
@@ -121,12 +122,16 @@ impl<'a> ChangeLog<'a> {
 
     /// Keeps what is about to be sent.
     pub(super) async fn planned(&self, batch: &BatchId, rows: &[StateRow]) -> Result<()> {
-        self.append(batch, (PLANNED, 0), rows).await
+        self.append(batch, (PLANNED, 0), rows).await?;
+        Point::Planned.reached();
+        Ok(())
     }
 
     /// Keeps what became of it, or of another part of it; parts are numbered from 0.
     pub(super) async fn answered(&self, batch: &BatchId, part: u32, rows: &[StateRow]) -> Result<()> {
-        self.append(batch, (ANSWERED, part), rows).await
+        self.append(batch, (ANSWERED, part), rows).await?;
+        Point::Answered.reached();
+        Ok(())
     }
 
     async fn append(&self, batch: &BatchId, (step, part): (&str, u32), rows: &[StateRow]) -> Result<()> {

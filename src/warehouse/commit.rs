@@ -17,6 +17,7 @@ use super::table::{DataFile, Meta, Table, checkpoint, last_run};
 use super::writer::{StagedTable, WriteMode};
 use super::{Warehouse, check_table_name, record::check_format};
 use crate::error::{Error, ErrorKind, Result};
+use crate::points::Point;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -205,7 +206,9 @@ impl Warehouse {
 
     async fn create_record(&self, record: RunRecord) -> Result<RunRecord> {
         let name = numbered(record::FOLDER, record.run);
-        match self.state.create_json(&name, &record).await? {
+        let created = self.state.create_json(&name, &record).await?;
+        Point::Recorded.reached();
+        match created {
             Created::Ours => Ok(record),
             Created::Theirs(bytes) => {
                 let value: Value = self.state.parse(&name, &bytes)?;
@@ -235,7 +238,9 @@ impl Warehouse {
             return Ok(position);
         }
         let name = self.log_entry(&commit.table, commit.target());
-        Ok(match self.state.create(&name, commit.entry.clone().into()).await? {
+        let created = self.state.create(&name, commit.entry.clone().into()).await?;
+        Point::TableCommitted.reached();
+        Ok(match created {
             Created::Ours => Position::Done,
             Created::Theirs(found) if run_of(&found) == Some(run) => Position::Done,
             Created::Theirs(_) => Position::Moved,
@@ -309,6 +314,7 @@ impl Warehouse {
             }
             let Ok(url) = self.table_url(&commit.table) else { continue };
             let _ = checkpoint(&self.state, &self.folder(&commit.table), &url, version).await;
+            Point::Checkpointed.reached();
         }
     }
 }

@@ -141,7 +141,7 @@ async fn what_stays_wrong_is_said_at_once_and_with_a_way_out() {
     let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     for (fault, tries, help) in [
         (Fault::Forbidden, 1, "check who may read and write there"),
-        (Fault::Full, 1, "no room left"),
+        (Fault::Full, 1, "there is no room left"),
         (Fault::Refused, u64::from(ATTEMPTS), "try again later"),
     ] {
         let faulty = Arc::new(Faulty::new(&inner, move |_, _| fault));

@@ -8,9 +8,13 @@
 //! Expiry is the one use of the wall clock, which the caller passes in. A wrong clock or a holder that
 //! stalls past its end can only make two runs work at once; which of them commits is decided by
 //! put-if-absent of the staged list (see [`super::commit`]).
+//!
+//! A file that a power cut tore says nothing. Its holder, if it lives, writes it anew three times per lease; so it
+//! counts as held until a minute after it was written, and as expired then.
 
 use super::store::{Created, State, number_of, numbered, to_json};
 use crate::error::{Error, ErrorKind, Result};
+use crate::points::Point;
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -19,6 +23,8 @@ use tokio::sync::Mutex;
 const FOLDER: &str = "_kinfold/leases";
 /// Files of older epochs that are kept; more only make listing slower.
 const KEPT: u64 = 50;
+/// How long a lease lasts whose file is damaged: as long as those of runs.
+const DAMAGED_LASTS: Duration = Duration::seconds(60);
 
 /// What a lease file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +37,12 @@ struct LeaseFile {
     taken_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
     released: bool,
+}
+
+impl LeaseFile {
+    fn is_held(&self, now: DateTime<Utc>) -> bool {
+        !self.released && self.expires_at > now
+    }
 }
 
 /// The right to run, until it expires.
@@ -50,11 +62,7 @@ impl Lease {
     /// `Busy` when another run holds the warehouse or took it at the same moment; `Storage`.
     pub(super) async fn take(state: &State, holder: &str, now: DateTime<Utc>, seconds: u32) -> Result<Self> {
         let newest = newest_epoch(state).await?;
-        if newest > 0
-            && let Some(held) = state.get_json::<LeaseFile>(&numbered(FOLDER, newest)).await?
-            && !held.released
-            && held.expires_at > now
-        {
+        if let Some(held) = read(state, newest).await?.filter(|held| held.is_held(now)) {
             return Err(busy(&held));
         }
         let length = Duration::seconds(i64::from(seconds));
@@ -67,9 +75,10 @@ impl Lease {
             released: false,
         };
         let name = numbered(FOLDER, file.epoch);
-        if let Created::Theirs(bytes) = state.create_json(&name, &file).await? {
-            return Err(busy(&state.parse(&name, &bytes)?));
+        if let Created::Theirs(_) = state.create_json(&name, &file).await? {
+            return Err(read(state, file.epoch).await?.map_or_else(lost, |by| busy(&by)));
         }
+        Point::Leased.reached();
         let lease = Self { state: state.clone(), file, length, released: Arc::default() };
         // Between the listing and the put, others may have come and gone.
         lease.check().await?;
@@ -91,8 +100,7 @@ impl Lease {
         if newest <= self.file.epoch {
             return Ok(());
         }
-        let by = self.state.get_json::<LeaseFile>(&numbered(FOLDER, newest)).await?;
-        Err(by.map_or_else(lost, |by| busy(&by)))
+        Err(read(&self.state, newest).await?.map_or_else(lost, |by| busy(&by)))
     }
 
     /// Moves the end to one length after `now`; does nothing once released.
@@ -117,7 +125,9 @@ impl Lease {
         let mut released = self.released.lock().await;
         *released = true;
         let file = LeaseFile { released: true, ..self.file.clone() };
-        self.state.replace(&numbered(FOLDER, file.epoch), to_json(&file)?).await
+        self.state.replace(&numbered(FOLDER, file.epoch), to_json(&file)?).await?;
+        Point::Released.reached();
+        Ok(())
     }
 
     /// Removes old files. A failure is no harm: they are only in the way.
@@ -135,11 +145,26 @@ impl Lease {
 /// The first epoch whose files may be those of a run at work: that of the newest lease while it is held.
 pub(super) async fn first_free_epoch(state: &State, now: DateTime<Utc>) -> Result<u64> {
     let newest = newest_epoch(state).await?;
-    let held = match state.get_json::<LeaseFile>(&numbered(FOLDER, newest)).await? {
-        Some(lease) => !lease.released && lease.expires_at > now,
-        None => false,
-    };
+    let held = read(state, newest).await?.is_some_and(|lease| lease.is_held(now));
     Ok(if held { newest } else { newest + 1 })
+}
+
+/// The file of an epoch; of one that is damaged, what can be told without its words.
+async fn read(state: &State, epoch: u64) -> Result<Option<LeaseFile>> {
+    let name = numbered(FOLDER, epoch);
+    let Some(bytes) = state.get(&name).await? else { return Ok(None) };
+    if let Ok(file) = state.parse(&name, &bytes) {
+        return Ok(Some(file));
+    }
+    let damaged = |taken_at| LeaseFile {
+        epoch,
+        holder: format!("one whose lease, `{name}`, is damaged"),
+        nonce: String::new(),
+        taken_at,
+        expires_at: taken_at + DAMAGED_LASTS,
+        released: false,
+    };
+    Ok(state.modified(&name).await?.map(damaged))
 }
 
 async fn newest_epoch(state: &State) -> Result<u64> {
@@ -207,6 +232,29 @@ mod tests {
         first.release().await.unwrap();
         other.renew(at(1)).await.unwrap();
         Lease::take(&state, "b", at(2), 60).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_torn_lease_is_held_for_a_minute_and_no_longer() {
+        for torn in ["", "{\n  \"epoch\": 1,\n  \"hol"] {
+            let state = state();
+            Lease::take(&state, "a", at(0), 60).await.unwrap();
+            let file = numbered(FOLDER, 1);
+            state.replace(&file, torn.into()).await.unwrap();
+            let written = state.modified(&file).await.unwrap().unwrap();
+            let soon = written + Duration::seconds(59);
+            let error = Lease::take(&state, "b", soon, 60).await.unwrap_err();
+            assert_eq!((error.kind(), first_free_epoch(&state, soon).await.unwrap()), (ErrorKind::Busy, 1));
+            assert!(error.to_string().contains("is damaged"), "{error}");
+            let later = written + Duration::seconds(60);
+            assert_eq!(first_free_epoch(&state, later).await.unwrap(), 2);
+            let second = Lease::take(&state, "b", later, 60).await.unwrap();
+            assert_eq!(second.epoch(), 2);
+            // torn while it is held, it is whole again after the next renewal
+            state.replace(&numbered(FOLDER, 2), torn.into()).await.unwrap();
+            second.renew(later).await.unwrap();
+            assert!(read(&state, 2).await.unwrap().unwrap().holder == "b");
+        }
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! connections), and what it gives up on is not tried again. Local files have no such client, and a folder may be
 //! a network's: [`Retrying`] tries again there. What is permanent (no right, no bucket, no room) is said at once.
 
-use crate::error::Error;
+use crate::error::{Error, NO_ROOM};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -49,7 +49,16 @@ impl Trouble {
         match error {
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => return Self::Forbidden,
             E::NotFound { source, .. } if source.to_string().contains("NoSuchBucket") => return Self::NoBucket,
-            E::Generic { .. } => {}
+            E::Generic { source, .. } => {
+                // a listing is not told apart by the client
+                let text = source.to_string();
+                if text.contains("NoSuchBucket") {
+                    return Self::NoBucket;
+                }
+                if text.contains("403 Forbidden") || text.contains("401 Unauthorized") {
+                    return Self::Forbidden;
+                }
+            }
             _ => return Self::Other,
         }
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -64,7 +73,7 @@ impl Trouble {
 
     fn of_io(error: &std::io::Error) -> Self {
         match error.kind() {
-            Io::StorageFull | Io::QuotaExceeded => Self::Full,
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => Self::Full,
             Io::PermissionDenied | Io::ReadOnlyFilesystem => Self::Forbidden,
             Io::Interrupted
             | Io::WouldBlock
@@ -84,9 +93,7 @@ impl Trouble {
     fn help(self) -> Option<&'static str> {
         match self {
             Self::Passing => Some("the store did not do it after several tries; try again later"),
-            Self::Full => {
-                Some("there is no room left: make some (`kinfold vacuum` says what old runs left), then run again")
-            }
+            Self::Full => Some(NO_ROOM),
             Self::Forbidden => Some(
                 "check who may read and write there; for S3, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they allow",
             ),

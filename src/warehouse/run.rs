@@ -8,6 +8,7 @@ use super::store::{Created, numbered};
 use super::writer::{StagedTable, TableWriter, Target, WriteMode, properties, remove_files};
 use super::{Warehouse, check_table_name};
 use crate::error::{Error, ErrorKind, Result};
+use crate::points::Point;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
 use deltalake_core::arrow::datatypes::Schema;
@@ -216,7 +217,7 @@ impl Run {
         let list = self.warehouse.stage(self.number, self.lease.epoch(), &self.base, tables, content, now).await?;
         let name = numbered(FOLDER, self.number);
         match self.warehouse.state.create(&name, to_bytes(&list)?).await? {
-            Created::Ours => {}
+            Created::Ours => Point::Staged.reached(),
             Created::Theirs(_) => {
                 return Err(Error::new(ErrorKind::Busy, format!("another run committed as run {} first", self.number))
                     .with_help("run again"));

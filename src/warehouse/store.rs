@@ -6,7 +6,9 @@
 
 use super::retry::{ATTEMPTS, Trouble, because, pause};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::points::Point;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
@@ -67,10 +69,18 @@ impl State {
     /// # Errors
     /// `Storage` when the store cannot be read.
     pub async fn exists(&self, relative: &str) -> Result<bool> {
+        self.modified(relative).await.map(|found| found.is_some())
+    }
+
+    /// When an object was written, by the clock of the store; `None` when it is not there.
+    ///
+    /// # Errors
+    /// `Storage` when the store cannot be read.
+    pub async fn modified(&self, relative: &str) -> Result<Option<DateTime<Utc>>> {
         let path = self.path(relative);
         match self.store.head(&path).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Ok(found) => Ok(Some(found.last_modified)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(reading(&path, e)),
         }
     }
@@ -153,7 +163,9 @@ impl State {
     /// `Storage` when the store cannot be written.
     pub async fn remove(&self, relative: &str) -> Result<()> {
         let path = self.path(relative);
-        match self.store.delete(&path).await {
+        let deleted = self.store.delete(&path).await;
+        Point::Removed.reached();
+        match deleted {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(because(Error::new(ErrorKind::Storage, format!("`{path}` cannot be removed")), e)),
         }

@@ -11,6 +11,7 @@
 use super::retry::because;
 use super::types::{convert_array, storable_schema, written_schema};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::points::Point;
 use deltalake_core::arrow::array::{ArrayRef, RecordBatch};
 use deltalake_core::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use object_store::path::Path;
@@ -268,6 +269,7 @@ pub(super) async fn remove_files(store: &Arc<dyn ObjectStore>, folder: &Path, fi
         if store.delete(&folder.clone().join(file.name.as_str())).await.is_err() {
             return;
         }
+        Point::Removed.reached();
     }
 }
 
@@ -422,6 +424,7 @@ impl OpenFile {
         self.writer.finish().map_err(parquet_failed)?;
         self.send().await?;
         self.sink.end().await.map_err(|e| not_written(&self.name, e))?;
+        Point::FileWritten.reached();
         Ok(StagedFile { name: self.name.clone(), size: self.sent, rows: self.rows })
     }
 

@@ -216,6 +216,24 @@ fn a_failed_test_of_a_model_stops_what_is_made_from_it_and_nothing_else() {
 }
 
 #[test]
+fn a_failed_test_stops_what_reads_through_a_view_that_is_not_selected() {
+    let project = chain();
+    project.kinfold(&["run"]).exits(0);
+    project.write("data/items.csv", BROKEN_ITEMS);
+    let only = ["run", "--full", "--select", "items open_count"];
+    let row = |model: &str, built| (model.to_owned(), built, "items".to_owned());
+    // `open_items` is a table, and read as it was committed
+    project.kinfold(&only).exits(1);
+    assert_eq!(withheld(&project), [row("items", true)]);
+    assert_eq!(project.number("SELECT n FROM open_count"), 1);
+    // a view would show the rows that failed
+    project.write("models/open_items.yaml", "materialized: view\n");
+    project.kinfold(&only).exits(1);
+    assert_eq!(withheld(&project), [row("items", true), row("open_count", false)]);
+    assert_eq!(project.number("SELECT n FROM open_count"), 1);
+}
+
+#[test]
 fn results_and_failing_rows_are_kept_also_of_a_failed_run() {
     let project = chain();
     project.kinfold(&["run"]).exits(0);

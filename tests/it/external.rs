@@ -72,6 +72,12 @@ fn the_commands_in_the_documents_work() {
 
 #[test]
 #[ignore = "needs KINFOLD_TEST_PYTHON"]
+fn what_operators_are_told_is_right() {
+    tool("check_operations.py", &[]);
+}
+
+#[test]
+#[ignore = "needs KINFOLD_TEST_PYTHON"]
 fn another_validator_agrees_about_the_schemas() {
     tool("check_schema.py", &[]);
 }

@@ -5,7 +5,10 @@
 
 The store is moto's server, a process of its own that enforces conditional puts as S3 does.
 """
+import http.client
+import http.server
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -116,6 +119,120 @@ def only_one_of_two(kinfold, client):
     equal(figures(kinfold), expected_figures(), "figures after two runs at once")
 
 
+class Front:
+    """Stands before the server and answers some requests itself; as long as the block lasts."""
+
+    def __init__(self, server, answer):
+        host = server.url.split("//")[1]
+        front = self
+        self.requests, self.answered = 0, 0
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                front.requests += 1
+                own = answer(front.requests)
+                front.answered += own is not None
+                if own == "silence":
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                if own is None:
+                    to = http.client.HTTPConnection(host, timeout=60)
+                    to.request(self.command, self.path, body, {n: v for n, v in self.headers.items() if n.lower() != "host"})
+                    got = to.getresponse()
+                    status, headers, content = got.status, got.getheaders(), got.read()
+                else:
+                    status, code = own
+                    headers = [("Content-Type", "application/xml")]
+                    content = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+                self.send_response(status)
+                for name, value in headers:
+                    if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+                        self.send_header(name, value)
+                length = dict((n.lower(), v) for n, v in headers).get("content-length") if self.command == "HEAD" else None
+                self.send_header("Content-Length", length or str(len(content)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(content)
+
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_one
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.handle_error = lambda *_: None
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def small_project(binary, folder, endpoint, warehouse):
+    """A project whose warehouse lies in a bucket."""
+    folder.mkdir(exist_ok=True)
+    kinfold = Kinfold(binary, folder, **KEYS, AWS_ENDPOINT_URL=endpoint, AWS_ALLOW_HTTP="true")
+    if not (folder / "kinfold.yaml").exists():
+        kinfold("init", ".")
+    settings = folder / "kinfold.yaml"
+    settings.write_text(re.sub(r"^warehouse:.*$", f"warehouse: {warehouse}", settings.read_text(), flags=re.M))
+    return kinfold
+
+
+def said(kinfold, *arguments, exit_code):
+    """What a command that must fail says, and how long it takes to."""
+    started = time.monotonic()
+    done = subprocess.run([kinfold.binary, *arguments], cwd=kinfold.project, env=kinfold.environment, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=300)
+    equal(done.returncode, exit_code, f"exit code of kinfold {' '.join(arguments)}: {done.stderr}")
+    return done.stderr, time.monotonic() - started
+
+
+def permanent(binary, server, temporary):
+    """No right and no bucket are said at once, with the way out, and not tried again and again."""
+    with Front(server, lambda _: (403, "AccessDenied")) as front:
+        denied = small_project(binary, pathlib.Path(temporary) / "denied", front.url, f"s3://{BUCKET}/denied")
+        text, seconds = said(denied, "run", exit_code=1)
+        check("check who may read and write there" in text and seconds < 20, f"a store that denies: after {seconds} s: {text}")
+        check(front.requests <= 5, f"a store that denies was asked {front.requests} times")
+    nowhere = small_project(binary, pathlib.Path(temporary) / "nowhere", server.url, "s3://no-such-bucket-of-ours/w")
+    text, seconds = said(nowhere, "run", exit_code=1)
+    check("there is no such bucket" in text and seconds < 20, f"a bucket that is not there: after {seconds} s: {text}")
+
+
+def passing(binary, server, temporary):
+    """What passes is tried again: a store that is busy, broken or silent now and then changes nothing."""
+    def moody(number):
+        return {0: (503, "SlowDown"), 7: (500, "InternalError"), 14: "silence"}.get(number % 21)
+
+    quiet = small_project(binary, pathlib.Path(temporary) / "quiet", server.url, f"s3://{BUCKET}/quiet")
+    quiet("run")
+    with Front(server, moody) as front:
+        kinfold = small_project(binary, pathlib.Path(temporary) / "moody", front.url, f"s3://{BUCKET}/moody")
+        kinfold("run")
+        kinfold("run", "--full")
+        check(front.answered > 20, f"only {front.answered} of {front.requests} requests went wrong")
+    for table in ("person_profile", "came_back"):
+        # ids are another in every warehouse
+        sql = f"SELECT * EXCLUDE (person_id) FROM {table}"
+        rows = [sorted(str(row) for row in k.query(sql)) for k in (quiet, at(kinfold, server))]
+        equal(rows[1], rows[0], f"{table} through a moody store")
+
+
+def at(kinfold, server):
+    """The same project, past the front."""
+    kinfold.environment["AWS_ENDPOINT_URL"] = server.url
+    return kinfold
+
+
 def unreachable(kinfold):
     """A store that does not answer is an error that names it, not a hang or a panic."""
     kinfold.environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
@@ -138,6 +255,8 @@ def run():
         except Exception:
             shutil.copy(f"{temporary}/s3.log", f"{tempfile.gettempdir()}/kinfold-s3.log")
             raise
+        permanent(binary, server, temporary)
+        passing(binary, server, temporary)
         unreachable(kinfold)
         objects = len(listing(client, "warehouse/"))
         print(f"the demo ran on {server.url.split('//')[0]}//… with raw data, warehouse ({objects} objects) and outbox in a bucket")

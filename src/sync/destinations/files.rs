@@ -13,6 +13,7 @@
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::{FileFormat, SyncMode};
+use crate::points::Point;
 use crate::sync::destination::{Batch, BatchId, Capabilities, Delivery, Destination};
 use crate::warehouse::{Created, Environment, Location, State};
 use deltalake_core::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -66,10 +67,13 @@ impl FilesDestination {
         if batch.mode == SyncMode::Replace {
             let name = format!("{}.{}", batch.id.sync, extension(self.format));
             self.state.replace(&name, encode(&batch.rows, self.format)?.into()).await?;
+            Point::Delivered.reached();
             return Ok(Delivery::All);
         }
         let name = self.name(&batch.id);
-        match self.state.create(&name, encode(&with_changes(batch)?, self.format)?.into()).await? {
+        let created = self.state.create(&name, encode(&with_changes(batch)?, self.format)?.into()).await?;
+        Point::Delivered.reached();
+        match created {
             Created::Ours => Ok(Delivery::All),
             Created::Theirs(_) => {
                 Err(Error::new(ErrorKind::Failed, format!("`{name}` is there already with other rows"))
