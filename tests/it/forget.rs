@@ -216,6 +216,20 @@ fn a_suppressed_person_is_not_read_until_that_is_taken_back() {
 }
 
 #[test]
+fn what_older_files_gave_is_not_taken_for_a_suppressed_person() {
+    let project = project(UPSERT, FILES);
+    // a row of both: with Ann it goes, although Bob has the cookie
+    project.write("data/visits.csv", &format!("{VISITS}cookie-bob-1,ann@x.com,2026-03-04T00:00:00Z\n"));
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    project.kinfold(&["suppress", "email:ann@x.com", "--reason", "objection"]).exits(0);
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let taken = project.lines("select * from person_profile");
+    project.kinfold(&["run", "--quiet", "--full"]).exits(0);
+    assert_eq!(taken, project.lines("select * from person_profile"));
+    assert_eq!(project.number("select sum(visits) from person_profile"), 1, "Bob's own visit");
+}
+
+#[test]
 fn what_cannot_be_erased_is_said_and_not_certified() {
     let project = project(UPSERT, FILES);
     // a table that no link table leads to
