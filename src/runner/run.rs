@@ -161,17 +161,12 @@ async fn build_and_commit(
         Ok(partials) => partials,
         Err(error) => return Err(given_back(run, error).await),
     };
-    let context = RunContext {
-        number: run.number(),
-        warehouse: Arc::clone(warehouse),
-        base: run.base().clone(),
-        selected: plan.built(),
-        partials,
-    };
-    progress.begun(run.number(), plan.built().len());
+    let (number, base, selected) = (run.number(), run.base().clone(), plan.built());
+    let context = RunContext { number, warehouse: Arc::clone(warehouse), base, selected, partials };
+    progress.begun(number, plan.built().len());
     let mut report = RunReport {
         format: 1,
-        run: run.number(),
+        run: number,
         project: project.settings.name.clone(),
         warehouse: project.settings.warehouse.clone(),
         as_of,

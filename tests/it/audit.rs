@@ -16,7 +16,10 @@ fn project() -> Project {
         ("data/places.csv", "city\nRome\n"),
         ("models/cities.sql", "SELECT city, count(*) AS people FROM shop.people GROUP BY city\n"),
         ("models/contacts.sql", "SELECT email, city FROM shop.people\n"),
-        ("models/out.yaml", "kind: sync\nname: out\nfrom: cities\nto: lake\nkey: city\ncolumns: {people: people}\n"),
+        (
+            "models/out.yaml",
+            "kind: sync\nname: out\nfrom: cities\nto: lake\nmode: upsert\nkey: city\ncolumns: {people: people}\n",
+        ),
     ])
 }
 
