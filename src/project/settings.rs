@@ -38,7 +38,7 @@ pub(super) fn defaults(name: String) -> Settings {
         vars: BTreeMap::new(),
         secrets: BTreeMap::new(),
         retention: Retention::default(),
-        partials: true,
+        partials: false,
         targets: Vec::new(),
     }
 }

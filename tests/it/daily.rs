@@ -16,6 +16,7 @@ const STEPS: usize = 7;
 const PROJECT: &str = "\
 name: daily
 warehouse: target/warehouse
+partials: true
 targets:
   rebuilt: {warehouse: target/rebuilt, partials: false}
 ";

@@ -56,7 +56,7 @@ const ANN: [&str; 5] = ["ann@x.com", "Ann@X.com", "card-0001", "cookie-ann-1", "
 
 fn project(sync: &str, destination: &str) -> Project {
     let mut project = Project::of(&[
-        ("kinfold.yaml", "as_of: \"2026-03-31\"\n"),
+        ("kinfold.yaml", "as_of: \"2026-03-31\"\npartials: true\n"),
         ("sources.yaml", SOURCES),
         ("destinations.yaml", destination),
         ("data/people.csv", PEOPLE),

@@ -48,7 +48,7 @@ struct Shop {
 impl Shop {
     fn new() -> Self {
         let project = Project::of(&[
-            ("kinfold.yaml", "name: shop\nas_of: 2026-03-31\n"),
+            ("kinfold.yaml", "name: shop\nas_of: 2026-03-31\npartials: true\n"),
             ("sources.yaml", SOURCES),
             ("models/person.yaml", PERSON),
             ("data/customers.csv", "email,cookie\nann@x.com,c1\nbob@x.com,c2\n"),

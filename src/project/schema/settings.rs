@@ -23,7 +23,7 @@ pub(super) struct SettingsFile {
     secrets: Option<ByKey<Filled>>,
     /// Which runs `kinfold vacuum` keeps.
     retention: Option<Retention>,
-    /// Whether runs keep partial states of source tables, so that later runs do not read old files again. Default true.
+    /// Whether runs keep partial states of source tables, so that later runs do not read old files again. Default false.
     partials: Option<Boolean>,
     /// What `--target` changes, by the target's name.
     targets: Option<ByName<Target>>,
