@@ -71,13 +71,6 @@ impl Pair {
     }
 }
 
-impl Links {
-    /// Memory held, in bytes, for a memory pool to account for.
-    pub fn memory_bytes(&self) -> usize {
-        self.links.capacity() * size_of::<Link>() + self.evidence.capacity() * size_of::<Evidence>()
-    }
-}
-
 /// A table that fits the cache beside what else a row needs.
 const RECENT_BITS: u32 = 13;
 const NO_PAIR: Pair = Pair(u64::MAX);
