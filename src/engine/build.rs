@@ -215,6 +215,7 @@ impl Engine {
             let batch = made.or_fail(ErrorKind::Failed, || format!("cannot make the rows of `{table}`"))?;
             outputs.push(Output { table, schema, batches: vec![batch], mode: kind.mode() });
         }
+        stitched.texts.check().or_fail(ErrorKind::Storage, || format!("cannot make the tables of `{}`", bound.name))?;
         let large = Arc::new(IdentityRows::new(bound, model, stitched, at));
         let planned = IdentityTable::all(&bound.name)
             .into_iter()

@@ -14,6 +14,8 @@ use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::DFSchema;
+use std::borrow::Cow;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -203,14 +205,18 @@ impl Engine {
             let BoundModel::Identity(bound) = bound else { continue };
             let Some(entities) = bound.slot.get() else { continue };
             let types = bound.type_names();
-            let mut best: BTreeMap<u32, (u8, &str)> = BTreeMap::new();
+            let mut best: BTreeMap<u32, (u8, Cow<'_, str>)> = BTreeMap::new();
             for node in 0..entities.nodes.len() {
                 let (entity, code) = (entities.entity[node], u32::try_from(node).unwrap_or(u32::MAX));
                 if super::identity::is_hub(entity) {
                     continue;
                 }
                 let known = (entities.nodes.type_of(code), entities.nodes.text(code));
-                best.entry(entity).and_modify(|b| *b = known.min(*b)).or_insert(known);
+                match best.entry(entity) {
+                    Entry::Vacant(free) => drop(free.insert(known)),
+                    Entry::Occupied(mut taken) if known < *taken.get() => drop(taken.insert(known)),
+                    Entry::Occupied(_) => {}
+                }
             }
             for (entity, (kind, text)) in best {
                 let id = entities.ids[entity as usize].to_string();

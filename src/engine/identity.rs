@@ -10,9 +10,10 @@ use super::functions::{Judged, Normalizer};
 use super::identity_report::SourceRows;
 use super::link_rows::{self, Collected};
 use super::proofs::Proofs;
+use super::text_spill::TextSpill;
 use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::identity::{
     BridgeInput, Cause, CauseInput, EntityId, HUB, Holdings, IdInput, Link, MaxLinks, NO_NODE, Nodes, Registered,
     RowOwners, StitchInput, Stitched, Suspects, TypePolicy, assign_ids, find_causes, find_suspects, stitch,
@@ -74,7 +75,11 @@ pub(super) struct StitchedRun {
     pub links: Vec<Link>,
     /// By link, the row that proves it.
     pub proofs: Proofs,
+    /// Tells whether the texts of identifiers that are on disk could be read.
+    pub texts: Arc<TextSpill>,
+    /// Without the entity of each identifier, which `entities` has.
     pub stitched: Stitched,
+    /// Without the ids, which `entities` has.
     pub assigned: crate::identity::Assigned,
     pub tables: Vec<String>,
     /// By change of an entity, why.
@@ -308,7 +313,7 @@ impl BoundIdentity {
         key: &[u8],
         threads: usize,
     ) -> Result<StitchedRun> {
-        let Collected { nodes, spellings, links, proofs, owners, identifier_memory, link_memory } =
+        let Collected { nodes, spellings, links, proofs, texts, owners, identifier_memory, link_memory } =
             link_rows::collect(context, &self.links, &self.slot, self.policies.len(), threads).await?;
         let Rules { always, never, places } = rule_pairs(model, &nodes, &self.policies);
         let input = StitchInput {
@@ -319,10 +324,10 @@ impl BoundIdentity {
             never: &never,
             threads,
         };
-        let stitched = stitch(&input);
+        let mut stitched = stitch(&input);
         let sources = self.sources(owners, |code| is_hub(stitched.entity[nodes.dense(code) as usize]));
         let registered = self.registered(registry, &nodes)?;
-        let assigned = assign_ids(&IdInput {
+        let mut assigned = assign_ids(&IdInput {
             types: &self.policies,
             nodes: &nodes,
             stitched: &stitched,
@@ -348,7 +353,9 @@ impl BoundIdentity {
             },
             MOST_SUSPECTS,
         );
-        let entities = Entities::new(nodes, spellings, stitched.entity.clone(), assigned.ids.clone());
+        texts.check().or_fail(ErrorKind::Storage, || format!("cannot name the entities of `{}`", self.name))?;
+        let (entity, ids) = (std::mem::take(&mut stitched.entity), std::mem::take(&mut assigned.ids));
+        let entities = Entities::new(nodes, spellings, entity, ids);
         let entities = Arc::new(entities.accounted_for(identifier_memory));
         self.slot.fill(Arc::clone(&entities));
         let tables = self.links.iter().map(|l| l.table.clone()).collect();
@@ -359,6 +366,7 @@ impl BoundIdentity {
             assigned,
             tables,
             proofs,
+            texts,
             causes,
             holdings,
             suspects,

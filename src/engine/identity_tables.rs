@@ -13,6 +13,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result as Made;
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;
@@ -179,7 +180,11 @@ impl IdentityRows {
             IdentityTable::Hubs | IdentityTable::Report | IdentityTable::Suspects => return None,
         };
         let (rows, columns) = (Arc::clone(self), Arc::clone(schema));
-        let make = move |range| make(&rows, &columns, range);
+        let make = move |range| {
+            let batch = make(&rows, &columns, range)?;
+            rows.run.texts.check()?;
+            Ok(batch)
+        };
         Some(PlannedRows::of_chunks(table, schema, kind.mode(), (size, threads), make))
     }
 
@@ -231,12 +236,11 @@ impl IdentityRows {
         let ends = stronger_first(nodes, &run.links[range.clone()]);
         for (((left, right), index), proof) in ends.zip(range).zip(proofs) {
             let link = run.links[index];
-            for (side, (node, text)) in [left, right].into_iter().enumerate() {
-                sides[side * 2].append_value(types[usize::from(nodes.type_of(node))]);
+            for (side, (node, text)) in [&left, &right].into_iter().enumerate() {
+                sides[side * 2].append_value(types[usize::from(nodes.type_of(*node))]);
                 sides[side * 2 + 1].append_value(text);
             }
-            let [left, right] = [left.0, right.0];
-            let hub = [left, right].into_iter().any(|n| is_hub(run.entities.entity[n as usize]));
+            let hub = [left.0, right.0].into_iter().any(|n| is_hub(run.entities.entity[n as usize]));
             let why = refused.get(&(index as u32));
             accepted.append_value(why.is_none() && !hub);
             reasons.append_option(why.map(String::as_str).or(hub.then_some("hub")));
@@ -340,10 +344,10 @@ impl IdentityRows {
         let types = bound.type_names();
         let (mut kinds, mut texts, mut ids) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
         let mut runs = Int64Builder::new();
-        for (node, entity) in &run.assigned.newly_registered[range] {
-            kinds.append_value(types[usize::from(nodes.type_of(*node))]);
-            texts.append_value(nodes.text(*node));
-            append_id(&mut ids, run.entities.ids[*entity as usize]);
+        for &node in &run.assigned.newly_registered[range] {
+            kinds.append_value(types[usize::from(nodes.type_of(node))]);
+            texts.append_value(nodes.text(node));
+            append_id(&mut ids, run.entities.ids[run.entities.entity[node as usize] as usize]);
             runs.append_value(number.cast_signed());
         }
         batch(
@@ -357,7 +361,7 @@ pub(super) fn append_id(builder: &mut StringBuilder, id: crate::identity::Entity
     builder.append_value(std::str::from_utf8(&id.hex()).unwrap_or_default());
 }
 
-type Side<'n> = (u32, &'n str);
+type Side<'n> = (u32, Cow<'n, str>);
 
 /// The identifiers of links with their texts, the stronger first. Looks texts up and touches them for many links at
 /// once, so that the processor waits for the memory of several.
@@ -371,8 +375,8 @@ fn stronger_first<'n>(nodes: &'n Nodes, links: &[Link]) -> impl Iterator<Item = 
         });
         black_box(touched);
         sides.into_iter().map(|[a, b]| {
-            let strength = |side: Side<'n>| (nodes.type_of(side.0), side.1);
-            if strength(a) <= strength(b) { (a, b) } else { (b, a) }
+            let types = nodes.type_of(a.0).cmp(&nodes.type_of(b.0));
+            if types.then_with(|| a.1.cmp(&b.1)).is_le() { (a, b) } else { (b, a) }
         })
     })
 }

@@ -1,8 +1,9 @@
 //! The rows of an identity's link tables, streamed into the stitching core: raw texts become identifiers, each
 //! distinct text once, and every two identifiers of a row a link with its earliest row as evidence.
 //!
-//! What is kept is accounted for batch by batch. Links that outgrow the memory budget go to disk (see `link_spill`);
-//! identifiers stay, and if they alone outgrow it the run ends with an error.
+//! What is kept is accounted for batch by batch. Once it outgrows the memory budget the larger part goes to disk: links
+//! (see `link_spill`) or the texts of identifiers (see `text_spill`). What tells identifiers apart stays, about 50 bytes
+//! each; if that alone outgrows the budget the run ends with an error.
 //!
 //! Tables are read at once, so that a small one does not keep a thread waiting. What the rows say is kept in as
 //! many places as there are threads, not streams, so that a link that many files repeat is kept few times.
@@ -12,6 +13,7 @@ use super::fold::sorts;
 use super::identity::{BoundLinks, Owner};
 use super::link_spill::LinkSpill;
 use super::proofs::{Proofs, RowIds};
+use super::text_spill::TextSpill;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::identity::{InternerFull, Link, LinkSet, Links, NO_TIME, Nodes, RowOwners, Scratch, Speller, Spellings};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -40,6 +42,8 @@ pub(super) struct Collected {
     pub spellings: Spellings,
     pub links: Vec<Link>,
     pub proofs: Proofs,
+    /// The texts of identifiers that are on disk.
+    pub texts: Arc<TextSpill>,
     /// By thread and table, whose its rows are.
     pub owners: Vec<(u16, RowOwners)>,
     /// The memory of the identifiers and their spellings.
@@ -77,6 +81,7 @@ struct Kept {
     speller: Speller,
     shares: Vec<Mutex<Share>>,
     spill: LinkSpill,
+    texts: Arc<TextSpill>,
     reservation: MemoryReservation,
     /// Bytes of the identifiers that are accounted for.
     identifiers: AtomicUsize,
@@ -91,6 +96,7 @@ impl Kept {
             speller: Speller::new(types),
             shares: (0..threads.max(1)).map(|_| Mutex::default()).collect(),
             spill: LinkSpill::new(&env),
+            texts: Arc::new(TextSpill::new(&env)),
             reservation: MemoryConsumer::new("identity").register(&env.memory_pool),
             identifiers: AtomicUsize::new(0),
             making_room: Mutex::default(),
@@ -116,16 +122,33 @@ impl Kept {
         fits
     }
 
-    /// Writes links to disk, unless somebody else just has.
+    /// Writes links or texts to disk, unless somebody else just has: those that take more, so that there are few runs
+    /// of links.
     fn make_room(&self) -> datafusion::error::Result<()> {
         let _alone = self.making_room.lock().unwrap_or_else(PoisonError::into_inner);
         if self.settle().is_ok() {
             return Ok(());
         }
-        for share in &self.shares {
-            lock(share).spill(&self.spill)?;
+        let links: usize = self.shares.iter().map(|share| lock(share).links.memory_bytes()).sum();
+        if self.speller.text_bytes() > links {
+            self.write_texts()?;
+        } else {
+            self.write_links()?;
         }
+        if self.settle().is_ok() {
+            return Ok(());
+        }
+        self.write_texts()?;
+        self.write_links()?;
         self.settle()
+    }
+
+    fn write_links(&self) -> datafusion::error::Result<()> {
+        self.shares.iter().try_for_each(|share| lock(share).spill(&self.spill))
+    }
+
+    fn write_texts(&self) -> datafusion::error::Result<()> {
+        Ok(self.speller.write_texts(&(Arc::clone(&self.texts) as _))?)
     }
 
     /// Accounts for everything anew.
@@ -143,12 +166,15 @@ impl Kept {
 
     /// Ends it.
     async fn collected(self, threads: usize) -> Result<Collected> {
-        let Self { speller, shares, spill, reservation, .. } = self;
+        let spilled = !self.spill.is_empty();
+        if spilled && self.reservation.try_grow(self.spill.most_links() * size_of::<Link>()).is_err() {
+            self.write_texts().or_fail(ErrorKind::Storage, || "cannot write identifiers to disk".to_owned())?;
+        }
+        let Self { speller, shares, spill, texts, reservation, .. } = self;
         let mut shares: Vec<Share> =
             shares.into_iter().map(|share| share.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
         let (nodes, spellings) = speller.freeze();
         let (mut sets, mut ids, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-        let spilled = !spill.is_empty();
         for share in &mut shares {
             if spilled {
                 share.spill(&spill).or_fail(ErrorKind::Storage, || "cannot write links to disk".to_owned())?;
@@ -167,7 +193,7 @@ impl Kept {
             (links, Proofs::Held(evidence, ids))
         };
         link_memory.resize(links.capacity() * size_of::<Link>() + proofs.memory_bytes());
-        Ok(Collected { nodes, spellings, links, proofs, owners, identifier_memory: reservation, link_memory })
+        Ok(Collected { nodes, spellings, links, proofs, texts, owners, identifier_memory: reservation, link_memory })
     }
 }
 

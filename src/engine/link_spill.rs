@@ -21,6 +21,7 @@ use datafusion::physical_plan::SpillManager;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, SpillMetrics};
 use datafusion::physical_plan::sorts::streaming_merge::{SortedSpillFile, StreamingMergeBuilder};
 use futures::StreamExt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows of a batch of a run: of each run that is joined, two are held.
@@ -32,18 +33,24 @@ pub(super) struct LinkSpill {
     env: Arc<RuntimeEnv>,
     spills: SpillManager,
     runs: Mutex<Vec<SortedSpillFile>>,
+    written: AtomicUsize,
 }
 
 impl LinkSpill {
     pub(super) fn new(env: &Arc<RuntimeEnv>) -> Self {
         let metrics = SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0);
         let spills = SpillManager::new(Arc::clone(env), metrics, run_schema()).with_batch_read_buffer_capacity(1);
-        Self { env: Arc::clone(env), spills, runs: Mutex::default() }
+        Self { env: Arc::clone(env), spills, runs: Mutex::default(), written: AtomicUsize::new(0) }
     }
 
     /// Whether there are any.
     pub(super) fn is_empty(&self) -> bool {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// How many links there are at most in all runs together.
+    pub(super) fn most_links(&self) -> usize {
+        self.written.load(Relaxed)
     }
 
     /// Empties a set into a run. `ids` are those of the rows that are proof.
@@ -61,6 +68,7 @@ impl LinkSpill {
                 let batch = run_batch(some, ids)?;
                 largest = largest.max(batch.get_array_memory_size());
                 file.append_batch(&batch)?;
+                self.written.fetch_add(some.len(), Relaxed);
             }
         }
         if let Some(file) = file.finish()? {

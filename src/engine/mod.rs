@@ -57,6 +57,7 @@ mod steps;
 mod storable;
 mod sync_rows;
 mod syntax;
+mod text_spill;
 mod threads;
 mod timeline;
 mod validate;

@@ -77,9 +77,9 @@ pub struct Assigned {
     pub ids: Vec<EntityId>,
     /// What changed against the registry: created by id, then merged, then split, each by their ids.
     pub changes: Vec<Change>,
-    /// Rows to add to the registry, as (identifier, entity): identifiers that are new, or whose current id is not
-    /// their entity's. By code, which is not canonical.
-    pub newly_registered: Vec<(u32, u32)>,
+    /// Rows to add to the registry: identifiers that are new, or whose current id is not their entity's. By code, which
+    /// is not canonical.
+    pub newly_registered: Vec<u32>,
 }
 
 /// A change of an entity's id.
@@ -122,7 +122,7 @@ pub fn assign_ids(input: &IdInput<'_>) -> Assigned {
     for (id, entity) in &fresh.ids {
         ids[*entity as usize] = *id;
     }
-    let newly_registered = registry.outdated(&held).collect();
+    let newly_registered = registry.outdated(&held).map(|(node, _)| node).collect();
     let changes = registry.changes(&held, &ids, &fresh);
     Assigned { ids, changes, newly_registered }
 }
@@ -340,7 +340,7 @@ impl Fresh {
         let id_of = |entity: u32, attempt: u32| {
             let anchor = anchors[entity as usize];
             let name = &input.types[usize::from(input.nodes.type_of(anchor))].name;
-            maker.id(name, input.nodes.text(anchor), attempt)
+            maker.id(name, &input.nodes.text(anchor), attempt)
         };
         let mut ids: Vec<(EntityId, u32)> =
             (0..held.len() as u32).filter(|e| held[*e as usize] == NONE).map(|e| (EntityId([0; 16]), e)).collect();

@@ -23,15 +23,17 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher as _, RandomState};
+use std::io;
 use std::ops::{Range, RangeInclusive};
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::DefaultHashBuilder;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::nodes::Nodes;
 use super::shard::{Key, Pending, Shard};
+use super::texts::TextFile;
 
 /// The code of a null value.
 pub const NO_NODE: u32 = u32::MAX;
@@ -178,6 +180,16 @@ impl Interner {
 
     pub(super) fn key(&self, type_code: u8, text: &str) -> Key {
         self.hashing.key(type_code, text)
+    }
+
+    /// Bytes of the texts that are in memory.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).text_bytes()).sum()
+    }
+
+    /// Writes the texts that are in memory to a file, always the same.
+    pub(super) fn write_texts(&self, file: &Arc<dyn TextFile>) -> io::Result<()> {
+        self.shards.iter().try_for_each(|shard| lock(shard).write_texts(file))
     }
 
     /// Memory held, in bytes, for a memory pool to account for.
@@ -357,7 +369,7 @@ mod tests {
         {
             let node = nodes.dense(code);
             assert_eq!(nodes.lookup(type_code, text), Some(node));
-            assert_eq!((nodes.type_of(node), nodes.text(node)), (type_code, text));
+            assert_eq!((nodes.type_of(node), nodes.text(node)), (type_code, text.into()));
         }
         assert_eq!(nodes.dense(NO_NODE), NO_NODE);
         assert_eq!((nodes.lookup(0, "c"), nodes.lookup(1, "")), (None, None));
@@ -415,7 +427,7 @@ mod tests {
                 }
             });
             let nodes = interner.freeze();
-            (0..nodes.len() as u32).map(|node| nodes.text(node).to_owned()).collect::<Vec<_>>()
+            (0..nodes.len() as u32).map(|node| nodes.text(node).into_owned()).collect::<Vec<_>>()
         };
         let (mut one, mut four) = (seen(1), seen(4));
         one.sort_unstable();

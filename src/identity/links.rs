@@ -232,7 +232,7 @@ mod tests {
         let mut found = Vec::new();
         for (link, evidence) in links.links.iter().zip(&links.evidence) {
             assert_eq!(link.first_seen, evidence.first_seen);
-            let mut ends = [nodes.text(link.a).to_owned(), nodes.text(link.b).to_owned()];
+            let mut ends = [nodes.text(link.a).into_owned(), nodes.text(link.b).into_owned()];
             ends.sort();
             let [a, b] = ends;
             found.push((a, b, *evidence));

@@ -49,6 +49,7 @@ mod stitch;
 mod strength;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 pub use assign::{Assigned, Change, IdInput, Registered, assign_ids};
 pub use bridges::{BridgeInput, Side, Suspect, Suspects, find_suspects};
@@ -68,3 +69,4 @@ pub use refused::{Candidate, RefusalReason, Refused};
 pub use spellings::{Spelled, Speller, Spellings};
 pub use stitch::{HUB, MaxLinks, StitchInput, Stitched, TypePolicy, stitch};
 pub use strength::Holdings;
+pub use texts::TextFile;

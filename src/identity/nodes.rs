@@ -3,6 +3,7 @@
 //! Made by [`super::Interner::freeze`]. Codes are not canonical (they depend on threads and order); compare two
 //! identifiers with [`Nodes::compare`], which is by (type, text), strongest type first.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::interner::{Hashing, NO_NODE, SHARD_BITS, SHARDS, Scratch, join_repeats};
@@ -63,8 +64,8 @@ impl Nodes {
         self.types[node as usize]
     }
 
-    /// The normalised text of an identifier.
-    pub fn text(&self, node: u32) -> &str {
+    /// The normalised text of an identifier. If it is in a file and cannot be read it is empty, and the file is told.
+    pub fn text(&self, node: u32) -> Cow<'_, str> {
         let shard = self.shard_of(node);
         self.shards[shard].text((node - self.bases[shard]) as usize)
     }
@@ -146,7 +147,7 @@ impl Nodes {
         if left == right {
             return Ordering::Equal;
         }
-        self.type_of(left).cmp(&self.type_of(right)).then_with(|| self.text(left).cmp(self.text(right)))
+        self.type_of(left).cmp(&self.type_of(right)).then_with(|| self.text(left).cmp(&self.text(right)))
     }
 
     /// Memory held, in bytes.

@@ -7,9 +7,13 @@
 //! that it grows by copying from front to back. Lookups of a batch are started together
 //! ([`Shard::look_ahead`]), so that the processor waits for the memory of several at once.
 
+use std::borrow::Cow;
 use std::hint::black_box;
+use std::io;
+use std::sync::Arc;
 
 use super::interner::{InternerFull, NO_NODE, SHARD_BITS};
+use super::texts::{TextFile, Texts};
 
 const MAX_LOCAL: u32 = u32::MAX >> SHARD_BITS;
 /// In the key of a record: the raw text that is spelled like the identifier is this identifier. All keys of a shard
@@ -90,8 +94,8 @@ pub(super) struct Shard {
     /// By local number.
     records: Vec<Record>,
     types: Vec<u8>,
-    texts: String,
-    /// `ends[local]..ends[local + 1]` is a text.
+    /// `ends[local]..ends[local + 1]` is a text; empty where texts stand for identifiers, since nobody reads those.
+    texts: Texts,
     ends: Vec<u32>,
     /// By local number, the identifier that a text stands for; empty where texts are identifiers.
     targets: Vec<u32>,
@@ -103,7 +107,7 @@ impl Shard {
             slots: Vec::new(),
             records: Vec::new(),
             types: Vec::new(),
-            texts: String::new(),
+            texts: Texts::default(),
             ends: vec![0],
             targets: Vec::new(),
         }
@@ -114,8 +118,18 @@ impl Shard {
         self.records.len()
     }
 
-    pub(super) fn text(&self, local: usize) -> &str {
-        &self.texts[self.ends[local] as usize..self.ends[local + 1] as usize]
+    pub(super) fn text(&self, local: usize) -> Cow<'_, str> {
+        self.texts.get(self.ends[local] as usize..self.ends[local + 1] as usize)
+    }
+
+    /// Bytes of the texts that are in memory.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.texts.memory_bytes()
+    }
+
+    /// Writes the texts that are in memory to a file, always the same.
+    pub(super) fn write_texts(&mut self, file: &Arc<dyn TextFile>) -> io::Result<()> {
+        self.texts.write_to(file)
     }
 
     /// The type codes by local number.
@@ -190,7 +204,7 @@ impl Shard {
 
     /// Adds a raw text that stands for the identifier `target`, or widens its times.
     pub(super) fn intern_other(&mut self, value: &Pending<'_>, target: u32) -> Result<(), InternerFull> {
-        let local = self.intern(value, None)?;
+        let local = self.intern(&Pending { text: "", ..*value }, None)?;
         if local as usize == self.targets.len() {
             make_room(&mut self.targets);
             self.targets.push(target);
@@ -249,10 +263,7 @@ impl Shard {
             self.grow();
         }
         let Pending { text, key, first_seen, last_seen, type_code } = *value;
-        if self.texts.capacity() - self.texts.len() < text.len() {
-            self.texts.reserve_exact(text.len().max(self.texts.len() / 4));
-        }
-        self.texts.push_str(text);
+        self.texts.push(text);
         make_room(&mut self.ends);
         self.ends.push(end);
         make_room(&mut self.types);
@@ -274,7 +285,7 @@ impl Shard {
     pub(super) fn memory_bytes(&self) -> usize {
         let numbers = self.ends.capacity() + self.targets.capacity();
         let table = self.slots.capacity() * size_of::<Slot>() + self.records.capacity() * size_of::<Record>();
-        table + self.types.capacity() + self.texts.capacity() + numbers * size_of::<u32>()
+        table + self.types.capacity() + self.texts.memory_bytes() + numbers * size_of::<u32>()
     }
 }
 
@@ -325,7 +336,7 @@ mod tests {
         for (local, (key, guess)) in keys.iter().zip(guesses).enumerate() {
             assert!(guess.is_some());
             assert_eq!(shard.intern(&pending("other", *key), guess), Ok(local as u32));
-            assert_eq!((shard.text(local), shard.find(*key)), (local.to_string().as_str(), Some(local as u32)));
+            assert_eq!((shard.text(local), shard.find(*key)), (local.to_string().into(), Some(local as u32)));
         }
     }
 

@@ -9,13 +9,15 @@
 //! function of the text alone. Two threads may ask for one text at once; they get the same answer.
 
 use std::borrow::Cow;
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::interner::{
     Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, SHARD_BITS, SHARDS, Scratch, UNKNOWN, lock, route,
 };
 use super::nodes::Nodes;
 use super::shard::{Pending, Shard};
+use super::texts::TextFile;
 
 /// What a raw text stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +101,19 @@ impl Speller {
         };
         lock(&self.others[usize::from(raw.key.shard())]).intern_other(raw, code)?;
         Ok(code)
+    }
+
+    /// Bytes of the texts that are in memory.
+    pub fn text_bytes(&self) -> usize {
+        self.nodes.text_bytes()
+    }
+
+    /// Writes the texts of identifiers that are in memory to a file, always the same.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn write_texts(&self, file: &Arc<dyn TextFile>) -> io::Result<()> {
+        self.nodes.write_texts(file)
     }
 
     /// Memory held, in bytes, for a memory pool to account for.
@@ -197,7 +212,7 @@ mod tests {
         assert_eq!(second, [first[0], NO_NODE, first[0], first[0], NO_NODE]);
         assert_eq!(asked, 1, "only the new one");
         let (nodes, spellings) = speller.freeze();
-        assert_eq!((nodes.len(), nodes.text(0)), (1, "a"));
+        assert_eq!((nodes.len(), nodes.text(0)), (1, "a".into()));
         let texts = ["a", " A", "(x)", "", " a", "b"];
         let resolved = resolve(&spellings, &nodes, &texts);
         use Spelled::{Node, Nothing, Unknown};

@@ -40,7 +40,7 @@ impl Coded {
     fn chain(&self, from: &[Id], to: &[Id]) -> Option<TextChain> {
         let codes = |ids: &[Id]| ids.iter().map(|id| self.code(id)).collect::<Vec<_>>();
         let chain = shortest_chain(&self.nodes, &self.links, &codes(from), &codes(to))?;
-        let text = |node: u32| id(self.nodes.type_of(node), self.nodes.text(node));
+        let text = |node: u32| id(self.nodes.type_of(node), &self.nodes.text(node));
         let step = |step: &ChainStep| {
             let link = self.links[step.link as usize];
             (link.counts, link.first_seen, text(step.to))

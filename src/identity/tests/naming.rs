@@ -111,7 +111,7 @@ impl Registry {
             newly_registered: assigned
                 .newly_registered
                 .iter()
-                .map(|(node, entity)| (run.id(*node), assigned.ids[*entity as usize]))
+                .map(|node| (run.id(*node), assigned.ids[run.stitched.entity[*node as usize] as usize]))
                 .collect(),
         };
         self.check_changes(&named);

@@ -106,7 +106,7 @@ pub(super) fn run(world: &World, sets: usize, threads: usize) -> Run {
 
 impl Run {
     pub(super) fn id(&self, node: u32) -> Id {
-        (self.nodes.type_of(node), self.nodes.text(node).to_owned())
+        (self.nodes.type_of(node), self.nodes.text(node).into_owned())
     }
 
     fn pair(&self, (a, b): (u32, u32)) -> Pair {
