@@ -7,7 +7,7 @@
 //! are distinct; a `not` step holds when no unchosen event lies in its window and, unless `open`, the
 //! window has passed at `as_of`.
 
-use super::rows::{all, wanted};
+use super::rows::{all, items, wanted};
 use super::single::{Grouped, SingleGroup};
 use super::values::{NULL, ValueCoder};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
@@ -353,20 +353,18 @@ impl GroupsAccumulator for SequenceState {
         ])
     }
 
-    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+    fn merge_batch(&mut self, states: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
         self.ensure(total_num_groups);
-        let lists = values[0].as_list::<i32>();
-        let offsets = lists.value_offsets();
-        let times = lists.values().as_primitive::<Int64Type>();
-        let steps = values[1].as_list::<i32>();
-        let steps = steps.values().as_primitive::<Int64Type>();
-        let same = values[2].as_list::<i32>().values();
-        let same = self.coder.code(same, &all(same))?;
+        // the lists of a row are equally long
+        let (times, starts) = items(states[0].as_list());
+        let (steps, same) = (items(states[1].as_list()).0, items(states[2].as_list()).0);
+        let (times, steps) = (times.as_primitive::<Int64Type>(), steps.as_primitive::<Int64Type>());
+        let same = self.coder.code(&same, &all(&same))?;
         for (row, group) in group_indices.iter().enumerate() {
-            for k in offsets[row]..offsets[row + 1] {
-                let k = k as usize;
-                let event = Event { time: times.value(k), steps: steps.value(k).cast_unsigned(), same: same[k] };
-                self.push(*group, event);
+            let own = starts[row]..starts[row + 1];
+            let events = times.values()[own.clone()].iter().zip(&steps.values()[own.clone()]).zip(&same[own]);
+            for ((time, steps), same) in events {
+                self.push(*group, Event { time: *time, steps: steps.cast_unsigned(), same: *same });
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! without values has count 0 and otherwise null. The partial state is the list of values with their
 //! counts, so the result does not depend on how rows were split.
 
-use super::rows::{all, wanted};
+use super::rows::{all, items, wanted};
 use super::single::{Grouped, SingleGroup};
 use super::values::{NULL, ValueCoder};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
@@ -232,18 +232,15 @@ impl GroupsAccumulator for TallyState {
         Ok(vec![values, Arc::new(ListArray::new(field, offsets, Arc::new(counts), None))])
     }
 
-    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+    fn merge_batch(&mut self, states: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
         self.groups = self.groups.max(total_num_groups);
-        let (lists, counts) = (values[0].as_list::<i32>(), values[1].as_list::<i32>());
-        let codes = self.coder.code(lists.values(), &all(lists.values()))?;
-        let numbers = counts.values().as_primitive::<Int64Type>();
-        let (starts, count_starts) = (lists.value_offsets(), counts.value_offsets());
+        let (values, starts) = items(states[0].as_list());
+        let (counts, count_starts) = items(states[1].as_list());
+        let codes = self.coder.code(&values, &all(&values))?;
+        let counts = counts.as_primitive::<Int64Type>();
         for (row, group) in group_indices.iter().enumerate() {
-            let length = starts[row + 1] - starts[row];
-            for k in 0..length {
-                let code = codes[(starts[row] + k) as usize];
-                let count = numbers.value((count_starts[row] + k) as usize);
-                *self.counts.entry(key(*group, code)).or_insert(0) += count;
+            for (k, count) in (starts[row]..starts[row + 1]).zip(count_starts[row]..) {
+                *self.counts.entry(key(*group, codes[k])).or_insert(0) += counts.value(count);
             }
         }
         Ok(())

@@ -74,7 +74,12 @@ fn in_parts(function: &dyn AggregateUDFImpl, columns: &[&str], rows: &[Row], cut
     } else {
         let mut part = state(function, columns);
         fill(part.as_mut(), columns, right);
-        whole.merge_batch(&part.state(EmitTo::All).unwrap(), &[0, 1, 2, 3], 4).unwrap();
+        // parts of one column, as a bucket of the fold gets them
+        let states = part.state(EmitTo::All).unwrap();
+        for (start, groups) in [(0, &[0][..]), (1, &[1, 2]), (3, &[3])] {
+            let slices: Vec<ArrayRef> = states.iter().map(|state| state.slice(start, groups.len())).collect();
+            whole.merge_batch(&slices, groups, 4).unwrap();
+        }
     }
     whole.evaluate(EmitTo::All).unwrap()
 }
