@@ -260,12 +260,24 @@ impl Running {
         let batch = take_record_batch(batch, &dealt.rows)?;
         let arguments = evaluate_many(&self.folding.arguments, &batch)?;
         let filters = self.filters(&batch)?;
-        let mut grown = 0;
-        let visit = |bucket: usize, mut held: MutexGuard<'_, Bucket>| -> Result<usize> {
+        self.visit(&dealt, first, |bucket, groups, part| {
+            bucket.update(&self.folding, groups, part, (&arguments, &filters))
+        })
+    }
+
+    /// Calls `visit` with each bucket that has rows, beginning with `first`, the places of their entities in it and which
+    /// rows they are. It says how many bytes the bucket has grown.
+    fn visit(
+        &self,
+        dealt: &Dealt,
+        first: usize,
+        visit: impl Fn(&mut Bucket, &[usize], Range<usize>) -> Result<usize>,
+    ) -> Result<()> {
+        let visit = |bucket: usize, mut held: MutexGuard<'_, Bucket>| {
             let part = dealt.starts[bucket]..dealt.starts[bucket + 1];
-            held.update(&self.folding, &dealt.groups[part.clone()], part, (&arguments, &filters))
+            visit(&mut held, &dealt.groups[part.clone()], part)
         };
-        let mut busy = Vec::new();
+        let (mut grown, mut busy) = (0, Vec::new());
         let wanted = (0..self.buckets.len()).map(|n| (n + first) % self.buckets.len());
         for bucket in wanted.filter(|bucket| dealt.starts[*bucket] < dealt.starts[bucket + 1]) {
             match self.buckets[bucket].try_lock() {
@@ -290,22 +302,17 @@ impl Running {
         Ok(fields.iter().map(|field| field.data_type().clone()).collect())
     }
 
-    /// Merges partial states of some aggregates, each with its place; those of nobody are left out.
-    pub(super) fn merge(&self, entities: &UInt32Array, states: &[(usize, Vec<ArrayRef>)]) -> Result<()> {
+    /// Merges partial states of some aggregates, each with its place; those of nobody are left out. Streams that do so at
+    /// once have different numbers.
+    pub(super) fn merge(&self, entities: &UInt32Array, states: &[(usize, Vec<ArrayRef>)], stream: usize) -> Result<()> {
         let dealt = Dealt::new(entities, self.buckets.len(), self.bits);
         let sorted = |(place, columns): &(usize, Vec<ArrayRef>)| {
             let columns = columns.iter().map(|column| take(column, &dealt.rows, None));
             Ok((*place, columns.collect::<std::result::Result<Vec<_>, _>>()?))
         };
         let states = states.iter().map(sorted).collect::<Result<Vec<_>>>()?;
-        let mut grown = 0;
-        for (bucket, held) in self.buckets.iter().enumerate() {
-            let part = dealt.starts[bucket]..dealt.starts[bucket + 1];
-            if !part.is_empty() {
-                grown += lock(held).merge(&self.folding, &dealt.groups[part.clone()], part, &states)?;
-            }
-        }
-        self.reserve(grown)
+        let first = stream * self.buckets.len() / 2;
+        self.visit(&dealt, first, |bucket, groups, part| bucket.merge(&self.folding, groups, part, &states))
     }
 
     fn filters(&self, batch: &RecordBatch) -> Result<Vec<Option<BooleanArray>>> {
@@ -768,7 +775,7 @@ mod tests {
                 states.push((place, own.to_vec()));
                 columns = rest;
             }
-            running.merge(batch.column(0).as_primitive(), &states).unwrap();
+            running.merge(batch.column(0).as_primitive(), &states, 1).unwrap();
         }
         shown(&running.finish(2).await.unwrap())
     }

@@ -11,6 +11,7 @@ use super::identity_report::SourceRows;
 use super::link_rows::{self, Collected};
 use super::proofs::Proofs;
 use super::text_spill::TextSpill;
+use super::threads;
 use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -326,7 +327,7 @@ impl BoundIdentity {
         };
         let mut stitched = stitch(&input);
         let sources = self.sources(owners, |code| is_hub(stitched.entity[nodes.dense(code) as usize]));
-        let registered = self.registered(registry, &nodes)?;
+        let registered = self.registered(registry, &nodes, threads)?;
         let mut assigned = assign_ids(&IdInput {
             types: &self.policies,
             nodes: &nodes,
@@ -395,27 +396,34 @@ impl BoundIdentity {
     }
 
     /// The registry's rows; identifiers that no longer occur have no node.
-    fn registered(&self, registry: &[RecordBatch], nodes: &Nodes) -> Result<Vec<Registered>> {
-        let mut out = Vec::new();
-        for batch in registry {
-            let column = |name: &str| {
-                batch.column_by_name(name).ok_or_else(|| {
-                    Error::new(ErrorKind::Data, format!("the registry of `{}` has no column `{name}`", self.name))
-                })
-            };
-            let kinds = column("identifier_type")?.as_string::<i32>();
-            let texts = column("identifier")?.as_string::<i32>();
-            let ids = column(&format!("{}_id", self.name))?.as_string::<i32>();
-            let runs = column("run")?.as_primitive::<Int64Type>();
-            for row in 0..batch.num_rows() {
-                let code = self.policies.iter().position(|p| p.name == kinds.value(row));
-                let Some(code) = code.and_then(|c| u8::try_from(c).ok()) else { continue };
-                let node = nodes.lookup(code, texts.value(row)).unwrap_or(NO_NODE);
-                let Ok(id) = ids.value(row).parse() else { continue };
-                out.push(Registered { node, id, run: runs.value(row).cast_unsigned() });
-            }
+    fn registered(&self, registry: &[RecordBatch], nodes: &Nodes, threads: usize) -> Result<Vec<Registered>> {
+        let read = threads::map(registry, threads, |batch| self.registered_in(batch, nodes));
+        let read = read.or_fail(ErrorKind::Failed, || format!("cannot read the registry of `{}`", self.name))?;
+        let mut out = Vec::with_capacity(registry.iter().map(RecordBatch::num_rows).sum());
+        for rows in read {
+            out.extend(rows?);
         }
         Ok(out)
+    }
+
+    fn registered_in(&self, batch: &RecordBatch, nodes: &Nodes) -> Result<Vec<Registered>> {
+        let column = |name: &str| {
+            batch.column_by_name(name).ok_or_else(|| {
+                Error::new(ErrorKind::Data, format!("the registry of `{}` has no column `{name}`", self.name))
+            })
+        };
+        let kinds = column("identifier_type")?.as_string::<i32>();
+        let texts = column("identifier")?.as_string::<i32>();
+        let ids = column(&format!("{}_id", self.name))?.as_string::<i32>();
+        let runs = column("run")?.as_primitive::<Int64Type>();
+        let registered = |row| {
+            let code = self.policies.iter().position(|p| p.name == kinds.value(row));
+            let code = code.and_then(|c| u8::try_from(c).ok())?;
+            let node = nodes.lookup(code, texts.value(row)).unwrap_or(NO_NODE);
+            let id = ids.value(row).parse().ok()?;
+            Some(Registered { node, id, run: runs.value(row).cast_unsigned() })
+        };
+        Ok((0..batch.num_rows()).filter_map(registered).collect())
     }
 }
 

@@ -14,6 +14,7 @@ use super::identity::{BoundLinks, Owner};
 use super::link_spill::LinkSpill;
 use super::proofs::{Proofs, RowIds};
 use super::text_spill::TextSpill;
+use super::threads;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::identity::{InternerFull, Link, LinkSet, Links, NO_TIME, Nodes, RowOwners, Scratch, Speller, Spellings};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -21,10 +22,7 @@ use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{
-    ExecutionPlan, ExecutionPlanProperties, Partitioning, SendableRecordBatchStream, execute_stream_partitioned,
-};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream_partitioned};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use std::borrow::Cow;
@@ -261,7 +259,7 @@ impl<'t> Opened<'t> {
             config = config.with_batch_size(BATCH_ROWS);
         }
         let task = Arc::new(self.task.with_session_config(config));
-        dealt_out(self.plan, threads)
+        threads::dealt_out(self.plan, threads)
             .and_then(|plan| execute_stream_partitioned(plan, task))
             .or_fail(ErrorKind::Data, || doing(self.table))
     }
@@ -280,15 +278,6 @@ async fn side_by_side<'t>(context: &SessionContext, tables: &'t [BoundLinks]) ->
         }
     }
     Ok(std::iter::once(streaming).chain(sorting).collect())
-}
-
-/// The batches of a plan for as many threads as there are: a file with one row group is read by one, and what is done
-/// with its rows takes longer than reading them.
-fn dealt_out(plan: Arc<dyn ExecutionPlan>, threads: usize) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    if plan.output_partitioning().partition_count() >= threads {
-        return Ok(plan);
-    }
-    Ok(Arc::new(RepartitionExec::try_new(plan, Partitioning::RoundRobinBatch(threads))?))
 }
 
 /// Reads one stream of a table.

@@ -10,6 +10,7 @@ use super::folding::{self, Running, joined};
 use super::internal;
 use super::partials::{Partials, Stored};
 use super::storable::{returns, source_of};
+use super::threads;
 use super::wide::physical;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::{Contents, PartialSet, Reading};
@@ -27,6 +28,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
+
+/// Rows of a batch: more than elsewhere, because a bucket of the fold is visited for each.
+const BATCH_ROWS: usize = 32_768;
 
 /// A group of columns whose states are merged.
 pub(super) struct Merging<'a> {
@@ -245,11 +249,14 @@ impl Merging<'_> {
             running: Arc::clone(table.running),
             writer: Mutex::new(writer),
         });
-        let streams = execute_stream_partitioned(plan, Arc::new(task)).or_fail(ErrorKind::Data, doing)?;
+        let larger = task.session_config().clone().with_batch_size(BATCH_ROWS);
+        let streams = threads::dealt_out(plan, self.engine.resources.threads)
+            .and_then(|plan| execute_stream_partitioned(plan, Arc::new(task.with_session_config(larger))))
+            .or_fail(ErrorKind::Data, doing)?;
         let mut tasks = JoinSet::new();
-        for stream in streams {
+        for (number, stream) in streams.into_iter().enumerate() {
             let taking = Arc::clone(&taking);
-            tasks.spawn(async move { Ok(taking.all_of(stream).await) });
+            tasks.spawn(async move { Ok(taking.all_of(stream, number).await) });
         }
         let mut failed = None;
         while let Some(done) = tasks.join_next().await {
@@ -337,19 +344,20 @@ struct Taking {
 }
 
 impl Taking {
-    async fn all_of(&self, mut stream: SendableRecordBatchStream) -> Result<()> {
+    /// Takes a stream, the one with this number.
+    async fn all_of(&self, mut stream: SendableRecordBatchStream, number: usize) -> Result<()> {
         let doing = || "states cannot be read".to_owned();
         while let Some(batch) = stream.next().await {
             let batch = conform(&batch.or_fail(ErrorKind::Data, doing)?, &self.schema)?;
             if let Some(writer) = self.writer.lock().await.as_mut() {
                 writer.write(&batch).await?;
             }
-            self.take(&batch).or_fail(ErrorKind::Data, doing)?;
+            self.take(&batch, number).or_fail(ErrorKind::Data, doing)?;
         }
         Ok(())
     }
 
-    fn take(&self, batch: &RecordBatch) -> datafusion::error::Result<()> {
+    fn take(&self, batch: &RecordBatch, stream: usize) -> datafusion::error::Result<()> {
         let entities = self.entity.evaluate(batch)?.into_array(batch.num_rows())?;
         let mut columns = &batch.columns()[self.keys..];
         let mut states: Vec<(usize, Vec<ArrayRef>)> = Vec::new();
@@ -358,6 +366,6 @@ impl Taking {
             states.extend(places.iter().map(|place| (*place, own.to_vec())));
             columns = rest;
         }
-        self.running.merge(entities.as_primitive::<UInt32Type>(), &states)
+        self.running.merge(entities.as_primitive::<UInt32Type>(), &states, stream)
     }
 }

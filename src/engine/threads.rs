@@ -2,8 +2,10 @@
 
 use datafusion::common::exec_err;
 use datafusion::error::Result;
-use std::sync::OnceLock;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 /// What `work` makes of each item, in their order. A thread that is done with one takes the next.
 ///
@@ -29,6 +31,15 @@ pub(super) fn map<T: Sync, R: Send + Sync>(
         return exec_err!("a thread has failed");
     }
     Ok(made.into_iter().filter_map(OnceLock::into_inner).collect())
+}
+
+/// The batches of a plan for as many threads as there are: a file with one row group is read by one, and what is done
+/// with its rows takes longer than reading them.
+pub(super) fn dealt_out(plan: Arc<dyn ExecutionPlan>, threads: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    if plan.output_partitioning().partition_count() >= threads {
+        return Ok(plan);
+    }
+    Ok(Arc::new(RepartitionExec::try_new(plan, Partitioning::RoundRobinBatch(threads))?))
 }
 
 /// The ranges of at most `size` that `rows` rows make.
