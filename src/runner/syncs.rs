@@ -83,10 +83,8 @@ async fn send_all(
         audit::note(run.warehouse(), options, "sent", facts(&sync, run.epoch())).await?;
         progress.synced(&sync);
         report.syncs.push(sync);
-        if let Ok(outcome) = one
-            && outcome.state_changed
-        {
-            staged.push(write(run, &state_output(&stage.model, outcome)).await?);
+        if let Ok(SyncOutcome { state: Some(state), .. }) = one {
+            staged.push(write(run, &state_output(&stage.model, state)).await?);
         }
     }
     let history = history::syncs(report.run, &report.syncs)?;
@@ -107,19 +105,13 @@ fn state_table(sync: &str) -> String {
     format!("kinfold.sync_{sync}")
 }
 
-fn state_output(sync: &str, outcome: SyncOutcome) -> Output {
-    Output {
-        table: state_table(sync),
-        schema: state_schema(),
-        batches: vec![outcome.state],
-        mode: WriteMode::Overwrite,
-    }
+fn state_output(sync: &str, state: RecordBatch) -> Output {
+    Output { table: state_table(sync), schema: state_schema(), batches: vec![state], mode: WriteMode::Overwrite }
 }
 
-/// What a sync needs: its rows, what the destination is known to have, and where it is.
+/// What a sync needs: its rows, and where they go.
 struct Ready {
     rows: SyncRows,
-    previous: Vec<RecordBatch>,
     /// The audience is too small to be sent.
     hold: bool,
     target: Box<dyn sync::Destination>,
@@ -130,7 +122,7 @@ async fn ready(
     project: &Project,
     name: &str,
     model: &SyncModel,
-    (warehouse, base): (&Warehouse, &Snapshot),
+    warehouse: &Warehouse,
     options: &Options,
 ) -> Result<Ready> {
     let destination = project
@@ -140,12 +132,16 @@ async fn ready(
         .ok_or_else(|| Error::new(ErrorKind::Usage, format!("no destination `{}`", model.to.value)))?;
     let mut rows = engine.sync_rows(name).await?;
     rows.withdrawn.extend(keys_to_delete(warehouse).await?.remove(name).unwrap_or_default());
-    let previous = match base.tables.get(&state_table(name)) {
-        Some(at) => warehouse.read_all(&*warehouse.table(at).await?).await?,
-        None => Vec::new(),
-    };
     let hold = engine.too_small(&model.from.value).is_some();
-    Ok(Ready { rows, previous, hold, target: open(destination, project, options)? })
+    Ok(Ready { rows, hold, target: open(destination, project, options)? })
+}
+
+/// The rows of a sync's state table as committed.
+async fn previous(name: &str, warehouse: &Warehouse, base: &Snapshot) -> Result<Vec<RecordBatch>> {
+    match base.tables.get(&state_table(name)) {
+        Some(at) => warehouse.read_all(&*warehouse.table(at).await?).await,
+        None => Ok(Vec::new()),
+    }
 }
 
 fn request<'a>(
@@ -174,7 +170,6 @@ fn request<'a>(
         withheld: ready.rows.withheld.values().sum(),
         withdrawn: &ready.rows.withdrawn,
         hold: ready.hold,
-        previous: &ready.previous,
     }
 }
 
@@ -187,11 +182,12 @@ async fn send(
     options: &Options,
     reasons: &mut Option<String>,
 ) -> Result<SyncOutcome> {
-    let ready = ready(engine, project, name, model, (run.warehouse(), run.base()), options).await?;
+    let ready = ready(engine, project, name, model, run.warehouse(), options).await?;
     *reasons = told(&ready.rows);
     let secret = run.warehouse().secret("sync").await?;
-    run_sync(run.warehouse().state(), &*ready.target, &request((name, model), &ready, options, secret, run.epoch()))
-        .await
+    let previous = previous(name, run.warehouse(), run.base()).await?;
+    let request = request((name, model), &ready, options, secret, run.epoch());
+    run_sync(run.warehouse().state(), &*ready.target, &request, previous).await
 }
 
 /// What a sync would send, from the rows that the engine holds; sends and writes nothing.
@@ -203,9 +199,11 @@ pub(super) async fn preview(
     state: (&Warehouse, &Snapshot),
     options: &Options,
 ) -> Result<(SyncCounts, Vec<SyncSample>)> {
-    let ready = ready(engine, project, name, model, state, options).await?;
+    let ready = ready(engine, project, name, model, state.0, options).await?;
+    let previous = previous(name, state.0, state.1).await?;
     // nothing is sent, so that no idempotency key is made from the secret
-    preview_sync(state.0.state(), &*ready.target, &request((name, model), &ready, options, [0; 32], 0)).await
+    let request = request((name, model), &ready, options, [0; 32], 0);
+    preview_sync(state.0.state(), &*ready.target, &request, previous).await
 }
 
 /// Why rows were held back; nothing if none were.

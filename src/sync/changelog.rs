@@ -44,10 +44,9 @@ impl Known {
         let here = |row: &StateRow| &row.place == place && !forget;
         self.first = !self.rows.values().any(here);
         self.unanswered.retain(|_, rows| rows.iter().all(here));
-        self.rows = std::mem::take(&mut self.rows)
-            .into_iter()
-            .map(|(key, row)| if here(&row) { (key, row) } else { (key, row.elsewhere(place)) })
-            .collect();
+        for row in self.rows.values_mut().filter(|row| !here(row)) {
+            *row = row.clone().elsewhere(place);
+        }
         self.changed |= self.first && !self.rows.is_empty();
         self
     }
@@ -71,10 +70,11 @@ impl<'a> ChangeLog<'a> {
     ///
     /// # Errors
     /// `Data` when the table or the log is damaged; `Storage`.
-    pub(super) async fn read(&self, previous: &[RecordBatch]) -> Result<Known> {
+    pub(super) async fn read(&self, previous: Vec<RecordBatch>) -> Result<Known> {
         let mut known = Known::default();
+        known.rows.reserve(previous.iter().map(RecordBatch::num_rows).sum());
         for batch in previous {
-            fold(&mut known.rows, batch)?;
+            fold(&mut known.rows, &batch)?;
         }
         known.committed = known.rows.values().map(|r| r.epoch).max();
         let mut answered = BTreeSet::new();

@@ -7,13 +7,12 @@ use super::hash::RowHash;
 use crate::error::{Context, Error, ErrorKind, Result};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{
-    Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array as _, ArrayAccessor, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Int64Array, Int64Builder, RecordBatch,
+    StringArray, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
 };
-use deltalake_core::arrow::datatypes::{
-    DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
-};
+use deltalake_core::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use hashbrown::HashMap;
-use std::collections::BTreeMap;
+use hashbrown::hash_map::Entry;
 use std::sync::Arc;
 
 /// What is done with a row at the destination.
@@ -161,35 +160,71 @@ pub(super) fn table_of(state: &SyncState) -> Result<RecordBatch> {
 ///
 /// # Errors
 /// `Failed` when the batch cannot be made.
-pub(super) fn to_batch<'a>(rows: impl Iterator<Item = &'a StateRow> + Clone) -> Result<RecordBatch> {
-    let hex = |h: Option<RowHash>| h.map(super::hash::RowHash::to_hex);
-    let rejection = |r: &StateRow| match &r.life {
-        Life::Rejected { reason, retryable } => Some((reason.clone(), *retryable)),
-        _ => None,
-    };
-    let epoch = |r: &StateRow| i64::try_from(r.epoch).unwrap_or(i64::MAX);
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(rows.clone().map(|r| r.key.as_ref()))),
-        Arc::new(rows.clone().map(|r| hex(r.row_hash)).collect::<StringArray>()),
-        Arc::new(StringArray::from_iter_values(rows.clone().map(|r| r.life.word()))),
-        Arc::new(Int64Array::from_iter_values(rows.clone().map(|r| r.change_number))),
-        Arc::new(Int64Array::from_iter_values(rows.clone().map(|r| r.attempt))),
-        Arc::new(rows.clone().map(|r| rejection(r).map(|(reason, _)| reason)).collect::<StringArray>()),
-        Arc::new(rows.clone().map(|r| rejection(r).map(|(_, retryable)| retryable)).collect::<BooleanArray>()),
-        Arc::new(
-            rows.clone()
-                .map(|r| r.acknowledged_at.map(|t| t.timestamp_micros()))
-                .collect::<TimestampMicrosecondArray>()
-                .with_timezone("UTC"),
-        ),
-        Arc::new(StringArray::from_iter_values(rows.clone().map(|r| r.operation.word()))),
-        Arc::new(rows.clone().map(|r| hex(r.planned_hash)).collect::<StringArray>()),
-        Arc::new(Int64Array::from_iter_values(rows.clone().map(epoch))),
-        Arc::new(StringArray::from_iter_values(rows.clone().map(|r| r.place.as_ref()))),
-        Arc::new(rows.map(|r| Some(r.is_unsure())).collect::<BooleanArray>()),
-    ];
-    RecordBatch::try_new(state_schema(), columns)
+pub(super) fn to_batch<'a>(rows: impl Iterator<Item = &'a StateRow>) -> Result<RecordBatch> {
+    let mut columns = StateColumns::default();
+    rows.for_each(|row| columns.push(row));
+    RecordBatch::try_new(state_schema(), columns.finish())
         .or_fail(ErrorKind::Failed, || "the state of a sync cannot be put together".to_owned())
+}
+
+/// The columns of a batch of the state table, while rows are added: one after the other, because they lie far apart.
+#[derive(Default)]
+struct StateColumns {
+    keys: StringBuilder,
+    hashes: StringBuilder,
+    lives: StringBuilder,
+    numbers: Int64Builder,
+    attempts: Int64Builder,
+    errors: StringBuilder,
+    retryable: BooleanBuilder,
+    acknowledged: TimestampMicrosecondBuilder,
+    operations: StringBuilder,
+    planned: StringBuilder,
+    epochs: Int64Builder,
+    places: StringBuilder,
+    unsure: BooleanBuilder,
+}
+
+impl StateColumns {
+    fn push(&mut self, row: &StateRow) {
+        let rejection = match &row.life {
+            Life::Rejected { reason, retryable } => Some((reason, *retryable)),
+            _ => None,
+        };
+        let hex = |hash: Option<RowHash>| hash.map(RowHash::to_hex);
+        self.keys.append_value(&row.key);
+        self.hashes.append_option(hex(row.row_hash));
+        self.lives.append_value(row.life.word());
+        self.numbers.append_value(row.change_number);
+        self.attempts.append_value(row.attempt);
+        self.errors.append_option(rejection.map(|(reason, _)| reason));
+        self.retryable.append_option(rejection.map(|(_, retryable)| retryable));
+        self.acknowledged.append_option(row.acknowledged_at.map(|at| at.timestamp_micros()));
+        self.operations.append_value(row.operation.word());
+        self.planned.append_option(hex(row.planned_hash));
+        self.epochs.append_value(i64::try_from(row.epoch).unwrap_or(i64::MAX));
+        self.places.append_value(&row.place);
+        self.unsure.append_value(row.is_unsure());
+    }
+
+    /// In the order of [`state_schema`].
+    fn finish(mut self) -> Vec<ArrayRef> {
+        vec![
+            Arc::new(self.keys.finish()),
+            Arc::new(self.hashes.finish()),
+            Arc::new(self.lives.finish()),
+            Arc::new(self.numbers.finish()),
+            Arc::new(self.attempts.finish()),
+            Arc::new(self.errors.finish()),
+            Arc::new(self.retryable.finish()),
+            Arc::new(self.acknowledged.finish().with_timezone("UTC")),
+            Arc::new(self.operations.finish()),
+            Arc::new(self.planned.finish()),
+            Arc::new(self.epochs.finish()),
+            Arc::new(self.places.finish()),
+            Arc::new(self.unsure.finish()),
+        ]
+    }
 }
 
 /// Folds rows of the state table, or of the log, over what is known. A row of an older run never replaces one
@@ -202,105 +237,103 @@ pub(super) fn fold(state: &mut SyncState, batch: &RecordBatch) -> Result<()> {
     let mut place: Arc<str> = "".into();
     for index in 0..batch.num_rows() {
         // One text for all rows that are at one place, which is nearly always all.
-        let at = columns.text("place", index).unwrap_or_default();
+        let at = value(columns.places, index).unwrap_or_default();
         if place.as_ref() != at {
             place = at.into();
         }
         let row = columns.row(index, &place)?;
-        if state.get(&row.key).is_none_or(|known| known.epoch <= row.epoch) {
-            state.insert(Arc::clone(&row.key), row);
+        match state.entry(Arc::clone(&row.key)) {
+            Entry::Occupied(mut known) if known.get().epoch <= row.epoch => drop(known.insert(row)),
+            Entry::Occupied(_) => {}
+            Entry::Vacant(free) => drop(free.insert(row)),
         }
     }
     Ok(())
 }
 
-/// The columns of a state batch, found by name and type.
-struct Columns<'a>(BTreeMap<&'static str, &'a ArrayRef>);
-
 /// A column that tables of earlier versions lack.
 const PERHAPS_THERE: &str = "perhaps_there";
 
-const NAMES: [&str; 12] = [
-    "key",
-    "row_hash",
-    "state",
-    "change_number",
-    "attempt",
-    "last_error",
-    "retryable",
-    "acknowledged_at",
-    "operation",
-    "planned_hash",
-    "epoch",
-    "place",
-];
+/// The columns of a state batch, found by name and type.
+struct Columns<'a> {
+    keys: &'a StringArray,
+    hashes: &'a StringArray,
+    lives: &'a StringArray,
+    numbers: &'a Int64Array,
+    attempts: &'a Int64Array,
+    errors: &'a StringArray,
+    retryable: &'a BooleanArray,
+    acknowledged: &'a TimestampMicrosecondArray,
+    operations: &'a StringArray,
+    planned: &'a StringArray,
+    epochs: &'a Int64Array,
+    places: &'a StringArray,
+    unsure: Option<&'a BooleanArray>,
+}
 
 impl<'a> Columns<'a> {
     fn of(batch: &'a RecordBatch) -> Result<Self> {
-        let expected = state_schema();
-        let mut columns = BTreeMap::new();
-        for (name, field) in NAMES.iter().zip(expected.fields()) {
+        let schema = state_schema();
+        let column = |name: &str| {
+            let field = schema.field_with_name(name).or_fail(ErrorKind::Failed, || format!("no column `{name}`"))?;
             let column = batch.column_by_name(name).filter(|c| c.data_type() == field.data_type());
-            let column =
-                column.ok_or_else(|| damaged(&format!("it has no column `{name}` of type {}", field.data_type())))?;
-            columns.insert(*name, column);
-        }
+            column.ok_or_else(|| damaged(&format!("it has no column `{name}` of type {}", field.data_type())))
+        };
         let perhaps = batch.column_by_name(PERHAPS_THERE).filter(|c| c.data_type() == &DataType::Boolean);
-        columns.extend(perhaps.map(|column| (PERHAPS_THERE, column)));
-        Ok(Self(columns))
-    }
-
-    fn text(&self, name: &str, index: usize) -> Option<&'a str> {
-        let column = self.0.get(name)?.as_string::<i32>();
-        column.is_valid(index).then(|| column.value(index))
-    }
-
-    fn number(&self, name: &str, index: usize) -> Option<i64> {
-        let column = self.0.get(name)?.as_primitive::<Int64Type>();
-        column.is_valid(index).then(|| column.value(index))
-    }
-
-    fn hash(&self, name: &str, index: usize) -> Result<Option<RowHash>> {
-        let text = self.text(name, index);
-        text.map(|t| RowHash::from_hex(t).ok_or_else(|| damaged("a hash is not 32 hexadecimal digits"))).transpose()
-    }
-
-    fn life(&self, index: usize) -> Option<Life> {
-        match self.text("state", index)? {
-            "sent" => Some(Life::Sent),
-            "acknowledged" => Some(Life::Acknowledged),
-            "rejected" => Some(Life::Rejected {
-                reason: self.text("last_error", index).unwrap_or_default().to_owned(),
-                retryable: self.is_true("retryable", index),
-            }),
-            _ => None,
-        }
-    }
-
-    fn is_true(&self, name: &str, index: usize) -> bool {
-        let column = self.0.get(name).map(|c| c.as_boolean());
-        column.is_some_and(|c| c.is_valid(index) && c.value(index))
+        Ok(Self {
+            keys: column("key")?.as_string(),
+            hashes: column("row_hash")?.as_string(),
+            lives: column("state")?.as_string(),
+            numbers: column("change_number")?.as_primitive(),
+            attempts: column("attempt")?.as_primitive(),
+            errors: column("last_error")?.as_string(),
+            retryable: column("retryable")?.as_boolean(),
+            acknowledged: column("acknowledged_at")?.as_primitive(),
+            operations: column("operation")?.as_string(),
+            planned: column("planned_hash")?.as_string(),
+            epochs: column("epoch")?.as_primitive(),
+            places: column("place")?.as_string(),
+            unsure: perhaps.map(AsArray::as_boolean),
+        })
     }
 
     fn row(&self, index: usize, place: &Arc<str>) -> Result<StateRow> {
         let lacks = |what: &str| damaged(&format!("a row has no valid {what}"));
-        let at = self.0.get("acknowledged_at").map(|c| c.as_primitive::<TimestampMicrosecondType>());
         Ok(StateRow {
-            key: self.text("key", index).ok_or_else(|| lacks("key"))?.into(),
-            row_hash: self.hash("row_hash", index)?,
-            planned_hash: self.hash("planned_hash", index)?,
-            operation: self.text("operation", index).and_then(Operation::of).ok_or_else(|| lacks("operation"))?,
+            key: value(self.keys, index).ok_or_else(|| lacks("key"))?.into(),
+            row_hash: hash(value(self.hashes, index))?,
+            planned_hash: hash(value(self.planned, index))?,
+            operation: value(self.operations, index).and_then(Operation::of).ok_or_else(|| lacks("operation"))?,
             life: self.life(index).ok_or_else(|| lacks("state"))?,
-            change_number: self.number("change_number", index).ok_or_else(|| lacks("change number"))?,
-            attempt: self.number("attempt", index).unwrap_or(0),
-            acknowledged_at: at
-                .filter(|c| c.is_valid(index))
-                .and_then(|c| DateTime::from_timestamp_micros(c.value(index))),
-            epoch: self.number("epoch", index).and_then(|e| u64::try_from(e).ok()).unwrap_or(0),
+            change_number: value(self.numbers, index).ok_or_else(|| lacks("change number"))?,
+            attempt: value(self.attempts, index).unwrap_or(0),
+            acknowledged_at: value(self.acknowledged, index).and_then(DateTime::from_timestamp_micros),
+            epoch: value(self.epochs, index).and_then(|e| u64::try_from(e).ok()).unwrap_or(0),
             place: Arc::clone(place),
-            perhaps_there: self.is_true(PERHAPS_THERE, index),
+            perhaps_there: self.unsure.and_then(|unsure| value(unsure, index)).unwrap_or(false),
         })
     }
+
+    fn life(&self, index: usize) -> Option<Life> {
+        match value(self.lives, index)? {
+            "sent" => Some(Life::Sent),
+            "acknowledged" => Some(Life::Acknowledged),
+            "rejected" => Some(Life::Rejected {
+                reason: value(self.errors, index).unwrap_or_default().to_owned(),
+                retryable: value(self.retryable, index).unwrap_or(false),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// A value of a column, unless it is null.
+fn value<T>(column: impl ArrayAccessor<Item = T>, index: usize) -> Option<T> {
+    column.is_valid(index).then(|| column.value(index))
+}
+
+fn hash(hex: Option<&str>) -> Result<Option<RowHash>> {
+    hex.map(|hex| RowHash::from_hex(hex).ok_or_else(|| damaged("a hash is not 32 hexadecimal digits"))).transpose()
 }
 
 fn damaged(why: &str) -> Error {

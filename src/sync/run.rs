@@ -57,8 +57,6 @@ pub struct SyncRequest<'a> {
     /// Nothing of the current rows may be sent, as of an audience that is too small. Rows that left, where the mode deletes
     /// them, and those that were withdrawn are deleted all the same; a table that is replaced keeps who is in it already.
     pub hold: bool,
-    /// Rows of the state table as committed; none the first time.
-    pub previous: &'a [RecordBatch],
 }
 
 /// What a sync found and did, in rows.
@@ -95,10 +93,8 @@ pub struct SyncCounts {
 pub struct SyncOutcome {
     /// What it found and did.
     pub counts: SyncCounts,
-    /// All rows of the state table; commit them over the old ones, also after a failure.
-    pub state: RecordBatch,
-    /// Whether they differ from the old ones.
-    pub state_changed: bool,
+    /// All rows of the state table, unless they are the old ones; commit them over these, also after a failure.
+    pub state: Option<RecordBatch>,
     /// Nothing was known of this place before: all rows were new to it.
     pub first: bool,
     /// Why not all was sent. What was acknowledged before stays so; the rest is sent by the next run.
@@ -117,7 +113,7 @@ pub struct SyncSample {
 /// Rows of each operation that a preview shows.
 const SAMPLES: usize = 3;
 
-/// Says what [`run_sync`] would send, and sends and writes nothing.
+/// Says what [`run_sync`] would send, and sends and writes nothing. `previous` as there.
 ///
 /// # Errors
 /// As [`run_sync`], before sending.
@@ -125,13 +121,12 @@ pub async fn preview_sync(
     state: &State,
     destination: &dyn Destination,
     request: &SyncRequest<'_>,
+    previous: Vec<RecordBatch>,
 ) -> Result<(SyncCounts, Vec<SyncSample>)> {
     check_mode(destination, request)?;
     let rows = Rows::new(request.sync, &request.schema, request.rows)?;
-    let known = ChangeLog::new(state, request.sync)
-        .read(request.previous)
-        .await?
-        .at(&place(destination, request), request.reset);
+    let known =
+        ChangeLog::new(state, request.sync).read(previous).await?.at(&place(destination, request), request.reset);
     let diff = diff(&known.rows, &rows.current, rules(destination, request));
     check_deletes(request, &diff)?;
     Ok((counts_of(request, &rows, &diff), samples(&rows, &diff)?))
@@ -153,19 +148,24 @@ fn samples(rows: &Rows, diff: &Diff) -> Result<Vec<SyncSample>> {
     Ok(all)
 }
 
-/// Brings a destination up to date.
+/// Brings a destination up to date. `previous` are the rows of the state table as committed; none the first time.
 ///
 /// # Errors
 /// Before anything is sent: `Usage` when the destination cannot do the mode, `Data` when a key is NULL or stands twice
 /// or a value cannot be sent, `Refused` when too much would be deleted, `Storage` when the warehouse cannot be read.
 /// Once sending began, failures are in the outcome.
-pub async fn run_sync(state: &State, destination: &dyn Destination, request: &SyncRequest<'_>) -> Result<SyncOutcome> {
+pub async fn run_sync(
+    state: &State,
+    destination: &dyn Destination,
+    request: &SyncRequest<'_>,
+    previous: Vec<RecordBatch>,
+) -> Result<SyncOutcome> {
     check_mode(destination, request)?;
     let rows = Rows::new(request.sync, &request.schema, request.rows)?;
     let log = ChangeLog::new(state, request.sync);
     let place = place(destination, request);
     let Known { rows: mut known, unanswered, first, changed, committed } =
-        log.read(request.previous).await?.at(&place, request.reset);
+        log.read(previous).await?.at(&place, request.reset);
     let found = find_lost(destination, &log, request, &mut known, unanswered).await?;
     let diff = diff(&known, &rows.current, rules(destination, request));
     check_deletes(request, &diff)?;
@@ -180,7 +180,8 @@ pub async fn run_sync(state: &State, destination: &dyn Destination, request: &Sy
     let sent = sender.send_all(&diff, &mut known, &mut counts).await;
     let failure = sent.err().or_else(|| too_many_rejected(request, &counts));
     let state_changed = changed || found > 0 || counts.sent > 0 || !diff.settled.is_empty();
-    Ok(SyncOutcome { counts, state: table_of(&known)?, state_changed, first, failure })
+    let state = if state_changed { Some(table_of(&known)?) } else { None };
+    Ok(SyncOutcome { counts, state, first, failure })
 }
 
 fn rules<'a>(destination: &dyn Destination, request: &SyncRequest<'a>) -> Rules<'a> {
