@@ -281,8 +281,18 @@ fn built(node: &NodeReport, rows: Option<&RowChanges>) -> Option<String> {
     let name = &node.model;
     match &node.facts {
         Facts::Identity(IdentityFacts { entities, created, merged, split, .. }) => {
-            let parts = numbers(&[(*created, "created"), (*merged, "merged away"), (*split, "split off")])?;
-            Some(format!("{name}: {parts}, of {} entities", grouped(*entities)))
+            let changed = rows.and_then(|rows| rows.entities).unwrap_or(0);
+            let of_entities =
+                [(*created, "created"), (*merged, "merged away"), (*split, "split off"), (changed, "changed")];
+            let identifiers =
+                rows.and_then(|r| numbers(&[(r.added, "new"), (r.removed, "gone"), (r.changed, "changed")]));
+            let of = format!("of {} entities", grouped(*entities));
+            match (numbers(&of_entities), identifiers) {
+                (Some(parts), Some(identifiers)) => Some(format!("{name}: {parts}, {of} (identifiers: {identifiers})")),
+                (Some(parts), None) => Some(format!("{name}: {parts}, {of}")),
+                (None, Some(identifiers)) => Some(format!("{name}: identifiers: {identifiers}, {of}")),
+                (None, None) => None,
+            }
         }
         Facts::Audience(AudienceFacts { members, entered, left, .. }) => {
             let parts = numbers(&[(*entered, "enter"), (*left, "leave")])?;

@@ -476,6 +476,12 @@ codes! {
         example: "ids: {phone: phone} in every link that has `phone`",
         fix: "add an identifier that stands in the same rows to one of its links"
     }
+    RuleOfNobody "K0605" {
+        title: "a rule over an identifier that never identifies anyone",
+        cause: "a value of the rule is blocked, so no row has it as an identifier",
+        example: "never,email:unknown@example.com,mrn:2 with `block: [unknown@example.com]`",
+        fix: "remove the rule, or the block"
+    }
     OtherEntity "K0701" {
         title: "an audience of other entities",
         cause: "the audience is over another identity, so their members cannot be compared",

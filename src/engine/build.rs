@@ -198,7 +198,7 @@ impl Engine {
             None => run.warehouse.secret(&format!("id_key_{}", bound.name)).await?.to_vec(),
         };
         let threads = self.resources.threads;
-        let stitched = bound.run(&self.context, model, &registry, &key, threads).await?;
+        let stitched = bound.run(&self.context, &registry, &key, threads).await?;
         let facts = IdentityFacts::of(&stitched);
         let at = (run.number, self.as_of);
         let rows = stitched.entities.nodes.len() - stitched.stitched.hubs.len();

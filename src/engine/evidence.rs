@@ -11,7 +11,7 @@ use super::query::Reader;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::identity::{ChainLink, Grounds, HubNote, Identifier, Member, NO_NODE, NO_TIME, Nodes};
-use crate::model::IdentifierType;
+use crate::model::{IdentifierType, IdentityModel, IdentityRule};
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
@@ -21,6 +21,7 @@ use datafusion::functions::expr_fn::{levenshtein, starts_with};
 use datafusion::logical_expr::{Expr, ident, lit};
 use futures::StreamExt;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How many near identifiers are suggested.
 const NEAR: usize = 3;
@@ -55,6 +56,18 @@ impl Reader {
             let finding = Diagnostic::error(Code::BadNormalize, kind.name.span, plain(&e));
             Box::new(finding.with_label(format!("fails on `{raw}`")))
         })
+    }
+
+    /// The rules of an identity with normalised identifiers, in their order.
+    ///
+    /// # Errors
+    /// A finding when a normaliser is wrong.
+    pub fn rules(&self, identity: &str, model: &IdentityModel) -> Bound<Vec<IdentityRule>> {
+        let parts = self.engine.parts();
+        let normalizers = model.identifiers.iter().map(|kind| super::identity::normalizer(&parts, identity, kind));
+        let normalizers: Vec<_> = normalizers.map(|made| made.map(Arc::new)).collect::<Bound<_>>()?;
+        // what is wrong with them was said when the project was checked
+        Ok(super::identity_rules::spelled(model, &normalizers, &mut Vec::new()))
     }
 
     /// Those of the identifiers that belong to entities, in the order of their types and texts.

@@ -8,18 +8,19 @@
 use super::entities::{Entities, EntitySlot};
 use super::functions::{Judged, Normalizer};
 use super::identity_report::SourceRows;
+use super::identity_rules;
 use super::link_rows::{self, Collected};
 use super::proofs::Proofs;
 use super::text_spill::TextSpill;
 use super::threads;
 use super::{EngineParts, Relation, time_type};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::identity::{
     BridgeInput, Cause, CauseInput, EntityId, HUB, Holdings, IdInput, Link, MaxLinks, NO_NODE, Nodes, Registered,
     RowOwners, StitchInput, Stitched, Suspects, TypePolicy, assign_ids, find_causes, find_suspects, stitch,
 };
-use crate::model::{self, IdentityModel, Normalize, Verdict};
+use crate::model::{self, IdentityModel, IdentityRule, Normalize, Verdict};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::DFSchema;
@@ -67,6 +68,8 @@ pub(super) struct BoundIdentity {
     /// Normalised expression by (table, raw column): an attribute over it gets identifiers, not raw text.
     pub columns: BTreeMap<(String, String), Expr>,
     pub links: Vec<BoundLinks>,
+    /// The rules with normalised identifiers, in the order of the model's.
+    rules: Vec<IdentityRule>,
     policies: Vec<TypePolicy>,
 }
 
@@ -113,19 +116,25 @@ pub(super) fn bind(
     if findings.len() > before {
         return None;
     }
+    let mut of_rules = Vec::new();
+    let rules = identity_rules::spelled(model, &normalizers, &mut of_rules);
+    let rules_hold = of_rules.iter().all(|finding| finding.severity == Severity::Warning);
     let mut bound = BoundIdentity {
         name: name.to_owned(),
         slot: EntitySlot::new(name, normalizers),
         owners: BTreeMap::new(),
         columns: BTreeMap::new(),
         links: Vec::new(),
+        rules,
         policies: policies(model),
     };
     for link in &model.links {
         let Some(relation) = relations.get(&link.from.value) else { continue };
         bind_link(parts, model, link, relation, &mut bound, findings);
     }
-    (findings.len() == before).then_some(bound)
+    let holds = rules_hold && findings.len() == before;
+    findings.extend(of_rules);
+    holds.then_some(bound)
 }
 
 /// Compiles the normaliser of an identifier type.
@@ -309,14 +318,13 @@ impl BoundIdentity {
     pub(super) async fn run(
         &self,
         context: &SessionContext,
-        model: &IdentityModel,
         registry: &[RecordBatch],
         key: &[u8],
         threads: usize,
     ) -> Result<StitchedRun> {
         let Collected { nodes, spellings, links, proofs, texts, owners, identifier_memory, link_memory } =
             link_rows::collect(context, &self.links, &self.slot, self.policies.len(), threads).await?;
-        let Rules { always, never, places } = rule_pairs(model, &nodes, &self.policies);
+        let Rules { always, never, places } = rule_pairs(&self.rules, &nodes, &self.policies);
         let input = StitchInput {
             types: &self.policies,
             nodes: &nodes,
@@ -417,9 +425,10 @@ impl BoundIdentity {
         let ids = column(&format!("{}_id", self.name))?.as_string::<i32>();
         let runs = column("run")?.as_primitive::<Int64Type>();
         let registered = |row| {
+            // a type may be gone; its identifiers still tell how old an id is
             let code = self.policies.iter().position(|p| p.name == kinds.value(row));
-            let code = code.and_then(|c| u8::try_from(c).ok())?;
-            let node = nodes.lookup(code, texts.value(row)).unwrap_or(NO_NODE);
+            let code = code.and_then(|c| u8::try_from(c).ok());
+            let node = code.and_then(|code| nodes.lookup(code, texts.value(row))).unwrap_or(NO_NODE);
             let id = ids.value(row).parse().ok()?;
             Some(Registered { node, id, run: runs.value(row).cast_unsigned() })
         };
@@ -436,13 +445,13 @@ struct Rules {
     places: Vec<usize>,
 }
 
-fn rule_pairs(model: &IdentityModel, nodes: &Nodes, types: &[TypePolicy]) -> Rules {
+fn rule_pairs(of_people: &[IdentityRule], nodes: &Nodes, types: &[TypePolicy]) -> Rules {
     let find = |(kind, text): &(String, String)| {
         let code = types.iter().position(|t| t.name == *kind).and_then(|c| u8::try_from(c).ok())?;
         nodes.lookup(code, text)
     };
     let mut rules = Rules::default();
-    for (place, rule) in model.rules.iter().enumerate() {
+    for (place, rule) in of_people.iter().enumerate() {
         if let (Some(left), Some(right)) = (find(&rule.left), find(&rule.right)) {
             match rule.verdict {
                 Verdict::Always => rules.always.push((left, right)),

@@ -27,6 +27,7 @@ mod given;
 mod history;
 mod identity;
 mod identity_report;
+mod identity_rules;
 mod identity_tables;
 mod late;
 mod lineage;

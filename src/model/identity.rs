@@ -1,7 +1,7 @@
 //! `kind: identity`: how rows say that two identifiers are one entity.
 
 use super::{Duration, Secret};
-use crate::diagnostic::Spanned;
+use crate::diagnostic::{Span, Spanned};
 
 /// A model that turns links into entities.
 #[derive(Debug, Clone)]
@@ -114,6 +114,10 @@ pub struct IdentityRule {
     pub by: String,
     /// When, as written.
     pub at: String,
+    /// Where it stands.
+    pub span: Span,
+    /// Where its identifiers stand, left and right.
+    pub sides: [Span; 2],
 }
 
 /// What a rule demands.

@@ -569,7 +569,7 @@ impl Writer<'_> {
 
     /// A decision of people.
     fn rule(&self, rule: &IdentityRule) -> String {
-        let IdentityRule { verdict, left, right, reason, by, at } = rule;
+        let IdentityRule { verdict, left, right, reason, by, at, span: _, sides: _ } = rule;
         let verdict = match verdict {
             Verdict::Never => "never",
             Verdict::Always => "always",

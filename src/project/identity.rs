@@ -10,6 +10,9 @@ use crate::model::{
 };
 
 /// Keys besides those of every model.
+/// The stitching core numbers types in one byte.
+const MOST_TYPES: usize = 255;
+
 pub(super) const KEYS: [&str; 4] = ["identifiers", "links", "rules", "id_key"];
 pub(super) const IDENTIFIER_KEYS: [&str; 7] =
     ["description", "label", "normalize", "block", "block_file", "max_links", "max_per_entity"];
@@ -69,6 +72,12 @@ fn identifiers(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<IdentifierTyp
         if !types.iter().any(|t| t.name.value == identifier.name.value) {
             types.push(identifier);
         }
+    }
+    if let Some(beyond) = types.get(MOST_TYPES) {
+        reader.findings.push(
+            Diagnostic::error(Code::OutOfRange, beyond.name.span, "an identity has too many identifier types")
+                .with_label(format!("{MOST_TYPES} stand before it, and more cannot be told apart")),
+        );
     }
     Some(types)
 }

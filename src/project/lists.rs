@@ -9,6 +9,7 @@ use super::values::parse_time;
 use super::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic, FileId, Span, Spanned};
 use crate::model::{BlockRule, IdentityRule, ListEntry, Verdict};
+use chrono::{DateTime, Utc};
 use regex::Regex;
 
 /// A row as text, with the place of each cell.
@@ -17,30 +18,11 @@ struct Row {
     cells: Vec<Spanned<String>>,
 }
 
-/// Two identifiers in sorted order.
-type Pair = [(String, String); 2];
-
 /// Reads `rules`: verdict, left, right, reason, by, at.
 pub(super) fn rules(reader: &mut Reader<'_>, node: &Node, types: &[&str]) -> Vec<IdentityRule> {
     let columns = ["verdict", "left", "right", "reason", "by", "at"];
-    let mut rules = Vec::new();
-    let mut seen: Vec<(Verdict, Pair, Span)> = Vec::new();
-    for row in table(reader, "rules", node, &columns) {
-        let Some(rule) = rule(reader, &row, types) else { continue };
-        let mut pair = [rule.left.clone(), rule.right.clone()];
-        pair.sort();
-        if let Some((_, _, first)) = seen.iter().find(|(v, p, _)| *p == pair && *v != rule.verdict) {
-            reader.findings.push(
-                Diagnostic::error(Code::RuleContradiction, row.span, "this pair is both `always` and `never`")
-                    .with_label("says one thing")
-                    .with_related(*first, "says the other")
-                    .with_help("remove the row that is wrong"),
-            );
-        }
-        seen.push((rule.verdict, pair, row.span));
-        rules.push(rule);
-    }
-    rules
+    let rows = table(reader, "rules", node, &columns);
+    rows.iter().filter_map(|row| rule(reader, row, types)).collect()
 }
 
 fn rule(reader: &mut Reader<'_>, row: &Row, types: &[&str]) -> Option<IdentityRule> {
@@ -54,13 +36,25 @@ fn rule(reader: &mut Reader<'_>, row: &Row, types: &[&str]) -> Option<IdentityRu
         }
     };
     let (left_value, right_value) = (identifier(reader, left, types), identifier(reader, right, types));
-    let (left_value, right_value) = (left_value?, right_value?);
-    if left_value == right_value {
-        row_mistake(reader, right.span, "`left` and `right` are the same identifier", "a pair needs two");
+    let said = [("reason", reason), ("by", by), ("at", at)];
+    if let Some((name, cell)) = said.iter().find(|(_, cell)| cell.value.is_empty()) {
+        let place = if cell.span.start < cell.span.end { cell.span } else { row.span };
+        row_mistake(reader, place, &format!("`{name}` is empty"), "a decision says why, by whom and when");
         return None;
     }
+    time(reader, at)?;
     let [reason, by, at] = [reason, by, at].map(|c| c.value.clone());
-    Some(IdentityRule { verdict: verdict?, left: left_value, right: right_value, reason, by, at })
+    let (span, sides) = (row.span, [left.span, right.span]);
+    Some(IdentityRule { verdict: verdict?, left: left_value?, right: right_value?, reason, by, at, span, sides })
+}
+
+/// The time that a cell says; a finding if it says none.
+fn time(reader: &mut Reader<'_>, cell: &Spanned<String>) -> Option<DateTime<Utc>> {
+    let time = parse_time(&cell.value, reader.zone).ok();
+    if time.is_none() {
+        row_mistake(reader, cell.span, "`at` is not a date or time", "expected YYYY-MM-DD, or with THH:MM:SSZ");
+    }
+    time
 }
 
 fn identifier(reader: &mut Reader<'_>, cell: &Spanned<String>, types: &[&str]) -> Option<(String, String)> {
@@ -100,13 +94,7 @@ fn entry(reader: &mut Reader<'_>, row: &Row) -> Option<ListEntry> {
     }
     let at = match at.value.as_str() {
         "" => None,
-        text => match parse_time(text, reader.zone) {
-            Ok(time) => Some(time),
-            Err(_) => {
-                row_mistake(reader, at.span, "`at` is not a date or time", "expected YYYY-MM-DD, or with THH:MM:SSZ");
-                return None;
-            }
-        },
+        _ => Some(time(reader, at)?),
     };
     let (by, reason) = (by.value.clone(), reason.value.clone());
     Some(ListEntry { identifier: identifier.clone(), by, reason, at })

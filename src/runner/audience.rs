@@ -50,7 +50,7 @@ pub async fn explain_audience(options: &Options, audience: &str, id: &str) -> Re
     let given = if id.contains(':') { id.to_owned() } else { format!("{identity}:{id}") };
     let (name, identity_model, sides) = resolve(&ready.project, &[given.as_str()], Some(identity))?;
     let reader = reader(options, None).await?;
-    let story = Story { reader: &reader, name, model: identity_model, hubs: reader.hubs(name).await? };
+    let story = Story::new(&reader, name, identity_model).await?;
     let asked = story.asked(id, &sides[0]).await?;
     let membership = match asked.entity_id() {
         Some(entity) => Some(ready.engine.membership(audience, model, entity, &ready.context).await?),

@@ -10,6 +10,7 @@
 use super::audit::{Reading, note_reading};
 use super::prepare::{Failure, Options};
 use super::reading::reader;
+use crate::diagnostic::Diagnostic;
 use crate::engine::{Judged, LinkRows, Reader};
 use crate::error::{Error, ErrorKind};
 use crate::identity::{
@@ -55,7 +56,7 @@ pub async fn explain_identity(options: &Options, question: &IdentityQuestion) ->
     let texts: Vec<&str> = std::iter::once(&question.first).chain(&question.second).map(|text| text.trim()).collect();
     let project = reader.project().clone();
     let (name, model, sides) = resolve(&project, &texts, question.identity.as_deref())?;
-    let story = Story { reader: &reader, name, model, hubs: reader.hubs(name).await? };
+    let story = Story::new(&reader, name, model).await?;
     let first = story.asked(texts[0], &sides[0]).await?;
     let answer = match (texts.get(1), sides.get(1)) {
         (Some(text), Some(side)) => {
@@ -190,18 +191,32 @@ fn expected(normalize: &Normalize) -> String {
     }
 }
 
+fn wrong(reader: &Reader, finding: Diagnostic) -> Failure {
+    Failure::Findings(vec![finding], Box::new(reader.source_map().clone()))
+}
+
 /// One identity and its tables.
 pub(super) struct Story<'a> {
     pub reader: &'a Reader,
     pub name: &'a str,
     pub model: &'a IdentityModel,
-    pub hubs: Vec<HubNote>,
+    hubs: Vec<HubNote>,
+    /// The rules, with normalised identifiers.
+    rules: Vec<IdentityRule>,
 }
 
 /// The links of the table, and after them the `always` rules, each with what stands against it.
 struct Joined<'a> {
     rows: LinkRows,
     rules: Vec<(&'a IdentityRule, Option<String>)>,
+}
+
+impl<'a> Story<'a> {
+    /// What the last run and the rules of today say about an identity.
+    pub(super) async fn new(reader: &'a Reader, name: &'a str, model: &'a IdentityModel) -> Result<Self, Failure> {
+        let rules = reader.rules(name, model).map_err(|finding| wrong(reader, *finding))?;
+        Ok(Self { reader, name, model, hubs: reader.hubs(name).await?, rules })
+    }
 }
 
 impl Story<'_> {
@@ -222,10 +237,7 @@ impl Story<'_> {
         let Some(kind) = self.model.identifiers.iter().find(|i| i.name.value == kind) else {
             return Err(usage(format!("no identifier type `{kind}`"), "see `identifiers:`").into());
         };
-        let judged = self.reader.judge(self.name, kind, raw).map_err(|finding| {
-            let map = self.reader.source_map().clone();
-            Failure::Findings(vec![*finding], Box::new(map))
-        })?;
+        let judged = self.reader.judge(self.name, kind, raw).map_err(|finding| wrong(self.reader, *finding))?;
         let named = |value: String| Identifier::new(kind.name.value.as_str(), value);
         let (identifier, standing) = match judged {
             Judged::Nothing => (None, Standing::Malformed { expected: expected(&kind.normalize) }),
@@ -307,12 +319,12 @@ impl Story<'_> {
     /// All links, and the rules whose identifiers both occur.
     async fn joined(&self, also: &[Identifier]) -> Result<Joined<'_>, Failure> {
         let ends = |rule: &IdentityRule| [&rule.left, &rule.right].map(|(kind, value)| Identifier::new(kind, value));
-        let in_rules: Vec<Identifier> = self.model.rules.iter().flat_map(ends).collect();
+        let in_rules: Vec<Identifier> = self.rules.iter().flat_map(ends).collect();
         let entities = self.entities(&in_rules).await?;
         let types: Vec<&str> = self.model.identifiers.iter().map(|i| i.name.value.as_str()).collect();
         let mut rows = self.reader.links(self.name, &types, &[also, &in_rules].concat()).await?;
         let mut rules = Vec::new();
-        for rule in self.model.rules.iter().filter(|rule| rule.verdict == Verdict::Always) {
+        for rule in self.rules.iter().filter(|rule| rule.verdict == Verdict::Always) {
             let ends = ends(rule);
             let occurs = |end: &Identifier| entities.contains_key(end) || self.hub(end).is_some();
             let (Some(a), Some(b)) = (rows.code(&ends[0]), rows.code(&ends[1])) else { continue };
@@ -340,7 +352,7 @@ impl Story<'_> {
             let sides = (entity(&rule.left), entity(&rule.right));
             rule.verdict == Verdict::Never && (sides == (left, right) || sides == (right, left))
         };
-        Some(match self.model.rules.iter().find(apart) {
+        Some(match self.rules.iter().find(apart) {
             Some(never) => format!("never rule by {}: {}", never.by, never.reason),
             None => "the last run did not have this rule yet".to_owned(),
         })

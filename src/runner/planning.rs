@@ -115,7 +115,7 @@ pub enum Effect {
     Built {
         /// What building it told.
         node: Box<NodeReport>,
-        /// Rows by what happens to them, for a profile.
+        /// Rows by what happens to them, for a profile and for an identity.
         rows: Option<RowChanges>,
     },
     /// A sync.

@@ -305,6 +305,28 @@ fn thousands_of_levels_are_refused_and_not_followed() {
 }
 
 #[test]
+fn more_identifier_types_than_can_be_told_apart_are_refused() {
+    let said = |count: usize| {
+        let types: Vec<String> = (0..count).map(|n| format!("t{n}: {{}}")).collect();
+        let ids: Vec<String> = (0..count).map(|n| format!("t{n}: id")).collect();
+        let model = format!(
+            "kind: identity\nname: person\nidentifiers: {{{}}}\nlinks: [{{from: shop.visits, ids: {{{}}}}}]\n",
+            types.join(", "),
+            ids.join(", ")
+        );
+        let sources =
+            "sources: [{name: shop, location: data, tables: [{name: visits, path: visits.csv, format: csv}]}]\n";
+        made(&[
+            ("sources.yaml", sources.into()),
+            ("data/visits.csv", b"id\n1\n".to_vec()),
+            ("models/person.yaml", model.into_bytes()),
+        ])
+    };
+    assert!(concise(&said(256)).contains("too many identifier types"), "{}", concise(&said(256)));
+    assert_eq!(concise(&said(255)), "");
+}
+
+#[test]
 fn bytes_that_are_no_text_are_refused() {
     for bytes in [vec![0xff_u8, 0xfe, b'a', 0], vec![0xc3], vec![0xed, 0xa0, 0x80], b"a: \xf0\x28\x8c\x28\n".to_vec()] {
         let said = made(&[("models/x.yaml", bytes.clone()), ("models/y.sql", bytes)]);

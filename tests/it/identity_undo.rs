@@ -127,6 +127,49 @@ fn sent_last(project: &Project) -> Vec<String> {
 }
 
 #[test]
+fn a_rule_counts_however_its_identifiers_are_spelled() {
+    let project = family();
+    let rule = "never,email:Home@EXAMPLE.com,account:a2,father and son,front desk,2026-03-03";
+    project.write("models/person_rules.csv", &format!("verdict,left,right,reason,by,at\n{rule}\n"));
+    project.write("models/person.yaml", &format!("{PERSON}rules: models/person_rules.csv\n"));
+    project.kinfold(&["run"]).exits(0);
+    let ids = ids(&project);
+    assert_eq!(ids["a1"], ids["home@example.com"]);
+    assert_ne!(ids["a2"], ids["home@example.com"]);
+    let told = project.kinfold(&["explain", "identity", "account:a1", "account:a2"]).exits(0).stdout;
+    assert!(told.contains("are not one person") && told.contains(NEVER), "{told}");
+}
+
+#[test]
+fn an_id_keeps_its_age_when_the_type_of_its_first_identifier_is_gone() {
+    let accounts = |rows: &str| format!("account,email,name,at\n,old@example.com,Ann,2026-01-05T00:00:00Z\n{rows}");
+    let visits = "id,cookie,account,page,at\n";
+    let without_email = PERSON
+        .replace("  email: {normalize: email}\n", "")
+        .replace("account: account, email: email", "account: account");
+    let project = Project::of(&[
+        ("kinfold.yaml", KINFOLD),
+        ("sources.yaml", SOURCES),
+        ("data/accounts.csv", &accounts("")),
+        ("data/visits.csv", visits),
+        ("models/person.yaml", PERSON),
+    ]);
+    project.kinfold(&["run"]).exits(0);
+    let first = ids(&project)["old@example.com"].clone();
+    // the account of the second run was seen before that of the first one's person
+    let rows = "a1,old@example.com,Ann,2026-01-06T00:00:00Z\na2,,Ben,2026-01-02T00:00:00Z\n";
+    project.write("data/accounts.csv", &accounts(rows));
+    project.kinfold(&["run"]).exits(0);
+    assert_eq!(ids(&project)["a1"], first);
+    assert_ne!(ids(&project)["a2"], first);
+    project.write("models/person.yaml", &without_email);
+    let both = "v1,c1,a1,home,2026-03-01T00:00:00Z\nv2,c1,a2,home,2026-03-02T00:00:00Z\n";
+    project.write("data/visits.csv", &format!("{visits}{both}"));
+    project.kinfold(&["run"]).exits(0);
+    assert_eq!(ids(&project), ["a1", "a2", "c1"].map(|identifier| (identifier.to_owned(), first.clone())).into());
+}
+
+#[test]
 fn a_never_rule_undoes_a_wrong_merge_and_everything_follows() {
     let project = family();
     project.kinfold(&["run"]).exits(0);

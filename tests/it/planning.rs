@@ -118,7 +118,7 @@ fn a_changed_identity_tells_who_is_torn_apart_and_what_is_sent() {
         &[
             "+ identifiers.email.block: [\"ann@example.com\"]",
             // her record keeps her id; each of her cookies is a person of its own
-            "person: 2 split off, of 5 entities",
+            "person: 2 split off, 1 changed, of 5 entities (identifiers: 1 gone, 2 changed)",
             // she has no visits any more, the cookie that came back has
             "came_back: 1 enter, 1 leave, of 2 members",
             "came_back_to_outbox to outbox: 1 new, of 2 rows",
@@ -129,6 +129,22 @@ fn a_changed_identity_tells_who_is_torn_apart_and_what_is_sent() {
     project.kinfold(&["run"]).exits(0);
     assert_eq!(project.number("SELECT count(DISTINCT person_id) FROM person"), 5);
     assert_eq!(project.report()["syncs"][0]["sent"], 1);
+}
+
+#[test]
+fn an_identity_that_only_loses_an_identifier_is_told_too() {
+    let project = shop();
+    // the stranger has no other identifier, so nobody is created, merged or split
+    edit(&project, "models/person.yaml", "cookie: {max_links: 10}", "cookie: {max_links: 10, block: [c3]}");
+    has_lines(&plan(&project, &[]), &["person: identifiers: 1 gone, of 2 entities"]);
+    project.kinfold(&["run"]).exits(0);
+    assert_eq!(project.number("SELECT count(*) FROM person WHERE identifier = 'c3'"), 0);
+    edit(&project, "models/person.yaml", ", block: [c3]", "");
+    let back = plan(&project, &["--output", "json"]);
+    let back: Value = serde_json::from_str(&back.stdout).unwrap();
+    let effects = back["effects"].as_array().unwrap();
+    let of_person = effects.iter().find(|e| e["node"]["model"] == "person").unwrap();
+    assert_eq!((&of_person["rows"]["added"], &of_person["rows"]["entities"]), (&1.into(), &0.into()), "{of_person}");
 }
 
 #[test]
