@@ -78,6 +78,9 @@ fn pair_text(pair: &PairExplanation) -> String {
         None => {}
     }
     let broken = pair.chain.as_ref().is_none_or(|chain| chain.iter().any(|link| link.refused.is_some()));
+    if let Some(rule) = &pair.parted_by {
+        let _ = writeln!(out, "\nthe last run did not have this {rule}: `kinfold run` parts this {what}");
+    }
     if pair.is_one() && broken {
         out.push_str("\nwhat joined them in the last run is not defined any more: `kinfold run` may part them\n");
     }
@@ -295,6 +298,7 @@ fn pair_json(pair: &PairExplanation) -> Value {
         "one": pair.is_one(),
         "chain": pair.chain.as_ref().map(|chain| links_json(chain, &pair.whose)),
         "hubs": hubs_json(&pair.whose),
+        "parted_by": pair.parted_by,
     })
 }
 

@@ -186,6 +186,8 @@ pub struct PairExplanation {
     pub chain: Option<Vec<ExplainedLink>>,
     /// Whose the identifiers of the chain are.
     pub whose: Whose,
+    /// A never rule that the last run did not have yet: the next one parts the entity that both are of.
+    pub parted_by: Option<String>,
 }
 
 impl PairExplanation {
@@ -376,6 +378,7 @@ mod tests {
             asked: [left, right],
             chain: None,
             whose: Whose::default(),
+            parted_by: None,
         };
         assert!(pair(asked(member(&email, "a")), asked(member(&phone, "a"))).is_one());
         assert!(!pair(asked(member(&email, "a")), asked(member(&phone, "b"))).is_one());

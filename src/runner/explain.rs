@@ -292,7 +292,21 @@ impl Story<'_> {
             });
         }
         let whose = self.whose(chain.iter().flatten(), &[]).await?;
-        Ok(PairExplanation { identity: self.name.to_owned(), asked, chain, whose })
+        let parted_by = self.parted_by(&asked).await?;
+        Ok(PairExplanation { identity: self.name.to_owned(), asked, chain, whose, parted_by })
+    }
+
+    /// The never rule over two of the entity that both are of, if there is one: the last run did not have it.
+    async fn parted_by(&self, asked: &[Asked; 2]) -> Result<Option<String>, Failure> {
+        let [Some(one), Some(other)] = asked.each_ref().map(Asked::entity_id) else { return Ok(None) };
+        if one != other {
+            return Ok(None);
+        }
+        let never = self.rules.iter().filter(|rule| rule.verdict == Verdict::Never);
+        let entities = self.entities(&never.clone().flat_map(ends).collect::<Vec<_>>()).await?;
+        let inside = |end: &Identifier| entities.get(end).is_some_and(|entity| entity == one);
+        let parts = never.into_iter().find(|rule| ends(rule).iter().all(inside));
+        Ok(parts.map(never_text))
     }
 
     async fn entity(&self, asked: Asked) -> Result<EntityExplanation, Failure> {
@@ -318,7 +332,6 @@ impl Story<'_> {
 
     /// All links, and the rules whose identifiers both occur.
     async fn joined(&self, also: &[Identifier]) -> Result<Joined<'_>, Failure> {
-        let ends = |rule: &IdentityRule| [&rule.left, &rule.right].map(|(kind, value)| Identifier::new(kind, value));
         let in_rules: Vec<Identifier> = self.rules.iter().flat_map(ends).collect();
         let entities = self.entities(&in_rules).await?;
         let types: Vec<&str> = self.model.identifiers.iter().map(|i| i.name.value.as_str()).collect();
@@ -353,7 +366,7 @@ impl Story<'_> {
             rule.verdict == Verdict::Never && (sides == (left, right) || sides == (right, left))
         };
         Some(match self.rules.iter().find(apart) {
-            Some(never) => format!("never rule by {}: {}", never.by, never.reason),
+            Some(never) => never_text(never),
             None => "the last run did not have this rule yet".to_owned(),
         })
     }
@@ -381,6 +394,15 @@ impl Story<'_> {
         entities.extend(self.entities(&others).await?);
         Ok(Whose { entities, hubs })
     }
+}
+
+/// The identifiers of a rule.
+fn ends(rule: &IdentityRule) -> [Identifier; 2] {
+    [&rule.left, &rule.right].map(|(kind, value)| Identifier::new(kind, value))
+}
+
+fn never_text(rule: &IdentityRule) -> String {
+    format!("never rule by {}: {}", rule.by, rule.reason)
 }
 
 impl Joined<'_> {

@@ -224,6 +224,13 @@ fn rules_that_changed_since_the_run_are_told_apart() {
     with("always,account:a2,account:a3,one after all,desk,2026-03-30");
     let text = pair("account:a2", "account:a3");
     assert!(text.contains("are not one person") && text.contains("the last run did not have this rule yet"), "{text}");
+    with("never,email:AL1@x.com,cookie:alc,two women,desk,2026-03-30");
+    let text = pair("email:al1@x.com", "cookie:alc");
+    assert!(text.contains("are one person"), "{text}");
+    assert!(
+        text.contains("did not have this never rule by desk: two women: `kinfold run` parts this person"),
+        "{text}"
+    );
     project.write("models/rules.csv", "verdict,left,right,reason,by,at\n");
     let text = pair("email:al1@x.com", "email:al2@x.com");
     assert!(text.contains("are one person"), "{text}");
