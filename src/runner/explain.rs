@@ -98,10 +98,15 @@ pub(super) fn resolve<'p>(
         sides.map(|sides| (*name, *model, sides))
     };
     let mut found: Vec<_> = identities.iter().filter_map(fits).collect();
+    // an identity whose entities are asked for comes before one that has their ids as identifiers, as a household has
+    let of_entities = |(_, _, sides): &(_, _, Vec<Side>)| sides.iter().all(|side| matches!(side, Side::Id(_)));
+    if found.iter().any(of_entities) {
+        found.retain(of_entities);
+    }
     if found.len() > 1 {
         let names: Vec<&str> = found.iter().map(|(name, ..)| *name).collect();
         let message = format!("this may be asked of the identities {}", names.join(" and "));
-        return Err(usage(message, format!("say which: --identity {}", names[0])));
+        return Err(usage(message, format!("say which: --identity {}", names.join(" or --identity "))));
     }
     let (name, model, sides) = found.pop().ok_or_else(|| {
         let message = format!("no identity has both {}", texts.join(" and "));

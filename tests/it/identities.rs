@@ -83,6 +83,40 @@ fn an_identity_links_through_the_ids_of_another_one() {
     assert_eq!(rows(&project, households), ["ann@x.com,2", "cem@x.com,1"]);
     let homes = "SELECT count(DISTINCT household_id), count(*) FROM household WHERE identifier_type = 'home'";
     assert_eq!(rows(&project, homes), ["2,3"]);
+    // `person` is a type of the household, too; an entity id is asked of the identity of that name
+    let ann = rows(&project, "SELECT person_id FROM person WHERE identifier = 'ann@x.com'").remove(0);
+    for given in [ann.as_str(), &ann[..8]] {
+        let told = project.kinfold(&["explain", "identity", &format!("person:{given}")]).exits(0).stdout;
+        assert!(told.starts_with(&format!("person {ann}: ")), "{told}");
+    }
+}
+
+#[test]
+fn a_household_joins_people_whose_profiles_share_a_value() {
+    let visits = "\
+id,email,cookie,home,at
+1,ann@x.com,,north,2026-01-01T00:00:00Z
+2,ben@x.com,,North,2026-01-02T00:00:00Z
+3,cem@x.com,,south,2026-01-03T00:00:00Z
+4,dan@x.com,,,2026-01-04T00:00:00Z
+";
+    let person = "kind: identity\nname: person\nidentifiers: {email: {normalize: email}, cookie: {}}\nlinks:\n  - {from: shop.visits, \
+                  ids: {email: email, cookie: cookie}}\n";
+    let profile = "kind: profile\nname: person_profile\nidentity: person\ntraits: {home: {from: shop.visits, select: max(home)}}\n";
+    let household = "kind: identity\nname: household\nidentifiers: {person: {}, home: {normalize: lower}}\nlinks:\n  - {from: person_profile, \
+                     ids: {person: person_id, home: home}}\n";
+    let project = shop(
+        visits,
+        &[
+            ("models/person.yaml", person),
+            ("models/person_profile.yaml", profile),
+            ("models/household.yaml", household),
+        ],
+    );
+    project.kinfold(&["run"]).exits(0);
+    let households = "SELECT string_agg(e.identifier, ' ' ORDER BY e.identifier) AS members FROM household h JOIN person e \
+                      ON h.identifier = e.person_id WHERE h.identifier_type = 'person' GROUP BY h.household_id ORDER BY 1";
+    assert_eq!(rows(&project, households), ["ann@x.com ben@x.com", "cem@x.com", "dan@x.com"]);
 }
 
 /// One account, three addresses: the second follows the first after four days, the third after nineteen.
