@@ -180,7 +180,7 @@ fn split(preview: &Preview) -> (Vec<&Step>, Option<String>) {
     (with_reason, (!parts.is_empty()).then(|| parts.join("; ")))
 }
 
-fn reason(reason: &Reason) -> String {
+pub(super) fn reason(reason: &Reason) -> String {
     match reason {
         Reason::New => "new".to_owned(),
         Reason::Asked => "asked for with --full".to_owned(),
@@ -192,6 +192,7 @@ fn reason(reason: &Reason) -> String {
         Reason::Upstream { models } => format!("upstream: {}", models.join(", ")),
         Reason::Files { table, change } if change.is_none() => format!("{table}: other files than it was built from"),
         Reason::Files { table, change } => format!("{table}: {}", files(change)),
+        Reason::Columns => "the columns of its table are others".to_owned(),
         Reason::Time => "the logical time moved".to_owned(),
         Reason::Unrepeatable => "it asks the clock or chance".to_owned(),
         Reason::Unchanged => "nothing changed".to_owned(),

@@ -1,6 +1,6 @@
 //! The summary of a run, as a person reads it.
 
-use crate::engine::{AudienceFacts, CheckResult, CheckStatus, Facts, IdentityFacts, KEPT_ROWS, SourceRows};
+use crate::engine::{AudienceFacts, CheckResult, CheckStatus, Facts, IdentityFacts, KEPT_ROWS, SourceRows, Updated};
 use crate::runner::{NodeReport, RunReport, UnchangedReport, Withheld};
 use std::fmt::Write;
 
@@ -49,6 +49,7 @@ pub(super) fn summary(report: &RunReport) -> String {
     };
     let _ = writeln!(out, "read {} files, {}{partials}", grouped(report.source_files), bytes(report.source_bytes));
     models(&mut out, report);
+    grown(&mut out, report);
     identities(&mut out, report);
     audiences(&mut out, report);
     data_tests(&mut out, report);
@@ -101,6 +102,31 @@ fn model_row(node: &NodeReport) -> Vec<String> {
         Some(before) => format!("-{}", grouped(before - node.rows)),
     };
     vec![node.model.clone(), grouped(node.rows), change, seconds(node.seconds)]
+}
+
+/// How incremental models came to their rows.
+fn grown(out: &mut String, report: &RunReport) {
+    for node in &report.nodes {
+        let Facts::Sql { updated: Some(updated), .. } = &node.facts else { continue };
+        let _ = writeln!(out, "  {}: {}", node.model, updated_text(updated));
+    }
+}
+
+/// `3 keys made again, with 12 rows`, or `made whole: definition changed`.
+fn updated_text(updated: &Updated) -> String {
+    let counted = |number: u64, noun: &str| {
+        let plural = if number == 1 { "" } else { "s" };
+        format!("{} {noun}{plural}", grouped(number))
+    };
+    match updated {
+        Updated::Keys { keys, rows, .. } => {
+            format!("{} made again, with {}", counted(*keys, "key"), counted(*rows, "row"))
+        }
+        Updated::Whole { reasons } => {
+            let told: Vec<String> = reasons.iter().map(super::plan::reason).collect();
+            format!("made whole: {}", told.join("; "))
+        }
+    }
 }
 
 fn identities(out: &mut String, report: &RunReport) {

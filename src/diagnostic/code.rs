@@ -368,6 +368,12 @@ codes! {
         example: "x = 1 OR x = 2 OR ..., a thousand times",
         fix: "write lists as `x IN (1, 2)`, values as a table that is joined, steps as WITH queries"
     }
+    NotIncremental "K0314" {
+        title: "a SQL model that cannot grow key by key",
+        cause: "a run makes only the keys again that new rows touch, so the rows of a key must depend on no other key's rows",
+        example: "unique_key: day, over a query with `ORDER BY visits LIMIT 10`",
+        fix: "carry the key through GROUP BY, PARTITION BY and joins, or write `materialized: table`"
+    }
     Cycle "K0401" {
         title: "models depend on each other in a circle",
         cause: "none of them can be made first",

@@ -19,6 +19,7 @@ use super::{BoundModel, Engine, internal};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::graph::owner;
 use crate::model::{AudienceModel, IdentityModel, ModelKind};
+use crate::plan::{Reason, Update};
 use crate::warehouse::{Snapshot, StagedTable, Warehouse, WriteMode};
 use datafusion::arrow::array::{BooleanArray, RecordBatch};
 use datafusion::arrow::compute::cast;
@@ -26,7 +27,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::{MemTable, ViewTable, provider_as_source};
 use datafusion::logical_expr::LogicalPlanBuilder;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 /// Tables with smaller files stay in memory: reading them again costs more than holding them.
@@ -45,6 +46,8 @@ pub struct RunContext {
     pub selected: BTreeSet<String>,
     /// Partial states of older files; without them all files are read.
     pub partials: Option<Arc<Partials>>,
+    /// How incremental models come to their rows.
+    pub updates: Arc<BTreeMap<String, Update>>,
 }
 
 /// A table that a model made.
@@ -67,6 +70,26 @@ impl Output {
     }
 }
 
+/// How the table of an incremental model came to what it is.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(tag = "made", rename_all = "snake_case")]
+pub enum Updated {
+    /// The rows of some keys were made again.
+    Keys {
+        /// Keys that new rows touched.
+        keys: u64,
+        /// Rows that they have now.
+        rows: u64,
+        /// Data files of the table that were written anew for it.
+        files: u64,
+    },
+    /// All rows were.
+    Whole {
+        /// Why.
+        reasons: Vec<Reason>,
+    },
+}
+
 /// What the summary tells of a model.
 #[derive(Debug, Clone, serde::Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -75,6 +98,9 @@ pub enum Facts {
     Sql {
         /// Rows of its table; 0 for a view.
         rows: u64,
+        /// How an incremental model came to them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        updated: Option<Updated>,
     },
     /// An identity.
     Identity(IdentityFacts),
@@ -111,7 +137,7 @@ impl Engine {
         let doing = || format!("cannot build `{name}`");
         let model = self.project.models.get(name).ok_or_else(|| Error::new(ErrorKind::Failed, doing()))?;
         let built = match (self.models.get(name), &model.kind) {
-            (Some(BoundModel::Sql { plan, schema, view }), _) => self.build_sql(name, plan, schema, *view).await,
+            (Some(BoundModel::Sql { plan, schema, view }), _) => self.build_sql(name, plan, (schema, *view), run).await,
             (Some(BoundModel::Identity(bound)), ModelKind::Identity(identity)) => {
                 self.build_identity(bound, identity, run).await
             }
@@ -125,26 +151,32 @@ impl Engine {
         for output in &built.outputs {
             let partitions = spread(&output.batches, self.resources.threads);
             let made = MemTable::try_new(Arc::clone(&output.schema), partitions).map_err(internal)?;
-            self.fill(&output.table, output.mode, Arc::new(made), run).await?;
+            self.fill(&output.table, (output.mode, &[]), Arc::new(made), run).await?;
         }
         for planned in &built.planned {
-            self.fill(&planned.table, planned.mode, planned.provider(), run).await?;
+            self.fill(&planned.table, (planned.mode, &planned.replaces), planned.provider(), run).await?;
         }
         Ok(built)
     }
 
-    async fn fill(&self, table: &str, mode: WriteMode, made: Arc<dyn TableProvider>, run: &RunContext) -> Result<()> {
+    async fn fill(
+        &self,
+        table: &str,
+        how: (WriteMode, &[String]),
+        made: Arc<dyn TableProvider>,
+        run: &RunContext,
+    ) -> Result<()> {
         if let Some(late) = self.late.get(table) {
-            late.fill(self.after_earlier(late, mode, made, run).await?);
+            late.fill(self.after_earlier(late, how, made, run).await?);
         }
         Ok(())
     }
 
-    /// The rows of this run, after those of earlier runs where rows are added.
+    /// The rows of this run, after those of earlier runs that stay.
     async fn after_earlier(
         &self,
         late: &LateTable,
-        mode: WriteMode,
+        (mode, replaces): (WriteMode, &[String]),
         made: Arc<dyn TableProvider>,
         run: &RunContext,
     ) -> Result<Arc<dyn TableProvider>> {
@@ -152,6 +184,10 @@ impl Engine {
             return Ok(made);
         }
         let wanted = (&late.schema(), Columns::OurOwn);
+        if mode == WriteMode::Merge {
+            let kept = committed::without(&self.context, &run.warehouse, &run.base, late.name(), replaces, wanted.0);
+            return one_after_the_other(kept.await?, made).map_err(internal);
+        }
         let earlier = committed::provider(&self.context, &run.warehouse, &run.base, late.name(), wanted).await?;
         one_after_the_other(earlier, made).map_err(internal)
     }
@@ -168,7 +204,7 @@ impl Engine {
         let paths = staged.files.iter().map(|file| run.warehouse.path_in(&staged.table, &file.name));
         let schema = late.schema();
         let files = committed::over_files(&self.context, &run.warehouse, &staged.table, paths, &schema)?;
-        late.moved(self.after_earlier(late, staged.mode, files, run).await?);
+        late.moved(self.after_earlier(late, (staged.mode, &staged.replaces), files, run).await?);
         Ok(())
     }
 
@@ -176,19 +212,35 @@ impl Engine {
         &self,
         name: &str,
         plan: &datafusion::logical_expr::LogicalPlan,
-        schema: &SchemaRef,
-        view: bool,
+        (schema, view): (&SchemaRef, bool),
+        run: &RunContext,
     ) -> Result<Built> {
         if view {
-            return Ok(Built { rows: 0, outputs: Vec::new(), planned: Vec::new(), facts: Facts::Sql { rows: 0 } });
+            let facts = Facts::Sql { rows: 0, updated: None };
+            return Ok(Built { rows: 0, outputs: Vec::new(), planned: Vec::new(), facts });
+        }
+        let increment = self.increment(name);
+        let mut updated = None;
+        if let (Some(increment), Some(update)) = (increment, run.updates.get(name)) {
+            let reasons = match update {
+                Update::Whole(reasons) => reasons.clone(),
+                Update::Keys(new) => match self.grow((name, increment), (plan, schema), new, run).await? {
+                    Ok(built) => return Ok(built),
+                    Err(reason) => vec![reason],
+                },
+            };
+            updated = Some(Updated::Whole { reasons });
         }
         let doing = || format!("the query of `{name}` failed");
         let plan = super::erased::guarded(&self.parts(), name, plan.clone()).or_fail(ErrorKind::Failed, doing)?;
         let batches = fold::execute(&self.context, plan).await.or_fail(ErrorKind::Failed, doing)?;
         let batches = batches.iter().map(|b| conform(b, schema)).collect::<Result<Vec<_>>>()?;
+        if let Some(increment) = increment {
+            super::increment::unique(name, increment, &batches, schema)?;
+        }
         let output = Output { table: name.to_owned(), schema: Arc::clone(schema), batches, mode: WriteMode::Overwrite };
         let rows = output.rows();
-        Ok(Built { rows, outputs: vec![output], planned: Vec::new(), facts: Facts::Sql { rows } })
+        Ok(Built { rows, outputs: vec![output], planned: Vec::new(), facts: Facts::Sql { rows, updated } })
     }
 
     async fn build_identity(&self, bound: &BoundIdentity, model: &IdentityModel, run: &RunContext) -> Result<Built> {

@@ -66,6 +66,23 @@ pub(super) async fn provider(
     over_table(context, warehouse, &table, wanted)
 }
 
+/// A provider over the files of a committed table without some of them, by name.
+pub(super) async fn without(
+    context: &SessionContext,
+    warehouse: &Warehouse,
+    base: &Snapshot,
+    name: &str,
+    gone: &[String],
+    schema: &SchemaRef,
+) -> Result<Arc<dyn TableProvider>> {
+    let mut kept = Vec::new();
+    if let Some(at) = base.tables.get(name) {
+        let table = warehouse.table(at).await?;
+        kept.extend(table.files.iter().filter(|file| !gone.contains(&file.name)).map(|file| file.path.clone()));
+    }
+    over_files(context, warehouse, name, kept.into_iter(), schema)
+}
+
 /// A provider over a table's data files, in the given columns.
 pub(super) fn over_table(
     context: &SessionContext,

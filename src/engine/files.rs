@@ -14,6 +14,7 @@ use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::datasource::listing::helpers::parse_partitions_for_path;
 use datafusion::object_store::memory::InMemory;
 use datafusion::object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -49,6 +50,19 @@ impl Found {
             on_disk: false,
             partitions: Vec::new(),
         }
+    }
+
+    /// What the folders of a file say, in the order of the partition columns.
+    pub(super) fn partition_values(&self, file: &ObjectMeta) -> Vec<String> {
+        let names = self.partitions.iter().map(|(name, _)| name.as_str());
+        let values = self.urls.first().and_then(|url| parse_partitions_for_path(url, &file.location, names));
+        values.unwrap_or_default().into_iter().map(std::borrow::Cow::into_owned).collect()
+    }
+
+    /// Addresses of some of its files.
+    pub(super) fn urls_of(&self, files: Vec<&ObjectMeta>) -> Result<Vec<ListingTableUrl>> {
+        let Some(any) = self.urls.first() else { return Ok(Vec::new()) };
+        file_urls(any.object_store().as_str(), files)
     }
 }
 
@@ -102,7 +116,7 @@ pub(super) async fn find(
     }
     let partitions = partitions(&url, &files);
     // hive folders are read through the folder; everything else file by file, so that hidden files stay out
-    let urls = if partitions.is_empty() { file_urls(&root, &files)? } else { vec![url] };
+    let urls = if partitions.is_empty() { file_urls(root.as_str(), &files)? } else { vec![url] };
     let place = location.join(&table.path.value)?.to_string();
     let on_disk = matches!(location, Location::Folder(_));
     Ok(Some(Found { urls, store, files, place, on_disk, partitions }))
@@ -115,10 +129,10 @@ fn split_glob(path: &str) -> (&str, Option<&str>) {
     (&path[..folder], Some(&path[folder..]))
 }
 
-fn file_urls(root: &url::Url, files: &[ObjectMeta]) -> Result<Vec<ListingTableUrl>> {
-    let base = root.as_str().trim_end_matches('/');
+fn file_urls<'f>(root: &str, files: impl IntoIterator<Item = &'f ObjectMeta>) -> Result<Vec<ListingTableUrl>> {
+    let base = root.trim_end_matches('/');
     files
-        .iter()
+        .into_iter()
         .map(|f| {
             let url = url::Url::parse(&format!("{base}/{}", f.location))
                 .or_fail(ErrorKind::Data, || format!("cannot read `{}`", f.location))?;

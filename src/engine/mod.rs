@@ -29,6 +29,8 @@ mod identity;
 mod identity_report;
 mod identity_rules;
 mod identity_tables;
+mod increment;
+mod keyed;
 mod late;
 mod lineage;
 mod link_rows;
@@ -66,7 +68,7 @@ mod wide;
 mod words;
 
 pub use between::{JsonRow, RowChange, TableChanges};
-pub use build::{Built, Facts, Output, RunContext};
+pub use build::{Built, Facts, Output, RunContext, Updated};
 pub use checks::{CheckResult, CheckStatus, KEPT_ROWS};
 pub use compare::RowChanges;
 pub use evidence::LinkRows;
@@ -89,7 +91,7 @@ pub use validate::validate_text_tables;
 
 use crate::diagnostic::{Diagnostic, Severity, SourceMap, Span, Spanned};
 use crate::error::Result;
-use crate::model::{Materialize, Model, ModelKind, Project};
+use crate::model::{Model, ModelKind, Project};
 use crate::privacy::Tombstones;
 use crate::warehouse::{Environment, storable_schema};
 use audience::BoundAudience;
@@ -319,6 +321,9 @@ impl Engine {
             let bound = self.bind_model(&model, &mut findings).await?;
             if let Some(bound) = bound {
                 constant::check(self, &model, &bound, &mut findings);
+                if self.given.is_none() {
+                    increment::check(self, &model, &bound, &mut findings);
+                }
                 self.publish(&model, &bound)?;
                 self.models.insert(name.clone(), bound);
             }
@@ -429,7 +434,7 @@ impl Engine {
         };
         let schema = sources::nullable(typed.schema().as_arrow());
         match storable_schema(&schema) {
-            Ok(schema) => Some(BoundModel::Sql { plan, schema, view: model.materialize == Materialize::View }),
+            Ok(schema) => Some(BoundModel::Sql { plan, schema, view: model.is_view() }),
             Err(e) => {
                 findings.push(self.parts().binder().unstorable(&e, &model.sql));
                 None

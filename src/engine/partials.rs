@@ -13,11 +13,10 @@
 use super::build::RunContext;
 use super::fold::{self, FoldColumn, FoldTable};
 use super::merging::Merging;
-use super::sources::over_files;
 use super::storable::source_of;
 use super::wide::Wide;
 use super::{Engine, internal};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::plan::{Contents, PartialSet, PartialUse, keyed};
 use crate::privacy::Tombstones;
 use crate::warehouse::PartialFiles;
@@ -129,18 +128,8 @@ impl Engine {
 
     /// A source table of the fold with some of its files only.
     pub(super) fn with_files(&self, name: &str, table: &FoldTable, files: &BTreeSet<String>) -> Result<FoldTable> {
-        let source = source_of(name);
-        let (Some(open), Some((_, model))) = (self.sources.get(source), self.project.source_table(source)) else {
-            return Err(Error::new(ErrorKind::Failed, format!("`{source}` is no source table")));
-        };
-        let known = open.found.files.iter().zip(&open.found.urls);
-        let urls: Vec<_> =
-            known.filter(|(file, _)| files.contains(file.location.as_ref())).map(|(_, url)| url.clone()).collect();
-        let mut rows: Option<Arc<dyn TableProvider>> = None;
-        if !urls.is_empty() {
-            rows = Some(Arc::new(over_files(source, model.format, urls, &[], &open.schema)?));
-        }
-        let plan = over(&table.plan, rows.as_ref()).map_err(internal)?;
+        let rows = self.over_some(source_of(name), files)?;
+        let plan = over(&table.plan, Some(&rows)).map_err(internal)?;
         Ok(FoldTable { plan, entity: table.entity.clone() })
     }
 }

@@ -33,6 +33,8 @@ pub struct PlannedRows {
     pub schema: SchemaRef,
     /// Whether rows replace or follow the committed ones.
     pub mode: WriteMode,
+    /// Committed files whose place they take, where they are merged.
+    pub replaces: Vec<String>,
     /// Whether it is known that there are none.
     pub is_empty: bool,
     /// For readers, in no order.
@@ -59,6 +61,7 @@ impl PlannedRows {
             table: table.to_owned(),
             schema: Arc::clone(schema),
             mode: WriteMode::Overwrite,
+            replaces: Vec::new(),
             is_empty: false,
             rows: Arc::new(ViewTable::new(plan, None)),
             written: sorted.map_err(internal)?,
@@ -88,7 +91,24 @@ impl PlannedRows {
         let scan = LogicalPlanBuilder::scan(table, provider_as_source(Arc::clone(&rows)), None);
         let written = scan.and_then(LogicalPlanBuilder::build).map_err(internal)?;
         let (table, schema) = (table.to_owned(), Arc::clone(schema));
-        Ok(Self { table, schema, mode, is_empty: size == 0, rows, written })
+        Ok(Self { table, schema, mode, replaces: Vec::new(), is_empty: size == 0, rows, written })
+    }
+
+    /// Rows that take the place of some files of their table.
+    ///
+    /// # Errors
+    /// Never for rows that can be scanned.
+    pub(super) fn merging(
+        table: &str,
+        schema: &SchemaRef,
+        rows: Arc<dyn TableProvider>,
+        is_empty: bool,
+        replaces: Vec<String>,
+    ) -> Result<Self> {
+        let scan = LogicalPlanBuilder::scan(table, provider_as_source(Arc::clone(&rows)), None);
+        let written = scan.and_then(LogicalPlanBuilder::build).map_err(internal)?;
+        let (table, schema) = (table.to_owned(), Arc::clone(schema));
+        Ok(Self { table, schema, mode: WriteMode::Merge, replaces, is_empty, rows, written })
     }
 
     /// The rows as a table, in no order.

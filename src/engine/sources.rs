@@ -5,25 +5,27 @@
 //! `sources.yaml` that names them. The relation that models see has the declared types and only the selected
 //! rows and columns; a row delivered twice, or an older version of a record, is left out here.
 
-use super::EngineParts;
 use super::bind::Binder;
 use super::files;
 use super::session::register;
+use super::{Engine, EngineParts};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::{Dedupe, Format, Source, SourceTable};
 use crate::project::nearest;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use datafusion::catalog::TableProvider;
 use datafusion::common::DFSchema;
-use datafusion::datasource::ViewTable;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::functions_window::expr_fn::{lag, row_number};
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, cast, col, ident, lit, try_cast,
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, UNNAMED_TABLE, cast, col, ident, lit, try_cast,
 };
+use datafusion::object_store::ObjectMeta;
 use datafusion::prelude::DataFrame;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A source table that can be read.
@@ -48,6 +50,36 @@ impl OpenTable {
     /// The columns of its files, folders of partitions included.
     pub(super) fn columns(&self) -> SchemaRef {
         nullable(self.raw.schema().as_arrow())
+    }
+}
+
+impl Engine {
+    /// The rows of some files of a source table, in the columns of all of them.
+    pub(super) fn over_some(&self, name: &str, files: &BTreeSet<String>) -> Result<Arc<dyn TableProvider>> {
+        let (Some(open), Some((_, table))) = (self.sources.get(name), self.project.source_table(name)) else {
+            return Err(Error::new(ErrorKind::Failed, format!("`{name}` is no source table")));
+        };
+        let doing = || format!("cannot read `{name}`");
+        let mut folders: BTreeMap<Vec<String>, Vec<&ObjectMeta>> = BTreeMap::new();
+        for file in open.found.files.iter().filter(|file| files.contains(file.location.as_ref())) {
+            folders.entry(open.found.partition_values(file)).or_default().push(file);
+        }
+        let mut parts = Vec::new();
+        for (values, files) in folders {
+            let urls = open.found.urls_of(files)?;
+            let rows = over_files(name, table.format, urls, &[], &open.schema)?;
+            let columns = open.schema.fields().iter().map(|field| ident(field.name()));
+            let names = open.found.partitions.iter().map(|(partition, _)| partition);
+            let constant = names.zip(values).map(|(partition, value)| lit(value).alias(partition));
+            let columns: Vec<Expr> = columns.chain(constant).collect();
+            let scan = LogicalPlanBuilder::scan(UNNAMED_TABLE, provider_as_source(Arc::new(rows)), None);
+            parts.push(scan.and_then(|scan| scan.project(columns)).or_fail(ErrorKind::Data, doing)?);
+        }
+        let all = parts.into_iter().map(Ok).reduce(|a, b| a?.union(b?.build()?)).transpose();
+        Ok(match all.or_fail(ErrorKind::Data, doing)? {
+            Some(all) => Arc::new(ViewTable::new(all.build().or_fail(ErrorKind::Data, doing)?, None)),
+            None => Arc::new(EmptyTable::new(open.columns())),
+        })
     }
 }
 

@@ -175,22 +175,29 @@ fn steady_input(input: &FoldInput) -> Result<(), String> {
     input.arguments.iter().chain(&input.filter).try_for_each(steady)
 }
 
+/// Why a function gives something else in another run, if it does.
+pub(super) fn unsteady(part: &Expr) -> Option<String> {
+    match part {
+        Expr::ScalarFunction(call) if TIME_FUNCTIONS.contains(&call.func.name()) => {
+            Some(format!("`{}` reads the logical time", call.func.name()))
+        }
+        Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
+            Some(format!("`{}` may give another value in each run", call.func.name()))
+        }
+        _ => None,
+    }
+}
+
 /// Whether an expression gives the same for the same row, in every run.
-fn steady(expr: &Expr) -> Result<(), String> {
+pub(super) fn steady(expr: &Expr) -> Result<(), String> {
     let mut why = None;
     let walked = expr.apply(|part| {
         why = match part {
-            Expr::ScalarFunction(call) if TIME_FUNCTIONS.contains(&call.func.name()) => {
-                Some(format!("`{}` reads the logical time", call.func.name()))
-            }
-            Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
-                Some(format!("`{}` may give another value in each run", call.func.name()))
-            }
             Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
                 Some("it asks another table".to_owned())
             }
             Expr::ScalarVariable(..) | Expr::Placeholder(_) => Some("it has a variable".to_owned()),
-            _ => None,
+            part => unsteady(part),
         };
         Ok(if why.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });

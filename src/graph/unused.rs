@@ -6,7 +6,7 @@
 
 use super::Graph;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Materialize, ModelKind, Project};
+use crate::model::{ModelKind, Project};
 use std::collections::BTreeSet;
 
 /// The warnings for a whole project.
@@ -29,7 +29,7 @@ pub fn unused(project: &Project, graph: &Graph) -> Vec<Diagnostic> {
         }
     }
     for (name, model) in &project.models {
-        let view = matches!(&model.kind, ModelKind::Sql(sql) if sql.materialize == Materialize::View);
+        let view = matches!(&model.kind, ModelKind::Sql(sql) if sql.is_view());
         if view && !read.contains(name) {
             findings.push(
                 Diagnostic::warning(Code::UnusedView, model.name.span, format!("nothing reads the view `{name}`"))

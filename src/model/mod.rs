@@ -146,13 +146,46 @@ pub struct SqlModel {
     pub materialize: Materialize,
 }
 
+impl SqlModel {
+    /// Whether it is kept nowhere.
+    pub fn is_view(&self) -> bool {
+        matches!(self.materialize, Materialize::View)
+    }
+
+    /// How its table grows, if it does.
+    pub fn increment(&self) -> Option<&Increment> {
+        match &self.materialize {
+            Materialize::Incremental(increment) => Some(increment),
+            Materialize::Table | Materialize::View => None,
+        }
+    }
+}
+
 /// How a SQL model's result is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Materialize {
     /// A Delta table, rewritten by each run.
     Table,
     /// Not kept: expanded into its readers.
     View,
+    /// A Delta table of which a run rewrites the keys that new rows touch.
+    Incremental(Increment),
+}
+
+/// `unique_key: [a, b]`, `incremental: {by: a}`: at least one of them.
+#[derive(Debug, Clone, Default)]
+pub struct Increment {
+    /// Columns that name a row; none where rows have no name.
+    pub unique_key: Vec<Spanned<String>>,
+    /// Columns whose rows are made together; those that name a row where it is not said.
+    pub by: Vec<Spanned<String>>,
+}
+
+impl Increment {
+    /// Columns whose rows are made together.
+    pub fn key(&self) -> &[Spanned<String>] {
+        if self.by.is_empty() { &self.unique_key } else { &self.by }
+    }
 }
 
 impl Model {

@@ -16,10 +16,10 @@ use crate::model::{
     Attribute, AttributeSource, AudienceCondition, AudienceModel, BatchLimits, BlockRule, Column, Condition,
     ConsentModel, DataTest, Declassify, Dedupe, Destination, DestinationKind, EventCondition, EventMatch, FileFormat,
     Format, Group, Holdout, HttpBody, HttpDestination, HttpRequest, IdentifierType, IdentityModel, IdentityRule,
-    LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, MaxPerEntity, Measure, Model, ModelKind, ModelPrivacy,
-    Narrowing, Normalize, Persona, Pick, ProfileModel, RankBy, RejectedBy, RejectedRows, Source, SourceTable, SqlModel,
-    StatusRange, Step, StepOrigin, StepPick, SyncModel, TableSelect, TestKind, Timeline, Top, Trait, Vanished, Verdict,
-    Window,
+    Increment, LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, MaxPerEntity, Measure, Model, ModelKind,
+    ModelPrivacy, Narrowing, Normalize, Persona, Pick, ProfileModel, RankBy, RejectedBy, RejectedRows, Source,
+    SourceTable, SqlModel, StatusRange, Step, StepOrigin, StepPick, SyncModel, TableSelect, TestKind, Timeline, Top,
+    Trait, Vanished, Verdict, Window,
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -100,8 +100,7 @@ impl Writer<'_> {
         let doc = match kind {
             ModelKind::Sql(sql) => {
                 let SqlModel { sql, templated: _, materialize } = sql;
-                let view = *materialize == Materialize::View;
-                Doc::default().set("sql", self.sql(sql)).maybe("materialize", view.then_some("view"))
+                Doc::default().set("sql", self.sql(sql)).join(self.materialize(materialize))
             }
             ModelKind::Identity(identity) => self.identity(identity),
             ModelKind::Profile(profile) => self.profile(profile),
@@ -109,6 +108,17 @@ impl Writer<'_> {
             ModelKind::Sync(sync) => self.sync(sync),
         };
         doc.set("kind", kind.word()).join(self.privacy(privacy)).into()
+    }
+
+    fn materialize(&self, materialize: &Materialize) -> Doc {
+        match materialize {
+            Materialize::Table => Doc::default(),
+            Materialize::View => Doc::default().set("materialize", "view"),
+            Materialize::Incremental(Increment { unique_key, by }) => Doc::default()
+                .set("materialize", "incremental")
+                .list("unique_key", self.sorted(unique_key))
+                .list("by", self.sorted(by)),
+        }
     }
 
     /// Why and by whom a label was taken off is for people. Labels change no result.

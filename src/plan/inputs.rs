@@ -18,7 +18,7 @@
 
 use super::Manifest;
 use crate::graph::{Graph, tests_stage};
-use crate::model::{Materialize, ModelKind, Project};
+use crate::model::{ModelKind, Project};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -184,7 +184,7 @@ impl World<'_> {
 
 /// Whether a model is kept nowhere.
 pub fn is_view(project: &Project, model: &str) -> bool {
-    matches!(project.models.get(model).map(|m| &m.kind), Some(ModelKind::Sql(sql)) if sql.materialize == Materialize::View)
+    matches!(project.models.get(model).map(|m| &m.kind), Some(ModelKind::Sql(sql)) if sql.is_view())
 }
 
 /// A hash that tells nothing of the text to those without the key.

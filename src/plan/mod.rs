@@ -11,7 +11,7 @@ pub use definition::{Detail, Writer, fingerprint};
 pub use inputs::{Inputs, Made, OVERLAP, World, is_view, keyed};
 pub use manifest::{Difference, Entry, FORMAT, Manifest};
 pub use partials::{Contents, PartialSet, PartialUse, Reading};
-pub use reasons::{Compared, FileChange, Reason, Work};
+pub use reasons::{Compared, FileChange, NewFiles, Reason, Update, Work};
 
 use crate::graph::{Graph, tests_stage};
 use crate::model::{ModelKind, Project};

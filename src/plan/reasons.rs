@@ -35,6 +35,8 @@ pub enum Reason {
         #[serde(flatten)]
         change: FileChange,
     },
+    /// The columns of its table are others.
+    Columns,
     /// The logical time moved, and it reads the time.
     Time,
     /// It asks the clock or chance, and gives something else in every run.
@@ -80,6 +82,18 @@ impl FileChange {
     }
 }
 
+/// Files that no run has read, by source table.
+pub type NewFiles = BTreeMap<String, BTreeSet<String>>;
+
+/// How an incremental model comes to the rows that it must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Update {
+    /// Rows of the keys that these files' rows touch are made again.
+    Keys(NewFiles),
+    /// All rows are.
+    Whole(Vec<Reason>),
+}
+
 /// What the runs before left, and what is there now.
 pub struct Compared<'a> {
     /// What there is now.
@@ -94,6 +108,12 @@ pub struct Compared<'a> {
     pub tables: &'a BTreeSet<String>,
     /// Changes of files by source table; a table that was never read is missing.
     pub files: &'a BTreeMap<String, FileChange>,
+    /// Hashes of the files that runs read last, by source table.
+    pub read: &'a BTreeMap<String, String>,
+    /// Files of tables that runs did not read.
+    pub unread: &'a NewFiles,
+    /// By incremental model, the source tables whose rows tell which keys they touch.
+    pub keyed: &'a BTreeMap<String, BTreeSet<String>>,
     /// Number of the run that is planned.
     pub run: u64,
     /// Whether everything is to be made again.
@@ -109,6 +129,8 @@ pub struct Work {
     pub inputs: BTreeMap<String, Inputs>,
     /// Models that are built.
     pub build: BTreeSet<String>,
+    /// How incremental models that are built come to their rows.
+    pub updates: BTreeMap<String, Update>,
     /// Models whose tables are what building them would give.
     pub unchanged: BTreeSet<String>,
     /// Syncs.
@@ -139,6 +161,11 @@ impl Work {
             let reasons = compared.of_model(model, &inputs);
             let set = if reasons == [Reason::Unchanged] { &mut work.unchanged } else { &mut work.build };
             set.insert(model.clone());
+            if work.build.contains(model)
+                && let Some(keyed) = compared.keyed.get(model)
+            {
+                work.updates.insert(model.clone(), compared.update(model, keyed, &reasons));
+            }
             work.reasons.insert(model.clone(), reasons);
             work.inputs.insert(model.clone(), inputs);
         }
@@ -230,6 +257,31 @@ impl Compared<'_> {
             Some(_) if self.is_same(model, now) => vec![Reason::Unchanged],
             Some(made) => self.differences(model, &made.inputs, now),
         }
+    }
+
+    /// How an incremental model is made that is built for these reasons: in parts where new files of `keyed` tables are
+    /// all that came since it was made.
+    fn update(&self, model: &str, keyed: &BTreeSet<String>, reasons: &[Reason]) -> Update {
+        let mut new = NewFiles::new();
+        let mut whole = Vec::new();
+        for reason in reasons {
+            let Reason::Files { table, change } = reason else {
+                whole.push(reason.clone());
+                continue;
+            };
+            let made_from = self.made.get(model).and_then(|made| made.inputs.files.get(table));
+            let known = made_from.is_some() && made_from == self.read.get(table);
+            let only_new = change.new > 0 && change.changed == 0 && change.gone == 0;
+            match self.unread.get(table) {
+                Some(files) if known && only_new && keyed.contains(table) => {
+                    new.insert(table.clone(), files.clone());
+                }
+                // what came since some other run is not what came since this model was made
+                _ if !known => whole.push(Reason::Files { table: table.clone(), change: FileChange::default() }),
+                _ => whole.push(reason.clone()),
+            }
+        }
+        if whole.is_empty() { Update::Keys(new) } else { Update::Whole(whole) }
     }
 
     /// What of the inputs differs; something does, or everything is to be made again.

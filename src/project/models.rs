@@ -7,15 +7,16 @@ use super::reader::{Fields, Reader};
 use super::yaml::{Node, NodeKind};
 use super::{audience, checks, consent, files, identity, privacy, profile, sync, unit};
 use crate::diagnostic::{Code, Diagnostic, FileId, Span, Spanned};
-use crate::model::{ConsentModel, DataTest, Materialize, Model, ModelKind, ModelPrivacy, SqlModel, UnitTest};
+use crate::model::{
+    ConsentModel, DataTest, Increment, Materialize, Model, ModelKind, ModelPrivacy, SqlModel, UnitTest,
+};
 use std::collections::BTreeMap;
 
 /// Keys of every model.
 pub(super) const COMMON: [&str; 9] =
     ["kind", "name", "description", "tags", "enabled", "labels", "label", "declassify", "tests"];
 pub(super) const SQL_KEYS: [&str; 5] = ["materialized", "materialize", "unique_key", "columns", "incremental"];
-/// Keys of a SQL model that this version refuses.
-pub(super) const SQL_LATER: [&str; 2] = ["unique_key", "incremental"];
+pub(super) const INCREMENTAL_KEYS: [&str; 1] = ["by"];
 pub(super) const COLUMN_KEYS: [&str; 3] = ["description", "label", "tests"];
 
 /// The words of `kind:`.
@@ -246,7 +247,6 @@ fn sidecar(reader: &mut Reader<'_>, document: &Node, path: &str, beside: bool) -
             .with_help("remove `name`, or rename both files"),
         );
     }
-    fields.unavailable(reader, &SQL_LATER);
     let materialize = materialize(reader, &fields);
     for entry in fields.get("columns").and_then(|n| reader.entries(n, "columns")).unwrap_or_default() {
         let Some(column) = reader.fields(&entry.value, "a column", &COLUMN_KEYS) else { continue };
@@ -259,18 +259,49 @@ fn sidecar(reader: &mut Reader<'_>, document: &Node, path: &str, beside: bool) -
 }
 
 fn materialize(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Materialize {
-    let words = [("table", Some(Materialize::Table)), ("view", Some(Materialize::View)), ("incremental", None)];
+    let words = ["table", "view", "incremental"].map(|word| (word, word));
     if let (Some(first), Some(second)) = (fields.key_span("materialized"), fields.key_span("materialize")) {
         reader.conflict(second, "materialize", first, "materialized", "keep one of them");
     }
     let found = ["materialized", "materialize"].iter().find_map(|k| fields.get(k).map(|n| (*k, n)));
-    let Some((key, node)) = found else { return Materialize::Table };
-    match reader.word(key, node, &words) {
-        Some(Some(materialize)) => return materialize,
-        Some(None) => reader.unavailable(node.span, &format!("`{key}: incremental`")),
-        None => {}
+    let word = found.and_then(|(key, node)| reader.word(key, node, &words));
+    let increment = increment(reader, fields);
+    match (word, found) {
+        (Some("incremental"), Some((key, node))) => {
+            if increment.key().is_empty() && !fields.has_any(&["unique_key", "incremental"]) {
+                reader.findings.push(
+                    Diagnostic::error(Code::NotIncremental, node.span, format!("`{key}: incremental` needs a key"))
+                        .with_label("by what are rows told apart?")
+                        .with_help("add `unique_key:`, or `incremental: {by: ...}` where no column names a row"),
+                );
+            }
+            Materialize::Incremental(increment)
+        }
+        (word, _) => {
+            // an unknown word has had its finding
+            if word.is_some() || found.is_none() {
+                fields.meaningless(reader, &["unique_key", "incremental"], "needs `materialized: incremental`");
+            }
+            if word == Some("view") { Materialize::View } else { Materialize::Table }
+        }
     }
-    Materialize::Table
+}
+
+/// By which columns a table grows.
+fn increment(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Increment {
+    let unique_key = fields.get("unique_key").map(|n| reader.column_list("unique_key", n)).unwrap_or_default();
+    let inner = fields.get("incremental").and_then(|n| reader.fields(n, "incremental", &INCREMENTAL_KEYS));
+    let by = inner.and_then(|f| f.require(reader, "by")).map(|n| reader.column_list("by", n)).unwrap_or_default();
+    let outside = by.iter().find(|c| !unique_key.is_empty() && unique_key.iter().all(|k| k.value != c.value));
+    if let Some(column) = outside {
+        let message = format!("`{}` is not among the columns of `unique_key`", column.value);
+        reader.findings.push(
+            Diagnostic::error(Code::NotIncremental, column.span, message)
+                .with_label("rows of one key could be made at different times")
+                .with_help("add it to `unique_key`, or leave one of the two out"),
+        );
+    }
+    Increment { unique_key, by }
 }
 
 fn sql_model(reader: &mut Reader<'_>, models: &mut Models, id: FileId, path: String, sidecar: Option<Sidecar>) {

@@ -66,13 +66,9 @@ impl<'n> Fields<'n> {
         found
     }
 
-    /// Reports each of these keys, when used, as not available.
-    pub(super) fn unavailable(&self, reader: &mut Reader<'_>, keys: &[&str]) {
-        for key in keys {
-            if let Some(span) = self.key_span(key) {
-                reader.unavailable(span, &format!("`{key}`"));
-            }
-        }
+    /// Whether one of these keys is used.
+    pub(super) fn has_any(&self, keys: &[&str]) -> bool {
+        keys.iter().any(|key| self.key_span(key).is_some())
     }
 
     /// Reports each of these keys, when used, as without effect.
@@ -302,6 +298,17 @@ impl Reader<'_> {
     /// One text or a list of texts.
     pub(super) fn text_list(&mut self, key: &str, node: &Node) -> Vec<Spanned<String>> {
         self.one_or_list(key, node).into_iter().filter_map(|n| self.filled(key, n)).collect()
+    }
+
+    /// As [`Self::text_list`], for names of columns: each stands once.
+    pub(super) fn column_list(&mut self, key: &str, node: &Node) -> Vec<Spanned<String>> {
+        let names = self.text_list(key, node);
+        for (i, name) in names.iter().enumerate() {
+            if let Some(first) = names[..i].iter().find(|n| n.value == name.value) {
+                self.duplicate_name("the column", name, first.span);
+            }
+        }
+        names
     }
 
     /// A node as a list of one, or the items of a list; an empty list is reported.

@@ -4,7 +4,7 @@ use super::checks;
 use super::privacy;
 use super::reader::{Fields, Reader};
 use super::yaml::{Node, NodeKind};
-use crate::diagnostic::{Code, Diagnostic, Spanned};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Column, Dedupe, Format, Source, SourceTable, TableSelect, Vanished};
 
 pub(super) const FILE_KEYS: [&str; 1] = ["sources"];
@@ -165,19 +165,9 @@ fn select(reader: &mut Reader<'_>, node: &Node) -> TableSelect {
     }
     TableSelect {
         filter: fields.get("where").and_then(|n| reader.sql("where", n)),
-        include: fields.get("include").map(|n| column_names(reader, "include", n)),
-        exclude: fields.get("exclude").map(|n| column_names(reader, "exclude", n)).unwrap_or_default(),
+        include: fields.get("include").map(|n| reader.column_list("include", n)),
+        exclude: fields.get("exclude").map(|n| reader.column_list("exclude", n)).unwrap_or_default(),
     }
-}
-
-fn column_names(reader: &mut Reader<'_>, key: &str, node: &Node) -> Vec<Spanned<String>> {
-    let names = reader.text_list(key, node);
-    for (i, name) in names.iter().enumerate() {
-        if let Some(first) = names[..i].iter().find(|n| n.value == name.value) {
-            reader.duplicate_name("the column", name, first.span);
-        }
-    }
-    names
 }
 
 fn columns(reader: &mut Reader<'_>, node: &Node, tests: &mut Vec<checks::Draft>) -> Vec<Column> {

@@ -141,7 +141,10 @@ fn deepest(error: &minijinja::Error) -> &minijinja::Error {
 fn help_for(message: &str) -> Option<String> {
     let elsewhere = [
         ("config", "settings stand in the .yaml file beside the model, such as `materialized: view`"),
-        ("is_incremental", "incremental SQL models are not available in this version: write the whole query"),
+        (
+            "is_incremental",
+            "write the whole query, and `materialized: incremental` with `unique_key` beside it: which rows are new is found for you",
+        ),
         ("env_var", "the environment is read in YAML as `${NAME}`; put it under `vars:` and use `var`"),
     ];
     let called = message.strip_prefix("unknown function `").and_then(|m| m.strip_suffix('`'));

@@ -270,7 +270,7 @@ fn sql_models_and_syncs_arrive() {
     assert!(!plain.templated && files.text(plain.sql.span) == plain.sql.value);
     let ModelKind::Sql(seen) = &project.models["seen"].kind else { panic!("SQL") };
     assert_eq!(seen.sql.value, "-- web.tracks\nselect (a * 2) from stats\n");
-    assert!(seen.templated && seen.materialize == crate::model::Materialize::View);
+    assert!(seen.templated && seen.is_view());
     assert_eq!(texts(&project.models["seen"].tags), ["x"]);
     let ModelKind::Sync(sync) = &project.models["out"].kind else { panic!("a sync") };
     assert!(!sync.enabled && sync.mode == SyncMode::Mirror && (sync.max_delete_percent - 2.5).abs() < 1e-9);

@@ -129,7 +129,8 @@ impl Ready {
         let prepared = prepare_for(&options, Purpose::Run, project, map, warnings).await?;
         let plan = Plan::new(&prepared.project, &prepared.graph, &prepared.order, &prepared.selected);
         let number = base.run.unwrap_or(0) + 1;
-        let context = RunContext { number, warehouse, base, selected: plan.built(), partials: None };
+        let context =
+            RunContext { number, warehouse, base, selected: plan.built(), partials: None, updates: Arc::default() };
         for stage in plan.stages.iter().filter(|stage| stage.action == Action::Load) {
             prepared.engine.load(&stage.model, &context).await?;
         }

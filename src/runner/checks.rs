@@ -40,8 +40,14 @@ pub async fn test_data(options: &Options) -> Result<DataReport, Failure> {
     let prepared = prepare_with(&options, Purpose::Run, Arc::clone(&project), map, warnings, &also).await?;
     let warehouse = warehouse_of(&project, &options)?;
     let base = warehouse.snapshot(None).await?;
-    let context =
-        RunContext { number: base.run.unwrap_or(0), warehouse, base, selected: BTreeSet::new(), partials: None };
+    let context = RunContext {
+        number: base.run.unwrap_or(0),
+        warehouse,
+        base,
+        selected: BTreeSet::new(),
+        partials: None,
+        updates: Arc::default(),
+    };
     let engine = &prepared.engine;
     let mut unbuilt = BTreeSet::new();
     for model in &prepared.order {

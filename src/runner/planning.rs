@@ -206,7 +206,14 @@ pub async fn preview(
     let wanted = effects == Effects::All || (effects == Effects::Changed && redefined);
     // before the first run everything is new, and building it would only take time
     if wanted && base.run.is_some() {
-        let context = RunContext { number, warehouse, base, selected: plan.built(), partials: None };
+        let context = RunContext {
+            number,
+            warehouse,
+            base,
+            selected: plan.built(),
+            partials: None,
+            updates: Arc::new(work.updates.clone()),
+        };
         compute(Arc::new(engine), &project, &plan, &context, options, progress, &mut preview).await?;
     }
     Ok(preview)

@@ -162,7 +162,8 @@ async fn build_and_commit(
         Err(error) => return Err(given_back(run, error).await),
     };
     let (number, base, selected) = (run.number(), run.base().clone(), plan.built());
-    let context = RunContext { number, warehouse: Arc::clone(warehouse), base, selected, partials };
+    let updates = Arc::new(decided.work.updates.clone());
+    let context = RunContext { number, warehouse: Arc::clone(warehouse), base, selected, partials, updates };
     progress.begun(number, plan.built().len());
     let mut report = RunReport {
         format: 1,

@@ -181,7 +181,10 @@ impl State {
             keep(output, run, tasks, &mut self.done);
         }
         for planned in built.planned {
-            if planned.mode == WriteMode::Append && planned.is_empty && run.base().tables.contains_key(&planned.table) {
+            if planned.mode != WriteMode::Overwrite
+                && planned.is_empty
+                && run.base().tables.contains_key(&planned.table)
+            {
                 continue;
             }
             let (engine, run) = (Arc::clone(engine), Arc::clone(run));
@@ -231,7 +234,7 @@ async fn write_planned(run: &Run, engine: &Engine, planned: &PlannedRows) -> Res
         loop {
             let batch = match rows.next().await {
                 Ok(Some(batch)) => batch,
-                Ok(None) => return writer.finish().await,
+                Ok(None) => return Ok(writer.finish().await?.replacing(planned.replaces.clone())),
                 Err(error) => {
                     writer.abort().await;
                     return Err(error);

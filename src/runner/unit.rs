@@ -279,7 +279,14 @@ async fn build(bound: &Bound) -> Result<Vec<TableDifference>> {
     for model in &built {
         warehouse.state().create(&format!("_kinfold/secrets/id_key_{model}"), ID_KEY.into()).await?;
     }
-    let context = RunContext { number: 1, warehouse, base: Snapshot::default(), selected: built, partials: None };
+    let context = RunContext {
+        number: 1,
+        warehouse,
+        base: Snapshot::default(),
+        selected: built,
+        partials: None,
+        updates: Arc::default(),
+    };
     let mut outputs: BTreeMap<String, Output> = BTreeMap::new();
     for model in bound.order.iter().filter(|m| !engine.is_sync(m)) {
         if engine.fill_given(model)? {

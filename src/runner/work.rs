@@ -7,7 +7,7 @@ use super::state::{exact, manifest};
 use crate::engine::SourceFileAt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ModelKind, Project, Vanished};
-use crate::plan::{Compared, Contents, FileChange, Made, Manifest, PartialSet, Work, World, keyed};
+use crate::plan::{Compared, Contents, FileChange, Made, Manifest, NewFiles, PartialSet, Work, World, keyed};
 use crate::privacy::Tombstones;
 use crate::warehouse::{Snapshot, Warehouse};
 use chrono::{DateTime, Utc};
@@ -93,10 +93,11 @@ pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Resu
     let (exact, tests) = exact(project, graph, engine);
     // people who may not be read are as if the files were without them
     let without = engine.tombstones().map(Tombstones::digest).unwrap_or_default();
-    let hashes =
-        files.iter().map(|(table, files)| (table.clone(), keyed(key, &(contents(files) + &without)))).collect();
+    let hashes = |files: &BTreeMap<String, Vec<SourceFileAt>>| -> BTreeMap<String, String> {
+        files.iter().map(|(table, files)| (table.clone(), keyed(key, &(contents(files) + &without)))).collect()
+    };
     let as_of = as_of.timestamp_micros();
-    let world = World { project, graph, exact: &exact, tests: &tests, files: &hashes, as_of, key };
+    let world = World { project, graph, exact: &exact, tests: &tests, files: &hashes(&files), as_of, key };
     let changes = files.iter().filter_map(|(table, now)| Some((table.clone(), change(past.files.get(table)?, now))));
     let tables: BTreeSet<String> = base.tables.keys().cloned().collect();
     let compared = Compared {
@@ -106,6 +107,9 @@ pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Resu
         made: &past.made,
         tables: &tables,
         files: &changes.collect(),
+        read: &hashes(&past.files),
+        unread: &unread(&past.files, &files),
+        keyed: &engine.keyed_tables()?,
         run: *run,
         full: *full,
     };
@@ -125,6 +129,16 @@ pub(super) fn contents_by_file(files: &BTreeMap<String, Vec<SourceFileAt>>) -> B
     };
     let of_table = |files: &Vec<SourceFileAt>| files.iter().map(|f| (f.path.clone(), content(f))).collect();
     files.iter().map(|(table, files)| (table.clone(), of_table(files))).collect()
+}
+
+/// Paths of files that were not there when a run last read their table.
+fn unread(before: &BTreeMap<String, Vec<SourceFileAt>>, now: &BTreeMap<String, Vec<SourceFileAt>>) -> NewFiles {
+    let of_table = |(table, files): (&String, &Vec<SourceFileAt>)| {
+        let known: BTreeSet<&str> = before.get(table).into_iter().flatten().map(|f| f.path.as_str()).collect();
+        let new = files.iter().filter(|f| !known.contains(f.path.as_str())).map(|f| f.path.clone());
+        (table.clone(), new.collect())
+    };
+    now.iter().map(of_table).collect()
 }
 
 /// The names, sizes and contents of files as one text.

@@ -124,7 +124,7 @@ impl Warehouse {
         Ok(StagedCommit { table: name.clone(), base: Some(version), entry: text })
     }
 
-    /// The state that an append adds to, or none when nothing stays.
+    /// The state that an append or a merge adds to, or none when nothing stays.
     ///
     /// Normally the newest version. After an abandoned run that could not be restored it is the visible one,
     /// so that the abandoned rows go.
@@ -148,7 +148,11 @@ impl Warehouse {
         if mode == WriteMode::Overwrite {
             return Ok(None);
         }
-        if at.version == latest.version || self.last_run(&latest.name, latest.version).await? == Some(at.run) {
+        // a merge names files of the version that it read; another writer may have joined them with others since
+        let only_others = mode == WriteMode::Append;
+        if at.version == latest.version
+            || only_others && self.last_run(&latest.name, latest.version).await? == Some(at.run)
+        {
             return Ok(Some(Arc::clone(latest)));
         }
         self.table(at).await.map(Some)
@@ -344,11 +348,11 @@ fn committed(list: &StagedList, base: &Snapshot) -> RunRecord {
 /// The entry that brings `latest` to the files of `kept` and those of `staged`.
 fn entry_on(run: u64, at: DateTime<Utc>, latest: &Table, kept: Option<&Table>, staged: &StagedTable) -> Result<String> {
     let (mut files, schema): (Vec<DataFile>, SchemaRef) = match kept {
-        Some(kept) if staged.mode == WriteMode::Append => (kept.files.clone(), widened(kept, &staged.schema)?),
+        Some(kept) if staged.mode != WriteMode::Overwrite => (kept.files.clone(), widened(kept, &staged.schema)?),
         _ => (Vec::new(), Arc::clone(&staged.schema)),
     };
     files.retain(|f| !staged.replaces.contains(&f.name));
-    let same_rows = !staged.replaces.is_empty();
+    let same_rows = staged.mode == WriteMode::Append && !staged.replaces.is_empty();
     let meta: &Meta = &latest.meta;
     let mut adds: Vec<NewFile> = without(&files, &latest.files).into_iter().map(NewFile::again).collect();
     adds.extend(staged.files.iter().map(|f| NewFile::staged(f, at)));

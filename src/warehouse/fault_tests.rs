@@ -88,7 +88,7 @@ async fn life(store: Arc<dyn ObjectStore>, seed: u64) -> Tally {
     daily(&warehouse, 10_001).await.unwrap();
     let runs = sound(&store, seed).await;
     assert_eq!(runs, before + i64::try_from(tally.recovered).unwrap() + 1, "seed {seed}");
-    for name in ["history", "now", "still"] {
+    for name in ["history", "now", "still", "grown"] {
         assert_eq!(outside(&warehouse, name).await, after(runs)[name], "seed {seed}: {name}");
     }
     tally

@@ -233,7 +233,7 @@ async fn a_disk_is_a_warehouse_too() {
 /// Runs before the one that dies.
 const DAYS: i64 = 2;
 
-/// A run that appends to one table, overwrites another, creates a third and leaves a fourth unchanged.
+/// A run that appends to one table, overwrites another, merges into a third, creates a fourth and leaves a fifth unchanged.
 pub(super) async fn daily(warehouse: &Warehouse, second: i64) -> Result<RunRecord> {
     let run = warehouse.begin(request(second)).await?;
     let number = i64::try_from(run.number()).unwrap();
@@ -242,13 +242,32 @@ pub(super) async fn daily(warehouse: &Warehouse, second: i64) -> Result<RunRecor
         stage(&run, "now", WriteMode::Overwrite, &[number]).await?,
         stage(&run, &format!("new_{number}"), WriteMode::Append, &[number]).await?,
         stage(&run, "still", WriteMode::Overwrite, &[0]).await?.unchanged(),
+        stage(&run, "grown", WriteMode::Merge, &[number])
+            .await?
+            .replacing(files_with(&run, "grown", number - 2).await?),
     ];
     run.commit(tables, json!({"run": number}), at(second)).await
 }
 
+/// Names of the files of a table that hold an id.
+async fn files_with(run: &Run, name: &str, id: i64) -> Result<Vec<String>> {
+    let Some(at) = run.base().tables.get(name) else { return Ok(Vec::new()) };
+    let table = run.warehouse().table(at).await?;
+    let mut found = Vec::new();
+    for file in &table.files {
+        let batches = table.read_file(run.warehouse().store(), file).await?;
+        if batches.iter().any(|b| b.column(0).as_primitive::<Int64Type>().values().contains(&id)) {
+            found.push(file.name.clone());
+        }
+    }
+    Ok(found)
+}
+
 pub(super) fn after(runs: i64) -> BTreeMap<String, Vec<i64>> {
     let all: Vec<i64> = (1..=runs).collect();
-    let mut tables = expect(&[("history", &all), ("now", &[runs]), ("still", &[0])]);
+    // each run takes the place of the last but one
+    let last = &all[all.len().saturating_sub(2)..];
+    let mut tables = expect(&[("history", &all), ("now", &[runs]), ("still", &[0]), ("grown", last)]);
     for n in 1..=runs {
         tables.insert(format!("new_{n}"), vec![n]);
     }
@@ -293,7 +312,7 @@ async fn killed_at_any_write_nothing_is_lost_or_done_twice() {
             let reader = open(Arc::clone(&store));
             assert_eq!(visible(&reader, None).await.unwrap(), after(number - 1), "{writes}");
             assert!(recovered <= 1 && (number == DAYS + 1 || number == DAYS + 2), "{writes}");
-            for name in ["history", "now", "still"] {
+            for name in ["history", "now", "still", "grown"] {
                 assert_eq!(outside(&reader, name).await, after(number - 1)[name], "{writes}: {name}");
             }
 
@@ -387,6 +406,7 @@ async fn a_run_that_another_writer_overtook_is_abandoned_and_restored() {
     expected.get_mut("history").unwrap().push(4);
     expected.insert("now".into(), vec![4]);
     expected.insert("new_4".into(), vec![4]);
+    expected.insert("grown".into(), vec![1, 4]);
     assert_eq!(visible(&warehouse, None).await.unwrap(), expected);
 }
 
@@ -436,6 +456,27 @@ async fn two_processes_finish_the_same_run_alike() {
     let (a, b) = tokio::join!(warehouse.finish(&list), other.finish(&list));
     assert_eq!(a.unwrap(), b.unwrap());
     assert_eq!(visible(&warehouse, None).await.unwrap()["history"], [1, 2, 77]);
+}
+
+/// The files that a merge replaces may be gone by then, with their rows in others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_starts_from_what_it_read() {
+    let warehouse = open(prepared().await);
+    let run = warehouse.begin(request(100)).await.unwrap();
+    let replaced = files_with(&run, "grown", 1).await.unwrap();
+    let staged = stage(&run, "grown", WriteMode::Merge, &[3]).await.unwrap().replacing(replaced);
+    let read = &run.base().tables["grown"];
+    let table = warehouse.table(read).await.unwrap();
+    let add = |path: &str, size: u64| json!({"add": {"path": path, "partitionValues": {}, "size": size, "modificationTime": 0, "dataChange": false}});
+    let joined = stage(&run, "grown", WriteMode::Append, &[1, 2]).await.unwrap();
+    let removes = table.files.iter().map(|f| json!({"remove": {"path": f.name, "dataChange": false}}).to_string());
+    let adds = joined.files.iter().map(|f| add(&f.name, f.size).to_string());
+    let text = removes.chain(adds).collect::<Vec<_>>().join("\n");
+    let entry = warehouse.log_entry("grown", read.version + 1);
+    warehouse.state().create(&entry, text.into()).await.unwrap();
+    assert_eq!(outside(&warehouse, "grown").await, [1, 2]);
+    run.commit(vec![staged], json!({}), at(100)).await.unwrap();
+    assert_eq!(outside(&warehouse, "grown").await, [2, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,6 +47,8 @@ pub enum WriteMode {
     Overwrite,
     /// The new rows are added to them.
     Append,
+    /// The new rows take the place of those of some files, and the other files stay.
+    Merge,
 }
 
 /// One data file, written but not committed.
@@ -73,7 +75,7 @@ pub struct StagedTable {
     pub files: Vec<StagedFile>,
     /// The content is what the table holds already: commit nothing and keep its version.
     pub unchanged: bool,
-    /// Files of the table whose rows the new ones hold, so that no row comes or goes.
+    /// Files of the table whose place the new ones take.
     pub replaces: Vec<String>,
 }
 
@@ -91,9 +93,9 @@ impl StagedTable {
         self
     }
 
-    /// Says that the rows are those of these files of the table, which go.
+    /// Says that these files of the table go. Appended rows are then just those of the files, so that no row comes or goes.
     #[must_use]
-    pub(super) fn replacing(mut self, files: Vec<String>) -> Self {
+    pub fn replacing(mut self, files: Vec<String>) -> Self {
         self.replaces = files;
         self
     }

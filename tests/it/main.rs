@@ -31,6 +31,7 @@ mod http;
 mod identities;
 mod identity_explain;
 mod identity_undo;
+mod incremental;
 mod lineage;
 mod mutations;
 mod partials;

@@ -48,7 +48,7 @@ impl Tables {
     }
 
     /// The table that a scan reads.
-    fn name_of(&self, scan: &TableScan) -> String {
+    pub(in crate::engine) fn name_of(&self, scan: &TableScan) -> String {
         let provider = source_as_provider(&scan.source).ok();
         let known = provider.as_ref().and_then(|provider| {
             let late = provider.downcast_ref::<LateTable>().map(LateTable::name);
@@ -119,7 +119,7 @@ fn of_source(tables: &Tables, name: &str, plan: &LogicalPlan, table: &SourceTabl
 }
 
 impl Engine {
-    fn lineage_tables(&self) -> Tables {
+    pub(super) fn lineage_tables(&self) -> Tables {
         let mut tables = Tables::default();
         for (name, source) in &self.sources {
             tables.add_plan(name, &source.plan);

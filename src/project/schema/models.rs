@@ -104,12 +104,25 @@ pub(super) struct SqlModel {
     about: About,
     #[schemars(flatten)]
     tested: Tested,
-    /// `table` (default): committed as a table. `view`: kept nowhere, expanded into its readers.
+    /// `table` (default): committed as a table. `view`: kept nowhere, expanded into its readers. `incremental`: a table of
+    /// which a run makes only the keys again that new rows touch.
     materialized: Option<Word<Materialized>>,
     /// Another spelling of `materialized`.
     materialize: Option<Word<Materialized>>,
+    /// Columns that name a row of an incremental table; a run makes the rows of the values again that new rows touch.
+    unique_key: Option<OneOrMany<Filled>>,
+    /// How an incremental table grows where `unique_key` does not say it.
+    incremental: Option<Incremental>,
     /// What is known of its columns, by column.
     columns: Option<ByKey<SqlColumn>>,
+}
+
+/// How an incremental table grows.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Incremental {
+    /// Columns whose rows are made together, such as a day; some of `unique_key` where there is one.
+    by: OneOrMany<Filled>,
 }
 
 /// The word for a SQL model.
@@ -125,6 +138,7 @@ pub(super) enum SqlKind {
 pub(super) enum Materialized {
     Table,
     View,
+    Incremental,
 }
 
 /// A column of a SQL model.

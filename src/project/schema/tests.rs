@@ -70,7 +70,8 @@ fn keys_of_models_are_those_of_the_readers() {
     assert_eq!(of("Declassify"), taken(&[&privacy::DECLASSIFY_KEYS], &[]));
     assert_eq!(of("Batch"), taken(&[&sync::BATCH_KEYS], &[]));
     assert_eq!(of("Retry"), taken(&[&sync::RETRY_KEYS], &[]));
-    assert_eq!(of("SqlModel"), taken(&[common, &models::SQL_KEYS], &models::SQL_LATER));
+    assert_eq!(of("SqlModel"), taken(&[common, &models::SQL_KEYS], &[]));
+    assert_eq!(of("Incremental"), taken(&[&models::INCREMENTAL_KEYS], &[]));
     assert_eq!(of("SqlColumn"), taken(&[&models::COLUMN_KEYS], &[]));
     assert_eq!(of("DataTest"), taken(&[&checks::KINDS, &checks::OPTIONS], &[]));
     assert_eq!(of("ColumnDataTest"), taken(&[&checks::COLUMN_KINDS, &checks::OPTIONS], &[]));

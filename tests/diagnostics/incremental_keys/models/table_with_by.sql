@@ -1,0 +1,1 @@
+SELECT cookie AS id, email FROM shop.visits

@@ -1,0 +1,1 @@
+SELECT amount, count(*) AS visits FROM shop.visits GROUP BY amount

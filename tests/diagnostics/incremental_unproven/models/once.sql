@@ -1,0 +1,1 @@
+SELECT email, count(*) AS visits FROM shop.once GROUP BY email
