@@ -85,6 +85,11 @@ impl LinkSpill {
     pub(super) async fn join(self, nodes: &Nodes, memory: &MemoryReservation) -> Result<(Vec<Link>, Proofs)> {
         let doing = || "cannot join the links of an identity".to_owned();
         let runs = self.runs.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let file = self.env.disk_manager.create_tmp_file(WHAT).or_fail(ErrorKind::Storage, doing)?;
+        let mut joined = Joined { nodes, links: Vec::new(), proofs: ProofWriter::new(file)?, last: None };
+        if runs.is_empty() {
+            return joined.finish();
+        }
         let order = [PhysicalSortExpr::new_default(col("pair", &run_schema()).map_err(internal)?)].into();
         let merged = StreamingMergeBuilder::new()
             .with_sorted_spill_files(runs)
@@ -96,8 +101,6 @@ impl LinkSpill {
             .with_reservation(memory.new_empty())
             .build();
         let mut merged = merged.or_fail(ErrorKind::Failed, doing)?;
-        let file = self.env.disk_manager.create_tmp_file(WHAT).or_fail(ErrorKind::Storage, doing)?;
-        let mut joined = Joined { nodes, links: Vec::new(), proofs: ProofWriter::new(file)?, last: None };
         while let Some(batch) = merged.next().await {
             joined.take(&batch.or_fail(ErrorKind::Failed, doing)?)?;
             let held = joined.links.capacity() * size_of::<Link>();
