@@ -61,7 +61,7 @@ pub use audit::{AuditEntry, AuditHead, AuditLog, AuditReport};
 pub use location::{Environment, Location};
 pub use record::{RunRecord, RunStatus, Snapshot, TableAt};
 pub use recover::Recovered;
-pub use run::{KeepAlive, PartialFiles, Run, RunRequest};
+pub use run::{KeepAlive, PARTIALS, PartialFiles, Run, RunRequest};
 pub use store::{Created, State, number_of, numbered, to_json};
 pub use table::{DataFile, Table};
 pub use types::{storable_batch, storable_schema};
