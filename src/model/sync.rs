@@ -29,6 +29,11 @@ pub enum DestinationKind {
         /// Format of the files.
         format: FileFormat,
     },
+    /// Delta tables in a folder or an object store.
+    Delta {
+        /// Folder or URL; relative paths are relative to the project.
+        location: Spanned<String>,
+    },
     /// Requests to a service.
     Http(Box<HttpDestination>),
     /// Tables of a PostgreSQL server.

@@ -191,6 +191,9 @@ impl Writer<'_> {
             DestinationKind::Postgres { url, schema } => {
                 Doc::default().set("type", "postgres").set("url", self.text(url)).set("schema", schema.as_str())
             }
+            DestinationKind::Delta { location } => {
+                Doc::default().set("type", "delta").set("location", self.text(location))
+            }
             DestinationKind::Http(http) => self.http(http),
         };
         doc.list("allow", sorted(allow.iter().map(|a| self.text(a))))

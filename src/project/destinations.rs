@@ -56,13 +56,13 @@ const TIMEOUT: Duration = Duration { micros: 30_000_000 };
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Type {
     Files,
-    Later,
+    Delta,
     Postgres,
     Http,
 }
 
 const TYPES: [(&str, Type); 4] =
-    [("files", Type::Files), ("delta", Type::Later), ("postgres", Type::Postgres), ("http", Type::Http)];
+    [("files", Type::Files), ("delta", Type::Delta), ("postgres", Type::Postgres), ("http", Type::Http)];
 
 /// Reads all documents of `destinations.yaml`.
 pub(super) fn read(reader: &mut Reader<'_>, documents: &[Node]) -> Vec<Destination> {
@@ -102,18 +102,12 @@ fn described(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Spanned<String>
     if !baa {
         without_agreement(reader, &allow);
     }
-    let type_node = fields.require(reader, "type");
-    let kind = type_node.and_then(|n| reader.word("type", n, &TYPES))?;
+    let kind = fields.require(reader, "type").and_then(|n| reader.word("type", n, &TYPES))?;
     let kind = match kind {
         Type::Files => files(reader, fields),
         Type::Postgres => postgres(reader, fields),
         Type::Http => http(reader, fields),
-        Type::Later => {
-            let node = type_node?;
-            let shown = reader.shown(node.span);
-            reader.unavailable(node.span, &format!("the destination type `{shown}`"));
-            None
-        }
+        Type::Delta => delta(reader, fields),
     };
     Some(Destination { name, kind: kind?, allow, purposes, baa })
 }
@@ -128,6 +122,17 @@ fn files(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind
     let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
     let format = fields.get("format").map_or(Some(FileFormat::Parquet), |n| reader.word("format", n, &FORMATS));
     Some(DestinationKind::Files { location: location?, format: format? })
+}
+
+fn delta(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind> {
+    meaningless(
+        reader,
+        fields,
+        &[&["url", "timeout"], &OF_FILES, &OF_POSTGRES, &OF_HTTP],
+        "a `delta` destination has a `location`",
+    );
+    let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
+    Some(DestinationKind::Delta { location: location? })
 }
 
 /// Health data in `allow` of a destination that no agreement covers: it would never get them.

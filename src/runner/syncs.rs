@@ -6,12 +6,13 @@ use super::history;
 use super::prepare::Options;
 use super::progress::Progress;
 use super::report::{RunReport, SyncReport};
-use super::run::{Held, begin};
+use super::run::{Held, begin, now};
 use super::stages::write;
 use crate::engine::{Engine, Output, SyncRows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Destination, DestinationKind, ModelKind, Project, SyncModel};
 use crate::plan::{Action, Plan};
+use crate::sync::destinations::delta::Delta;
 use crate::sync::destinations::files::FilesDestination;
 use crate::sync::destinations::http::Http;
 use crate::sync::destinations::postgres::Postgres;
@@ -220,6 +221,11 @@ fn open(destination: &Destination, project: &Project, options: &Options) -> Resu
             let place = location.value.clone();
             let location = Location::parse(&location.value, &options.root)?;
             Ok(Box::new(FilesDestination::open(&location, &options.environment, *format)?.at_place(&place)))
+        }
+        DestinationKind::Delta { location } => {
+            let place = location.value.as_str();
+            let location = Location::parse(place, &options.root)?;
+            Ok(Box::new(Delta::open(&location, &options.environment, place, now)?))
         }
         DestinationKind::Http(http) => {
             Ok(Box::new(Http::open(http.as_ref().clone(), project.settings.secrets.clone())?))

@@ -38,6 +38,7 @@ mod commit;
 mod lease;
 mod location;
 mod log;
+mod merge;
 mod record;
 mod recover;
 mod retry;
@@ -59,6 +60,7 @@ mod vacuum_tests;
 
 pub use audit::{AuditEntry, AuditHead, AuditLog, AuditReport};
 pub use location::{Environment, Location};
+pub use merge::OnKey;
 pub use record::{RunRecord, RunStatus, Snapshot, TableAt};
 pub use recover::Recovered;
 pub use run::{KeepAlive, PARTIALS, PartialFiles, Run, RunRequest};

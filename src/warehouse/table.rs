@@ -197,7 +197,7 @@ fn unreadable(name: &str, version: Option<u64>, e: DeltaTableError) -> Error {
 }
 
 /// Brings a batch to `schema` by column name; columns that the file lacks are NULL.
-fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(super) fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = schema
         .fields()
         .iter()

@@ -20,11 +20,11 @@ pub(super) struct DestinationsFile {
 pub(super) struct Destination {
     /// What `to:` of a sync names.
     name: Name,
-    /// Sort of place: `files` in a folder or bucket, a `postgres` server, an `http` service.
+    /// Sort of place: `files` or `delta` tables in a folder or bucket, a `postgres` server, an `http` service.
     r#type: Word<DestinationType>,
     /// Free text for people.
     description: Option<Anything>,
-    /// `files`: folder, or `s3://bucket/prefix`.
+    /// `files` and `delta`: folder, or `s3://bucket/prefix`.
     location: Option<Filled>,
     /// `files`: format of the files; default `parquet`.
     format: Option<Word<DestinationFormat>>,
@@ -97,6 +97,7 @@ pub(super) struct RejectedRows {
 #[schemars(rename_all = "lowercase", inline)]
 pub(super) enum DestinationType {
     Files,
+    Delta,
     Postgres,
     Http,
 }
