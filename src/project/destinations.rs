@@ -12,7 +12,7 @@ use crate::privacy::is_health;
 use std::collections::BTreeMap;
 
 pub(super) const FILE_KEYS: [&str; 1] = ["destinations"];
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 21] = [
     "name",
     "type",
     "description",
@@ -33,6 +33,7 @@ pub(super) const KEYS: [&str; 20] = [
     "baa",
     "allow",
     "purposes",
+    "region",
 ];
 /// Keys of one type that the others have no use for.
 const OF_FILES: [&str; 1] = ["format"];
@@ -99,6 +100,7 @@ fn described(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Spanned<String>
     let baa = fields.get("baa").and_then(|n| reader.boolean("baa", n)).unwrap_or(false);
     let allow = fields.get("allow").map(|n| label_names(reader, "allow", n)).unwrap_or_default();
     let purposes = fields.get("purposes").map(|n| reader.text_list("purposes", n)).unwrap_or_default();
+    let region = fields.get("region").and_then(|n| reader.filled("region", n));
     if !baa {
         without_agreement(reader, &allow);
     }
@@ -109,7 +111,7 @@ fn described(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Spanned<String>
         Type::Http => http(reader, fields),
         Type::Delta => delta(reader, fields),
     };
-    Some(Destination { name, kind: kind?, allow, purposes, baa })
+    Some(Destination { name, kind: kind?, region, allow, purposes, baa })
 }
 
 fn files(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind> {

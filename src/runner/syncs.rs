@@ -168,7 +168,7 @@ fn request<'a>(
         now: Utc::now(),
         schema: Arc::clone(&ready.rows.schema),
         rows: &ready.rows.rows,
-        withheld: ready.rows.withheld.values().sum(),
+        withheld: ready.rows.withheld.values().chain(ready.rows.small.values()).sum(),
         withdrawn: &ready.rows.withdrawn,
         hold: ready.hold,
     }
@@ -191,7 +191,7 @@ async fn send(
     run_sync(run.warehouse().state(), &*ready.target, &request, previous).await
 }
 
-/// What a sync would send, from the rows that the engine holds; sends and writes nothing.
+/// What a sync would send, from the rows that the engine holds, and why it would hold rows back; sends and writes nothing.
 pub(super) async fn preview(
     engine: &Engine,
     project: &Project,
@@ -199,19 +199,24 @@ pub(super) async fn preview(
     model: &SyncModel,
     state: (&Warehouse, &Snapshot),
     options: &Options,
-) -> Result<(SyncCounts, Vec<SyncSample>)> {
+) -> Result<(SyncCounts, Vec<SyncSample>, Option<String>)> {
     let ready = ready(engine, project, name, model, state.0, options).await?;
     let previous = previous(name, state.0, state.1).await?;
     // nothing is sent, so that no idempotency key is made from the secret
     let request = request((name, model), &ready, options, [0; 32], 0);
-    preview_sync(state.0.state(), &*ready.target, &request, previous).await
+    let (counts, samples) = preview_sync(state.0.state(), &*ready.target, &request, previous).await?;
+    Ok((counts, samples, told(&ready.rows)))
 }
 
 /// Why rows were held back; nothing if none were.
 fn told(rows: &SyncRows) -> Option<String> {
-    let total: u64 = rows.withheld.values().sum();
-    let by_reason: Vec<String> = rows.withheld.iter().map(|(why, count)| format!("{count} {why}")).collect();
-    (total > 0).then(|| format!("consent withholds {total}: {}", by_reason.join(", ")))
+    let told = [("consent withholds", &rows.withheld), ("small cells withhold", &rows.small)].map(|(what, by)| {
+        let total: u64 = by.values().sum();
+        let by_reason: Vec<String> = by.iter().map(|(why, count)| format!("{count} {why}")).collect();
+        (total > 0).then(|| format!("{what} {total}: {}", by_reason.join(", ")))
+    });
+    let told: Vec<String> = told.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 fn open(destination: &Destination, project: &Project, options: &Options) -> Result<Box<dyn sync::Destination>> {

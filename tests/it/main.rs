@@ -14,6 +14,7 @@ mod audiences;
 mod audit;
 mod bad_input;
 mod binding;
+mod cells;
 mod checking;
 mod cli;
 mod clinic;

@@ -56,6 +56,8 @@ pub(super) struct Destination {
     baa: Option<Boolean>,
     /// Purposes that it serves: a sync to it names one of them.
     purposes: Option<OneOrMany<Filled>>,
+    /// Where it keeps what it gets, as `regions` of sources name it.
+    region: Option<Filled>,
     /// Privacy classes that it may get, each with those below it; without it nothing that has one.
     allow: Option<OneOrMany<Filled>>,
 }
