@@ -7,7 +7,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::SyncModel;
 use crate::warehouse::storable_schema;
-use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::error::ArrowError;
@@ -178,6 +178,37 @@ fn rows(engine: &Engine, model: &SyncModel) -> datafusion::error::Result<Option<
 }
 
 impl Engine {
+    /// The keys that a sync gives rows of entities, by their ids; none where keys are made of more than the column `id`.
+    ///
+    /// # Errors
+    /// When the key's expression fails.
+    pub async fn keys_of_ids(
+        &self,
+        sync: &SyncModel,
+        id: &str,
+        ids: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, String>> {
+        let doing = || "the keys of merged entities cannot be made".to_owned();
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values(ids));
+        let rows = RecordBatch::try_from_iter([(id, column)]).or_fail(ErrorKind::Failed, doing)?;
+        let plan = self.context.read_batch(rows).or_fail(ErrorKind::Failed, doing)?.into_unoptimized_plan();
+        let parts = self.parts();
+        let binder = super::bind::Binder { secrets: true, ..parts.binder() };
+        let key = match binder.expression(&sync.key, plan.schema(), id) {
+            Ok(key) if !key.column_refs().is_empty() => key,
+            _ => return Ok(BTreeMap::new()),
+        };
+        let columns = vec![ident(id), cast(key, DataType::Utf8).alias("__key")];
+        let plan = LogicalPlanBuilder::from(plan).project(columns).and_then(LogicalPlanBuilder::build);
+        let made = fold::execute(&self.context, plan.or_fail(ErrorKind::Failed, doing)?).await;
+        let mut keys = BTreeMap::new();
+        for batch in made.or_fail(ErrorKind::Failed, doing)? {
+            let (ids, made) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
+            keys.extend(ids.iter().zip(made).filter_map(|(id, key)| Some((id?.to_owned(), key?.to_owned()))));
+        }
+        Ok(keys)
+    }
+
     /// The rows that a sync would send if nothing had been sent before: the key, then its columns.
     ///
     /// # Errors

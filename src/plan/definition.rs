@@ -205,7 +205,7 @@ impl Writer<'_> {
     }
 
     fn http(&self, http: &HttpDestination) -> Doc {
-        let HttpDestination { write, delete, headers, rows, success, retryable, rejected, timeout } = http;
+        let HttpDestination { write, delete, alias, headers, rows, success, retryable, rejected, timeout } = http;
         let codes =
             |ranges: &[StatusRange]| -> Vec<Value> { sorted(ranges.iter().map(|r| format!("{}-{}", r.first, r.last))) };
         let rejected = rejected.as_ref().map(|RejectedRows { at, row, reason, status }| {
@@ -223,6 +223,7 @@ impl Writer<'_> {
             .set("type", "http")
             .set("write", self.request(write))
             .maybe("delete", delete.as_ref().map(|d| self.request(d)))
+            .maybe("alias", alias.as_ref().map(|a| self.request(a)))
             .list("headers", self.named(headers))
             .set("rows", *rows)
             .list("success", codes(success))

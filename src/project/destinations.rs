@@ -12,7 +12,7 @@ use crate::privacy::is_health;
 use std::collections::BTreeMap;
 
 pub(super) const FILE_KEYS: [&str; 1] = ["destinations"];
-pub(super) const KEYS: [&str; 21] = [
+pub(super) const KEYS: [&str; 22] = [
     "name",
     "type",
     "description",
@@ -25,6 +25,7 @@ pub(super) const KEYS: [&str; 21] = [
     "body",
     "form",
     "delete",
+    "alias",
     "rows",
     "success",
     "retryable",
@@ -38,7 +39,8 @@ pub(super) const KEYS: [&str; 21] = [
 /// Keys of one type that the others have no use for.
 const OF_FILES: [&str; 1] = ["format"];
 const OF_POSTGRES: [&str; 1] = ["schema"];
-const OF_HTTP: [&str; 9] = ["method", "headers", "body", "form", "delete", "rows", "success", "retryable", "rejected"];
+const OF_HTTP: [&str; 10] =
+    ["method", "headers", "body", "form", "delete", "alias", "rows", "success", "retryable", "rejected"];
 pub(super) const DELETE_KEYS: [&str; 4] = ["method", "url", "body", "form"];
 pub(super) const REJECTED_KEYS: [&str; 6] = ["at", "index", "column", "value", "reason", "status"];
 const FORMATS: [(&str, FileFormat); 3] =
@@ -166,6 +168,10 @@ fn http(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind>
         let inner = reader.fields(node, "delete", &DELETE_KEYS)?;
         request(reader, &inner, ("DELETE", HttpBody::Nothing), Some(write.as_ref().map(|w| &w.url)))
     });
+    let alias = fields.get("alias").map(|node| {
+        let inner = reader.fields(node, "alias", &DELETE_KEYS)?;
+        request(reader, &inner, ("POST", HttpBody::Nothing), Some(write.as_ref().map(|w| &w.url)))
+    });
     let headers = fields.get("headers").map_or(Some(Vec::new()), |n| templates(reader, "headers", n));
     let success = fields.get("success").map_or(Some(SUCCESS.to_vec()), |n| codes(reader, "success", n));
     let retryable = fields.get("retryable").map_or(Some(RETRYABLE.to_vec()), |n| codes(reader, "retryable", n));
@@ -174,6 +180,7 @@ fn http(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind>
     let destination = HttpDestination {
         write: write?,
         delete: open(delete)?,
+        alias: open(alias)?,
         headers: headers?,
         rows: rows?,
         success: success?,
@@ -181,7 +188,7 @@ fn http(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind>
         rejected: open(rejected)?,
         timeout: timeout?,
     };
-    let forms = [Some(&destination.write), destination.delete.as_ref()];
+    let forms = [Some(&destination.write), destination.delete.as_ref(), destination.alias.as_ref()];
     let has_form = forms.into_iter().flatten().any(|r| matches!(r.body, HttpBody::Form(_)));
     if let (true, true, Some(node)) = (has_form, destination.rows > 1, fields.get("rows")) {
         let finding = Diagnostic::error(Code::Destination, node.span, "a form has the fields of one row");

@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// Nobody withdrew.
 static NOBODY: BTreeSet<String> = BTreeSet::new();
+/// Nobody became somebody else.
+static NONE: BTreeMap<String, String> = BTreeMap::new();
 
 /// Rows of a table by key: name and number.
 type Table = BTreeMap<i64, (Option<String>, i64)>;
@@ -110,6 +112,7 @@ impl House {
             rows: &rows,
             withheld: 0,
             withdrawn: &NOBODY,
+            merged: &NONE,
             hold: self.hold,
         };
         let (preview, _) = preview_sync(log, to, &request, self.previous.clone()).await?;
@@ -201,6 +204,7 @@ impl Destination for Memory {
             rows_per_batch: Some(3),
             concurrent: false,
             deletes_apart: false,
+            renames: false,
         }
     }
 
@@ -583,6 +587,7 @@ async fn sends(to: &Tables, number: u32, columns: Vec<(&str, ArrayRef)>) -> Resu
         operations: vec![Operation::Insert; rows],
         changes: vec![1; rows],
         idempotency_keys: vec!["k".to_owned(); rows],
+        merged_into: vec![None; rows],
     };
     to.deliver(&batch).await
 }
@@ -671,6 +676,7 @@ async fn keys_must_name_rows() {
             rows: &rows,
             withheld: 0,
             withdrawn: &NOBODY,
+            merged: &NONE,
             hold: false,
         };
         let error = run_sync(&house.log, &to, &request, Vec::new()).await.unwrap_err();

@@ -33,6 +33,7 @@ mod identities;
 mod identity_explain;
 mod identity_undo;
 mod lineage;
+mod merged;
 mod mutations;
 mod partials;
 mod planning;

@@ -42,6 +42,8 @@ pub(super) struct Destination {
     form: Option<ByKey<Filled>>,
     /// `http`: the request that deletes rows; without it the destination cannot delete.
     delete: Option<DeleteRequest>,
+    /// `http`: the request that says that one key is another now, `row._merged_into`; without it the one is deleted.
+    alias: Option<AliasRequest>,
     /// `http`: most rows of one request; default 1.
     rows: Option<Count>,
     /// `http`: codes that say that all arrived; default `2xx`.
@@ -60,6 +62,20 @@ pub(super) struct Destination {
     region: Option<Filled>,
     /// Privacy classes that it may get, each with those below it; without it nothing that has one.
     allow: Option<OneOrMany<Filled>>,
+}
+
+/// The request that says that a row's key is another one now.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct AliasRequest {
+    /// Default `POST`.
+    method: Option<Word<Method>>,
+    /// Template of the address; default is that of the destination.
+    url: Option<Filled>,
+    /// Template of JSON; without it nothing is sent.
+    body: Option<Filled>,
+    /// Fields of a form by name, each a template.
+    form: Option<ByKey<Filled>>,
 }
 
 /// The request that deletes a row.

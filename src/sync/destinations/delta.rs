@@ -167,6 +167,7 @@ impl Destination for Delta {
             rows_per_batch: None,
             concurrent: false,
             deletes_apart: false,
+            renames: false,
         }
     }
 

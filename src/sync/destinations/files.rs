@@ -97,6 +97,7 @@ impl Destination for FilesDestination {
             rows_per_batch: None,
             concurrent: false,
             deletes_apart: false,
+            renames: false,
         }
     }
 
