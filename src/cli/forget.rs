@@ -103,6 +103,9 @@ fn text(certificate: &Certificate) -> String {
     listed("taken out of", &certificate.thinned);
     listed("deleted by", &certificate.deleted);
     listed("owed by", &certificate.owed);
+    for sync in &certificate.untraced {
+        let _ = writeln!(out, "  not known of {sync}: it is no longer defined, and its keys lead to nobody");
+    }
     let (tables, rows) = (certificate.searched_tables, grouped(certificate.searched_rows));
     let _ = writeln!(out, "  searched {}, {rows} rows: nothing found", counted(tables, "table"));
     let _ = writeln!(out, "  history begins at run {}", certificate.history_begins_at_run);

@@ -258,9 +258,9 @@ fn effects(preview: &Preview) -> Vec<String> {
 fn effect(effect: &Effect) -> Option<String> {
     match effect {
         Effect::Built { node, rows } => built(node, rows.as_ref()),
-        Effect::Sync { sync, destination, counts, error, note, samples: _ } => {
+        Effect::Sync { sync, destination, counts, error, note, reasons, samples: _ } => {
             let to = format!("{sync} to {destination}");
-            match (error, note) {
+            match (error, note.as_ref().or(reasons.as_ref())) {
                 (Some(error), _) => Some(format!("{to}: would fail: {error}")),
                 (None, Some(note)) => match sent(counts) {
                     Some(sent) => Some(format!("{to}: {sent}: {note}")),

@@ -135,7 +135,7 @@ fn json(effects: &[Effect]) -> Vec<serde_json::Value> {
 }
 
 fn planned(out: &mut String, effect: &Effect) {
-    let Effect::Sync { sync, destination, counts, error, note, samples } = effect else { return };
+    let Effect::Sync { sync, destination, counts, error, note, reasons, samples } = effect else { return };
     let _ = writeln!(out, "{sync} to {destination}");
     match (error, note) {
         (Some(error), _) => {
@@ -163,6 +163,9 @@ fn planned(out: &mut String, effect: &Effect) {
                 for SyncSample { row, .. } in samples.iter().filter(|s| s.operation == what) {
                     let _ = writeln!(out, "    {}", serde_json::Value::from(row.clone()));
                 }
+            }
+            if let Some(reasons) = reasons {
+                let _ = writeln!(out, "  {reasons}");
             }
         }
     }

@@ -9,6 +9,7 @@ mod audience;
 mod between;
 mod bind;
 mod build;
+mod cells;
 mod checks;
 mod committed;
 mod compare;

@@ -1,12 +1,13 @@
 //! The rows of a sync: its columns over the model that it sends (an audience comes joined to its profile).
 
+use super::cells::{self, BoundCells, Counted};
 use super::consent::{self, Answers, BoundConsent, MISSING};
 use super::{BoundModel, Engine, fold};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::SyncModel;
 use crate::warehouse::storable_schema;
-use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::error::ArrowError;
@@ -21,6 +22,16 @@ pub(super) struct BoundSync {
     pub plan: LogicalPlan,
     schema: SchemaRef,
     asked: Option<AskedRows>,
+    sifted: Option<SiftedRows>,
+    /// The columns of groups of people, if small ones are held back.
+    pub counted: Option<Counted>,
+}
+
+/// A sync of groups: the same rows with what they count, which stands last.
+#[derive(Debug, Clone)]
+struct SiftedRows {
+    plan: LogicalPlan,
+    cells: BoundCells,
 }
 
 /// A sync that asks: the same rows and whose they are, and people's answers.
@@ -37,8 +48,10 @@ pub struct SyncRows {
     pub schema: SchemaRef,
     /// Rows that may be sent.
     pub rows: Vec<RecordBatch>,
-    /// How many may not, by reason.
+    /// How many may not for lack of consent, by reason.
     pub withheld: BTreeMap<&'static str, u64>,
+    /// How many may not because they count too few people, or would tell of such a group.
+    pub small: BTreeMap<&'static str, u64>,
     /// The keys of these.
     pub withdrawn: BTreeSet<String>,
 }
@@ -87,19 +100,22 @@ pub(super) fn bind(
             Err(finding) => findings.push(*finding),
         }
     }
-    let asked = asked(engine, model, &rows, &columns, findings);
+    let cells = model.cells.as_ref().and_then(|cells| cells::bind((&binder, &rows), (cells, over), findings));
+    let with_cells: Vec<Expr> = columns.iter().chain(cells.iter().flat_map(|c| &c.columns)).cloned().collect();
+    let asked = asked(engine, model, &rows, &with_cells, findings);
     if findings.len() > before {
         return None;
     }
-    let planned = LogicalPlanBuilder::from(rows).project(columns).and_then(LogicalPlanBuilder::build);
-    let planned = planned.and_then(|plan| {
+    let project = |columns| LogicalPlanBuilder::from(rows.clone()).project(columns).and_then(LogicalPlanBuilder::build);
+    let sifted = cells.map(|cells| project(with_cells).map(|plan| SiftedRows { plan, cells })).transpose();
+    let planned = project(columns).and_then(|plan| Ok((plan, sifted?))).and_then(|(plan, sifted)| {
         let state = &engine.state;
         let typed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
-        Ok((plan, Arc::new(typed.schema().as_arrow().clone())))
+        Ok((plan, sifted, Arc::new(typed.schema().as_arrow().clone())))
     });
     match planned {
-        Ok((plan, schema)) => match storable_schema(&schema) {
-            Ok(schema) => Some(BoundSync { plan, schema, asked }),
+        Ok((plan, sifted, schema)) => match storable_schema(&schema) {
+            Ok(schema) => Some(BoundSync { plan, schema, asked, sifted, counted: engine.people_counted(model) }),
             Err(e) => {
                 let finding = Diagnostic::error(Code::SyncColumns, model.from.span, format!("sync `{name}`: {e}"));
                 findings.push(finding.with_label("cannot be stored"));
@@ -162,6 +178,37 @@ fn rows(engine: &Engine, model: &SyncModel) -> datafusion::error::Result<Option<
 }
 
 impl Engine {
+    /// The keys that a sync gives rows of entities, by their ids; none where keys are made of more than the column `id`.
+    ///
+    /// # Errors
+    /// When the key's expression fails.
+    pub async fn keys_of_ids(
+        &self,
+        sync: &SyncModel,
+        id: &str,
+        ids: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, String>> {
+        let doing = || "the keys of merged entities cannot be made".to_owned();
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values(ids));
+        let rows = RecordBatch::try_from_iter([(id, column)]).or_fail(ErrorKind::Failed, doing)?;
+        let plan = self.context.read_batch(rows).or_fail(ErrorKind::Failed, doing)?.into_unoptimized_plan();
+        let parts = self.parts();
+        let binder = super::bind::Binder { secrets: true, ..parts.binder() };
+        let key = match binder.expression(&sync.key, plan.schema(), id) {
+            Ok(key) if !key.column_refs().is_empty() => key,
+            _ => return Ok(BTreeMap::new()),
+        };
+        let columns = vec![ident(id), cast(key, DataType::Utf8).alias("__key")];
+        let plan = LogicalPlanBuilder::from(plan).project(columns).and_then(LogicalPlanBuilder::build);
+        let made = fold::execute(&self.context, plan.or_fail(ErrorKind::Failed, doing)?).await;
+        let mut keys = BTreeMap::new();
+        for batch in made.or_fail(ErrorKind::Failed, doing)? {
+            let (ids, made) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
+            keys.extend(ids.iter().zip(made).filter_map(|(id, key)| Some((id?.to_owned(), key?.to_owned()))));
+        }
+        Ok(keys)
+    }
+
     /// The rows that a sync would send if nothing had been sent before: the key, then its columns.
     ///
     /// # Errors
@@ -171,26 +218,37 @@ impl Engine {
             return Err(Error::new(ErrorKind::Failed, format!("sync `{name}` is not bound")));
         };
         let doing = || format!("cannot read the rows of sync `{name}`");
-        let plan = bound.asked.as_ref().map_or(&bound.plan, |asked| &asked.plan);
+        let of_cells = bound.sifted.as_ref().map_or(&bound.plan, |sifted| &sifted.plan);
+        let plan = bound.asked.as_ref().map_or(of_cells, |asked| &asked.plan);
         let batches = fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
-        let schema = Arc::clone(&bound.schema);
-        let mut found = SyncRows { schema, rows: Vec::new(), withheld: BTreeMap::new(), withdrawn: BTreeSet::new() };
+        let mut found = SyncRows::new(&bound.schema);
         let answers = match &bound.asked {
             Some(asked) => Some(self.answers(&asked.consent).await?),
             None => None,
         };
+        let mut rows = Vec::new();
         for batch in batches {
-            let batch = match &answers {
+            rows.push(match &answers {
                 Some(answers) => found.granted(batch, answers).or_fail(ErrorKind::Failed, doing)?,
                 None => batch,
-            };
-            found.rows.push(super::build::conform(&batch, &bound.schema)?);
+            });
         }
+        if let Some(sifted) = &bound.sifted {
+            let left = sifted.cells.sift(&rows)?;
+            (rows, found.small) = (left.rows, left.withheld);
+            found.withdrawn.extend(left.keys);
+        }
+        found.rows = rows.iter().map(|batch| super::build::conform(batch, &bound.schema)).collect::<Result<_>>()?;
         Ok(found)
     }
 }
 
 impl SyncRows {
+    fn new(schema: &SchemaRef) -> Self {
+        let (withheld, small) = (BTreeMap::new(), BTreeMap::new());
+        Self { schema: Arc::clone(schema), rows: Vec::new(), withheld, small, withdrawn: BTreeSet::new() }
+    }
+
     /// The rows of people who agreed, without the column that says whose they are; the others are counted.
     fn granted(&mut self, batch: RecordBatch, answers: &Answers) -> Result<RecordBatch, ArrowError> {
         let last = batch.num_columns() - 1;

@@ -74,6 +74,10 @@ pub enum Lowering {
     AgeBand,
     /// Nothing but whether there is a value.
     Redacted,
+    /// How many people there are, of which small numbers are not published.
+    Counted,
+    /// The name of a group of people, of which small ones are not published: it tells nothing of what led to one of them.
+    Grouped,
 }
 
 /// A column as it is used: as it is, or lowered.

@@ -4,7 +4,7 @@
 //! header or a form field (which is encoded as a whole). So no value of a row can break out of where it stands.
 //!
 //! A template sees `row` (where requests have one row) and `rows`, each with the columns of the sync and with
-//! `_operation`, `_change` and `_idempotency_key`; `idempotency_key`, which names the request; `secret('NAME')`; and
+//! `_operation`, `_change`, `_idempotency_key` and `_merged_into`; `idempotency_key`, which names the request; `secret('NAME')`; and
 //! `basic(user, password)`, the value of a header `Authorization`.
 
 use super::{Duration, Secret};
@@ -27,6 +27,8 @@ pub struct HttpDestination {
     pub write: HttpRequest,
     /// The request that deletes rows; without it the destination cannot delete.
     pub delete: Option<HttpRequest>,
+    /// The request that says that one key is another now; without it the one is deleted.
+    pub alias: Option<HttpRequest>,
     /// Headers of every request: name and template.
     pub headers: Vec<(Spanned<String>, Spanned<String>)>,
     /// Most rows of one request.
@@ -120,6 +122,8 @@ pub enum RequestKind {
     Write,
     /// That of rows that are deleted.
     Delete,
+    /// That of rows whose entity is part of another now.
+    Alias,
 }
 
 impl HttpDestination {
@@ -128,6 +132,7 @@ impl HttpDestination {
         match kind {
             RequestKind::Write => Some(&self.write),
             RequestKind::Delete => self.delete.as_ref(),
+            RequestKind::Alias => self.alias.as_ref(),
         }
     }
 
@@ -135,7 +140,7 @@ impl HttpDestination {
     fn templates(&self) -> Vec<(String, &Spanned<String>)> {
         let mut all: Vec<(String, &Spanned<String>)> =
             self.headers.iter().enumerate().map(|(n, (_, text))| (format!("header/{n}"), text)).collect();
-        for kind in [RequestKind::Write, RequestKind::Delete] {
+        for kind in [RequestKind::Write, RequestKind::Delete, RequestKind::Alias] {
             let Some(request) = self.request(kind) else { continue };
             all.push((name(kind, "url"), &request.url));
             match &request.body {
@@ -154,6 +159,7 @@ fn name(kind: RequestKind, part: &str) -> String {
     match kind {
         RequestKind::Write => format!("write/{part}"),
         RequestKind::Delete => format!("delete/{part}"),
+        RequestKind::Alias => format!("alias/{part}"),
     }
 }
 
@@ -358,6 +364,7 @@ mod tests {
         HttpDestination {
             write: HttpRequest { method: "POST".into(), url: spanned(url), body },
             delete: None,
+            alias: None,
             headers: vec![header],
             rows,
             success: vec![],

@@ -25,6 +25,8 @@ pub struct Settings {
     pub retention: Retention,
     /// Whether runs keep partial states of source tables, so that later runs do not read old files again.
     pub partials: bool,
+    /// Regions in which data of sources stay that name none themselves.
+    pub regions: Vec<Spanned<String>>,
     /// Names of the targets that the file defines.
     pub targets: Vec<Spanned<String>>,
 }

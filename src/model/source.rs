@@ -12,6 +12,8 @@ pub struct Source {
     pub description: Option<String>,
     /// Folder or URL (`s3://`, `gs://`, `az://`, `http(s)://`), environment already expanded.
     pub location: Spanned<String>,
+    /// Regions in which its data stay, or those that the whole project names; anywhere, if none is named.
+    pub regions: Vec<Spanned<String>>,
     /// Whether what reaches a destination must have a label.
     pub labels_required: bool,
     /// Its tables, enabled or not.

@@ -11,6 +11,8 @@ pub struct Destination {
     pub name: Spanned<String>,
     /// What it is and how to reach it.
     pub kind: DestinationKind,
+    /// Where it keeps what it gets, as sources name it under `regions`.
+    pub region: Option<Spanned<String>>,
     /// Labels it may get, each with those below it.
     pub allow: Vec<Spanned<String>>,
     /// Purposes that it serves; any, if none is named.
@@ -28,6 +30,11 @@ pub enum DestinationKind {
         location: Spanned<String>,
         /// Format of the files.
         format: FileFormat,
+    },
+    /// Delta tables in a folder or an object store.
+    Delta {
+        /// Folder or URL; relative paths are relative to the project.
+        location: Spanned<String>,
     },
     /// Requests to a service.
     Http(Box<HttpDestination>),
@@ -66,6 +73,8 @@ pub struct SyncModel {
     pub columns: Vec<(Spanned<String>, Spanned<String>)>,
     /// What people must have agreed to; without it nobody is asked.
     pub asked: Option<Asked>,
+    /// That rows are groups of people, of which small ones are not sent.
+    pub cells: Option<Cells>,
     /// `enabled: false` keeps history and sends nothing.
     pub enabled: bool,
     /// Largest share of acknowledged rows that a run may delete, in percent.
@@ -84,6 +93,17 @@ impl SyncModel {
         let sent = self.columns.iter().find(|(_, sql)| sql.value.trim() == self.key.value.trim());
         sent.map_or(self.key.value.as_str(), |(column, _)| column.value.as_str())
     }
+}
+
+/// Groups of people, as a sync sends them.
+#[derive(Debug, Clone)]
+pub struct Cells {
+    /// Column of `from`: how many people a row counts.
+    pub count: Spanned<String>,
+    /// Columns of `from` that name the group; NULL in one of them means all.
+    pub by: Vec<Spanned<String>>,
+    /// The least that is sent.
+    pub minimum: u32,
 }
 
 /// Size and speed of what is sent; what is not said is the destination's default.

@@ -13,7 +13,7 @@
 
 use crate::diagnostic::{SourceMap, Spanned};
 use crate::model::{
-    Attribute, AttributeSource, AudienceCondition, AudienceModel, BatchLimits, BlockRule, Column, Condition,
+    Attribute, AttributeSource, AudienceCondition, AudienceModel, BatchLimits, BlockRule, Cells, Column, Condition,
     ConsentModel, DataTest, Declassify, Dedupe, Destination, DestinationKind, EventCondition, EventMatch, FileFormat,
     Format, Group, Holdout, HttpBody, HttpDestination, HttpRequest, IdentifierType, IdentityModel, IdentityRule,
     Increment, LinkIdentifier, LinkTable, ListEntry, Materialize, MaxLinks, MaxPerEntity, Measure, Model, ModelKind,
@@ -140,7 +140,7 @@ impl Writer<'_> {
 
     /// What a source table means to its readers.
     pub fn table(&self, source: &Source, table: &SourceTable) -> Value {
-        let Source { name: _, description: _, location, labels_required, tables: _ } = source;
+        let Source { name: _, description: _, location, regions, labels_required, tables: _ } = source;
         let SourceTable {
             name: _,
             path,
@@ -182,13 +182,14 @@ impl Writer<'_> {
             .maybe("select", (!select.0.is_empty()).then_some(select))
             .maybe("columns", self.columns(columns))
             .list("labels", if self.is_exact() { Vec::new() } else { self.sorted(labels) })
+            .list("regions", if self.is_exact() { Vec::new() } else { self.sorted(regions) })
             .flag("labels_required", *labels_required && !self.is_exact())
             .into()
     }
 
     /// What a destination means to its syncs.
     pub fn destination(&self, destination: &Destination) -> Value {
-        let Destination { name: _, kind, allow, purposes, baa } = destination;
+        let Destination { name: _, kind, region, allow, purposes, baa } = destination;
         let doc = match kind {
             DestinationKind::Files { location, format } => {
                 let format = match format {
@@ -201,16 +202,20 @@ impl Writer<'_> {
             DestinationKind::Postgres { url, schema } => {
                 Doc::default().set("type", "postgres").set("url", self.text(url)).set("schema", schema.as_str())
             }
+            DestinationKind::Delta { location } => {
+                Doc::default().set("type", "delta").set("location", self.text(location))
+            }
             DestinationKind::Http(http) => self.http(http),
         };
         doc.list("allow", sorted(allow.iter().map(|a| self.text(a))))
             .list("purposes", self.sorted(purposes))
+            .maybe("region", region.as_ref().map(|r| self.text(r)))
             .flag("baa", *baa)
             .into()
     }
 
     fn http(&self, http: &HttpDestination) -> Doc {
-        let HttpDestination { write, delete, headers, rows, success, retryable, rejected, timeout } = http;
+        let HttpDestination { write, delete, alias, headers, rows, success, retryable, rejected, timeout } = http;
         let codes =
             |ranges: &[StatusRange]| -> Vec<Value> { sorted(ranges.iter().map(|r| format!("{}-{}", r.first, r.last))) };
         let rejected = rejected.as_ref().map(|RejectedRows { at, row, reason, status }| {
@@ -228,6 +233,7 @@ impl Writer<'_> {
             .set("type", "http")
             .set("write", self.request(write))
             .maybe("delete", delete.as_ref().map(|d| self.request(d)))
+            .maybe("alias", alias.as_ref().map(|a| self.request(a)))
             .list("headers", self.named(headers))
             .set("rows", *rows)
             .list("success", codes(success))
@@ -519,6 +525,7 @@ impl Writer<'_> {
             key,
             columns,
             asked,
+            cells,
             enabled,
             max_delete_percent,
             fail_above_percent,
@@ -535,6 +542,7 @@ impl Writer<'_> {
             .maybe("purpose", asked.as_ref().map(|a| self.text(&a.purpose)))
             .maybe("channel", asked.as_ref().and_then(|a| a.channel.as_ref()).map(|c| self.text(c)))
             .maybe("consent", asked.as_ref().and(self.consent).map(|c| self.consent(c)))
+            .maybe("cells", cells.as_ref().map(|c| self.cells(c)))
             .maybe("enabled", (!enabled).then_some(false))
             .set("max_delete_percent", *max_delete_percent)
             .maybe("fail_above_percent", *fail_above_percent)
@@ -542,6 +550,11 @@ impl Writer<'_> {
             .maybe("per_second", *per_second)
             .maybe("concurrency", *concurrency)
             .maybe("retry_for", retry_for.as_ref().map(|r| r.value.to_string()))
+    }
+
+    fn cells(&self, cells: &Cells) -> Doc {
+        let Cells { count, by, minimum } = cells;
+        Doc::default().set("count", self.text(count)).list("by", self.sorted(by)).set("minimum", *minimum)
     }
 
     fn is_exact(&self) -> bool {

@@ -12,6 +12,10 @@ pub type Label = String;
 pub const DERIVED: &str = "derived";
 /// A column of a source with `labels: required` of which nothing is said. No destination gets it.
 pub const UNLABELLED: &str = "unlabelled";
+/// Stays in certain regions: `region.eu`, or `region.eu+uk`.
+pub const REGION: &str = "region";
+/// How many people there are, never a small number.
+const COUNT: &str = "coarse.count";
 /// Names nobody to those who have no key.
 const PSEUDONYM: &str = "pseudonym";
 
@@ -29,6 +33,10 @@ pub fn is_health(label: &str) -> bool {
 pub fn derived(label: &str) -> Option<Label> {
     match label {
         PSEUDONYM => None,
+        // that there are enough of them is what the number says
+        COUNT => Some(COUNT.to_owned()),
+        // what is made of data is where they may be
+        _ if covers(REGION, label) => Some(label.to_owned()),
         _ if covers(DERIVED, label) => Some(label.to_owned()),
         _ => Some(format!("{DERIVED}.{label}")),
     }
@@ -38,6 +46,13 @@ pub fn derived(label: &str) -> Option<Label> {
 pub fn lowered(label: &str, by: Lowering) -> Option<Label> {
     let is = |outer: &str| covers(outer, label);
     match by {
+        _ if label.split('.').any(|part| part == UNLABELLED) && by != Lowering::Entity && by != Lowering::Redacted => {
+            Some(label.to_owned())
+        }
+        Lowering::Counted => Some(COUNT.to_owned()),
+        Lowering::Grouped if is(DERIVED) => Some(COUNT.to_owned()),
+        Lowering::Grouped => Some(label.to_owned()),
+        _ if is(REGION) => Some(label.to_owned()),
         Lowering::Entity => Some(PSEUDONYM.to_owned()),
         Lowering::KeyedHash if is("identity") || is("phi.mrn") || is("phi.name") => Some(PSEUDONYM.to_owned()),
         Lowering::Year if is("phi.date") => Some("coarse.year".to_owned()),
@@ -76,6 +91,16 @@ mod tests {
         assert_eq!(by(Lowering::Year, "phi.date").as_deref(), Some("coarse.year"));
         assert_eq!(by(Lowering::Year, "phi.diagnosis").as_deref(), Some("phi.diagnosis"));
         assert_eq!(by(Lowering::Zip3, "phi.geo").as_deref(), Some("coarse.geo"));
+        assert_eq!(by(Lowering::Counted, "phi.diagnosis").as_deref(), Some("coarse.count"));
+        assert_eq!(by(Lowering::Counted, "derived.unlabelled").as_deref(), Some("derived.unlabelled"));
+        assert_eq!(derived("coarse.count").as_deref(), Some("coarse.count"));
+        assert_eq!(by(Lowering::Grouped, "derived.phi.visit").as_deref(), Some("coarse.count"));
+        assert_eq!(by(Lowering::Grouped, "phi.diagnosis").as_deref(), Some("phi.diagnosis"));
+        // no function moves data to another place
+        for every in [Lowering::Entity, Lowering::KeyedHash, Lowering::Year, Lowering::Redacted] {
+            assert_eq!(by(every, "region.eu").as_deref(), Some("region.eu"));
+        }
+        assert_eq!(derived("region.eu+uk").as_deref(), Some("region.eu+uk"));
         assert_eq!(by(Lowering::Redacted, "sensitive.note").as_deref(), Some("derived.sensitive.note"));
     }
 }

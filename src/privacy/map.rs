@@ -2,10 +2,10 @@
 //!
 //! Computed from the lineage graph by repetition until nothing changes: labels only grow, and there are few, so it ends.
 
-use super::label::{Label, UNLABELLED, covers, derived, lowered};
+use super::label::{Label, REGION, UNLABELLED, covers, derived, lowered};
 use crate::diagnostic::Span;
 use crate::graph::{ColumnRef, LineageGraph, TableLineage, Use};
-use crate::model::{Declassify, Project};
+use crate::model::{Declassify, Project, Source};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Labels in a stable order.
@@ -54,7 +54,10 @@ impl<'a> LabelMap<'a> {
     pub fn said(&self, column: &ColumnRef, label: &str) -> Option<Span> {
         let of =
             |labels: &[crate::diagnostic::Spanned<String>]| labels.iter().find(|l| l.value == label).map(|l| l.span);
-        if let Some((_, table)) = self.project.source_table(&column.table) {
+        if let Some((source, table)) = self.project.source_table(&column.table) {
+            if region(source).is_some_and(|region| region == label) {
+                return source.regions.first().map(|first| first.span);
+            }
             if column.is_rows() {
                 return of(&table.labels);
             }
@@ -73,11 +76,13 @@ impl<'a> LabelMap<'a> {
     fn declared(&self, table: &str, column: &str) -> Labels {
         let Some((source, found)) = self.project.source_table(table) else { return Labels::new() };
         let declared = found.columns.iter().find(|c| c.name.value == column);
-        match declared.and_then(|c| c.labels.as_ref()) {
+        let mut labels: Labels = match declared.and_then(|c| c.labels.as_ref()) {
             Some(labels) => labels.iter().map(|l| l.value.clone()).collect(),
             None if source.labels_required => Labels::from([UNLABELLED.to_owned()]),
             None => Labels::new(),
-        }
+        };
+        labels.extend(region(source));
+        labels
     }
 
     fn source(&mut self, table: &TableLineage) {
@@ -87,6 +92,7 @@ impl<'a> LabelMap<'a> {
         }
         let said = self.project.source_table(&table.name).map(|(_, t)| t.labels.as_slice()).unwrap_or_default();
         let mut rows: Labels = said.iter().map(|l| l.value.clone()).collect();
+        rows.extend(self.project.source_table(&table.name).and_then(|(source, _)| region(source)));
         for (column, by) in table.uses.iter().filter(|(column, _)| !column.is_rows()) {
             let labels = self.declared(&table.name, &column.column);
             rows.extend(labels.iter().filter_map(|label| decided(label, *by)));
@@ -176,6 +182,13 @@ impl<'a> LabelMap<'a> {
         })
         .collect()
     }
+}
+
+/// The label of data that stay in the regions of their source.
+fn region(source: &Source) -> Option<Label> {
+    let all: BTreeSet<&str> = source.regions.iter().map(|region| region.value.as_str()).collect();
+    let all: Vec<&str> = all.into_iter().collect();
+    (!all.is_empty()).then(|| format!("{REGION}.{}", all.join("+")))
 }
 
 /// What becomes of a label on one step.

@@ -1,10 +1,10 @@
 //! What a destination may get.
 //!
 //! A label may go where `allow` names it or one above it, and what is about health only where `baa: true`. Without
-//! `allow` nothing that has a label may go. `unlabelled` goes nowhere. Each refusal tells the whole way from the source
+//! `allow` nothing that has a label may go. `unlabelled` goes nowhere, and data that stay in regions go to destinations there. Each refusal tells the whole way from the source
 //! column, because that is where it can be mended: by a function that lowers the label, by `declassify`, by `allow`.
 
-use super::label::{UNLABELLED, covers, is_health};
+use super::label::{Label, REGION, UNLABELLED, covers, is_health};
 use super::map::{LabelMap, Labels, Step};
 use crate::diagnostic::{Code, Diagnostic, Span};
 use crate::graph::{ColumnRef, owner};
@@ -17,11 +17,15 @@ enum Refusal {
     Unlabelled,
     NotAllowed,
     NoAgreement,
+    OtherRegion,
 }
 
 fn refusal(destination: &Destination, label: &str) -> Option<Refusal> {
     if label.split('.').any(|part| part == UNLABELLED) {
         Some(Refusal::Unlabelled)
+    } else if let Some(regions) = label.strip_prefix(REGION).and_then(|rest| rest.strip_prefix('.')) {
+        let there = destination.region.as_ref().is_some_and(|r| regions.split('+').any(|one| one == r.value));
+        (!there).then_some(Refusal::OtherRegion)
     } else if !destination.allow.iter().any(|a| covers(&a.value, label)) {
         Some(Refusal::NotAllowed)
     } else {
@@ -55,14 +59,18 @@ impl Checked<'_> {
     fn findings(&self, findings: &mut Vec<Diagnostic>) {
         let rows = ColumnRef::rows_of(self.name);
         let of_rows = self.map.of(&rows);
-        findings.extend(self.column(&rows, self.sync.from.span, &of_rows));
         // a key that no column sends is sent under its own name
         let key = &self.sync.key;
         let sent = self.sync.columns.iter().any(|(_, sql)| sql.value.trim() == key.value.trim());
         let columns = self.sync.columns.iter().map(|(column, _)| column).chain((!sent).then_some(key));
-        for named in columns {
-            let (column, span) = (ColumnRef::new(self.name, &named.value), named.span);
-            let own = self.map.of(&column).difference(&of_rows).cloned().collect();
+        let columns: Vec<(ColumnRef, Span)> =
+            columns.map(|named| (ColumnRef::new(self.name, &named.value), named.span)).collect();
+        // a region is told of each column, and of the rows only where no column tells it
+        let of_region = |label: &Label| covers(REGION, label);
+        let told: Labels = columns.iter().flat_map(|(column, _)| self.map.of(column)).filter(of_region).collect();
+        findings.extend(self.column(&rows, self.sync.from.span, &of_rows.difference(&told).cloned().collect()));
+        for (column, span) in columns {
+            let own = self.map.of(&column).into_iter().filter(|l| of_region(l) || !of_rows.contains(l)).collect();
             findings.extend(self.column(&column, span, &own));
         }
     }
@@ -88,6 +96,13 @@ impl Checked<'_> {
                 Code::PolicyRefused,
                 format!("{what} tells `{to}` `{label}`, and no agreement covers health data there"),
             ),
+            Refusal::OtherRegion => {
+                let of = self.destination.region.as_ref().map_or_else(
+                    || "no region is named for".to_owned(),
+                    |region| format!("`{}` is the region of", region.value),
+                );
+                (Code::PolicyRefused, format!("{what} brings data of `{label}` to `{to}`, and {of} it"))
+            }
         };
         let mut finding = Diagnostic::error(code, span, message).with_label(format!("made of {origin}"));
         for (span, text) in self.places(&way) {
@@ -118,7 +133,8 @@ impl Checked<'_> {
         let allow: Vec<&str> = self.destination.allow.iter().map(|a| a.value.as_str()).collect();
         let may = if allow.is_empty() { "nothing that has a label".to_owned() } else { allow.join(", ") };
         let agreement = if self.destination.baa { "" } else { ", and nothing about health" };
-        places.push((self.destination.name.span, format!("may get {may}{agreement}")));
+        let place = self.destination.region.as_ref().map_or(String::new(), |r| format!(", and is in `{}`", r.value));
+        places.push((self.destination.name.span, format!("may get {may}{agreement}{place}")));
         places
     }
 }
@@ -132,6 +148,9 @@ fn help(label: &str, why: Refusal, to: &str) -> String {
     let hash = "send a keyed hash, `hmac_sha256(..., secret('NAME'))`, or leave it out";
     let is = |outer| covers(outer, label);
     match why {
+        Refusal::OtherRegion => {
+            format!("send it to a destination there, or say `region:` of `{to}`; or `declassify` it with a reason")
+        }
         Refusal::Unlabelled => "give the column a label in sources.yaml, or `label: none`".to_owned(),
         _ if is("identity") || is("phi.mrn") || is("phi.name") => hash.to_owned(),
         _ if is("phi.date") => "send `year_of(...)` or `age_band(...)`, or leave it out".to_owned(),

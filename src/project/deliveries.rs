@@ -53,11 +53,13 @@ fn check_templates(
 ) {
     let Ok(requests) = Requests::new(http, secrets) else { return };
     let names = sync.columns.iter().map(|(name, _)| name.value.as_str()).chain([sync.key_column()]);
-    let ours = ["_operation", "_change", "_idempotency_key"];
+    let ours = ["_operation", "_change", "_idempotency_key", "_merged_into"];
     let row: JsonRow = names.chain(ours).map(|name| (name.to_owned(), Value::from("text"))).collect();
-    // who withdraws consent is deleted in every mode
-    let deletes = (sync.mode == SyncMode::Mirror || sync.asked.is_some()) && http.delete.is_some();
-    let kinds = [Some(RequestKind::Write), deletes.then_some(RequestKind::Delete)];
+    // who withdraws consent, and a group that becomes small, is deleted in every mode
+    let deletes =
+        (sync.mode == SyncMode::Mirror || sync.asked.is_some() || sync.cells.is_some()) && http.delete.is_some();
+    let alias = http.alias.as_ref().map(|_| RequestKind::Alias);
+    let kinds = [Some(RequestKind::Write), deletes.then_some(RequestKind::Delete), alias];
     for kind in kinds.into_iter().flatten() {
         match requests.render(kind, std::slice::from_ref(&row)) {
             Err(failure) if failure.certain => {

@@ -12,7 +12,7 @@ use crate::privacy::is_health;
 use std::collections::BTreeMap;
 
 pub(super) const FILE_KEYS: [&str; 1] = ["destinations"];
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 22] = [
     "name",
     "type",
     "description",
@@ -25,6 +25,7 @@ pub(super) const KEYS: [&str; 20] = [
     "body",
     "form",
     "delete",
+    "alias",
     "rows",
     "success",
     "retryable",
@@ -33,11 +34,13 @@ pub(super) const KEYS: [&str; 20] = [
     "baa",
     "allow",
     "purposes",
+    "region",
 ];
 /// Keys of one type that the others have no use for.
 const OF_FILES: [&str; 1] = ["format"];
 const OF_POSTGRES: [&str; 1] = ["schema"];
-const OF_HTTP: [&str; 9] = ["method", "headers", "body", "form", "delete", "rows", "success", "retryable", "rejected"];
+const OF_HTTP: [&str; 10] =
+    ["method", "headers", "body", "form", "delete", "alias", "rows", "success", "retryable", "rejected"];
 pub(super) const DELETE_KEYS: [&str; 4] = ["method", "url", "body", "form"];
 pub(super) const REJECTED_KEYS: [&str; 6] = ["at", "index", "column", "value", "reason", "status"];
 const FORMATS: [(&str, FileFormat); 3] =
@@ -56,13 +59,13 @@ const TIMEOUT: Duration = Duration { micros: 30_000_000 };
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Type {
     Files,
-    Later,
+    Delta,
     Postgres,
     Http,
 }
 
 const TYPES: [(&str, Type); 4] =
-    [("files", Type::Files), ("delta", Type::Later), ("postgres", Type::Postgres), ("http", Type::Http)];
+    [("files", Type::Files), ("delta", Type::Delta), ("postgres", Type::Postgres), ("http", Type::Http)];
 
 /// Reads all documents of `destinations.yaml`.
 pub(super) fn read(reader: &mut Reader<'_>, documents: &[Node]) -> Vec<Destination> {
@@ -99,23 +102,18 @@ fn described(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Spanned<String>
     let baa = fields.get("baa").and_then(|n| reader.boolean("baa", n)).unwrap_or(false);
     let allow = fields.get("allow").map(|n| label_names(reader, "allow", n)).unwrap_or_default();
     let purposes = fields.get("purposes").map(|n| reader.text_list("purposes", n)).unwrap_or_default();
+    let region = fields.get("region").and_then(|n| reader.filled("region", n));
     if !baa {
         without_agreement(reader, &allow);
     }
-    let type_node = fields.require(reader, "type");
-    let kind = type_node.and_then(|n| reader.word("type", n, &TYPES))?;
+    let kind = fields.require(reader, "type").and_then(|n| reader.word("type", n, &TYPES))?;
     let kind = match kind {
         Type::Files => files(reader, fields),
         Type::Postgres => postgres(reader, fields),
         Type::Http => http(reader, fields),
-        Type::Later => {
-            let node = type_node?;
-            let shown = reader.shown(node.span);
-            reader.unavailable(node.span, &format!("the destination type `{shown}`"));
-            None
-        }
+        Type::Delta => delta(reader, fields),
     };
-    Some(Destination { name, kind: kind?, allow, purposes, baa })
+    Some(Destination { name, kind: kind?, region, allow, purposes, baa })
 }
 
 fn files(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind> {
@@ -128,6 +126,17 @@ fn files(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind
     let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
     let format = fields.get("format").map_or(Some(FileFormat::Parquet), |n| reader.word("format", n, &FORMATS));
     Some(DestinationKind::Files { location: location?, format: format? })
+}
+
+fn delta(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind> {
+    meaningless(
+        reader,
+        fields,
+        &[&["url", "timeout"], &OF_FILES, &OF_POSTGRES, &OF_HTTP],
+        "a `delta` destination has a `location`",
+    );
+    let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
+    Some(DestinationKind::Delta { location: location? })
 }
 
 /// Health data in `allow` of a destination that no agreement covers: it would never get them.
@@ -159,6 +168,10 @@ fn http(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind>
         let inner = reader.fields(node, "delete", &DELETE_KEYS)?;
         request(reader, &inner, ("DELETE", HttpBody::Nothing), Some(write.as_ref().map(|w| &w.url)))
     });
+    let alias = fields.get("alias").map(|node| {
+        let inner = reader.fields(node, "alias", &DELETE_KEYS)?;
+        request(reader, &inner, ("POST", HttpBody::Nothing), Some(write.as_ref().map(|w| &w.url)))
+    });
     let headers = fields.get("headers").map_or(Some(Vec::new()), |n| templates(reader, "headers", n));
     let success = fields.get("success").map_or(Some(SUCCESS.to_vec()), |n| codes(reader, "success", n));
     let retryable = fields.get("retryable").map_or(Some(RETRYABLE.to_vec()), |n| codes(reader, "retryable", n));
@@ -167,6 +180,7 @@ fn http(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind>
     let destination = HttpDestination {
         write: write?,
         delete: open(delete)?,
+        alias: open(alias)?,
         headers: headers?,
         rows: rows?,
         success: success?,
@@ -174,7 +188,7 @@ fn http(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<DestinationKind>
         rejected: open(rejected)?,
         timeout: timeout?,
     };
-    let forms = [Some(&destination.write), destination.delete.as_ref()];
+    let forms = [Some(&destination.write), destination.delete.as_ref(), destination.alias.as_ref()];
     let has_form = forms.into_iter().flatten().any(|r| matches!(r.body, HttpBody::Form(_)));
     if let (true, true, Some(node)) = (has_form, destination.rows > 1, fields.get("rows")) {
         let finding = Diagnostic::error(Code::Destination, node.span, "a form has the fields of one row");

@@ -87,7 +87,10 @@ pub fn load(root: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Option<Str
     let destination_documents = loader.documents("destinations.yaml", false);
     let (yaml, sql) = loader.model_files();
     let mut reader = loader.reader;
-    let sources = sources::read(&mut reader, &source_documents);
+    let mut sources = sources::read(&mut reader, &source_documents);
+    for source in sources.iter_mut().filter(|source| source.regions.is_empty()) {
+        source.regions.clone_from(&settings.regions);
+    }
     let destinations = destinations::read(&mut reader, &destination_documents);
     let models = models::read(&mut reader, &yaml, &sql);
     references::check(&mut reader, &sources, &destinations, &models);

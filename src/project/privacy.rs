@@ -1,13 +1,13 @@
 //! Labels and `declassify`, wherever they stand.
 //!
 //! A label is a name or several with dots between them (`identity.email`); `none` alone says that there is nothing to
-//! protect. `derived` and `unlabelled` are given by Kinfold and by nobody else.
+//! protect. `derived`, `region` and `unlabelled` are given by Kinfold and by nobody else.
 
 use super::reader::{Fields, Reader, is_name};
 use super::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::model::{Declassify, ModelPrivacy};
-use crate::privacy::{DERIVED, UNLABELLED, covers};
+use crate::privacy::{DERIVED, REGION, UNLABELLED, covers};
 use std::collections::BTreeMap;
 
 pub(super) const DECLASSIFY_KEYS: [&str; 5] = ["columns", "labels", "reason", "by", "at"];
@@ -17,7 +17,7 @@ const NONE: &str = "none";
 /// One label or a list of them; empty for `none`.
 pub(super) fn labels(reader: &mut Reader<'_>, key: &str, node: &Node) -> Vec<Spanned<String>> {
     let all = label_names(reader, key, node);
-    let given = |l: &&Spanned<String>| covers(DERIVED, &l.value) || l.value == UNLABELLED;
+    let given = |l: &&Spanned<String>| [DERIVED, REGION].iter().any(|of| covers(of, &l.value)) || l.value == UNLABELLED;
     if let Some(label) = all.iter().find(given) {
         reader.findings.push(
             Diagnostic::error(Code::BadLabel, label.span, format!("`{}` is no label to give", label.value))

@@ -12,7 +12,7 @@ use crate::model::{Retention, Secret, Settings};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 
-pub(super) const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 12] = [
     "name",
     "description",
     "warehouse",
@@ -22,6 +22,7 @@ pub(super) const KEYS: [&str; 11] = [
     "secrets",
     "retention",
     "partials",
+    "regions",
     "targets",
     "target",
 ];
@@ -39,6 +40,7 @@ pub(super) fn defaults(name: String) -> Settings {
         secrets: BTreeMap::new(),
         retention: Retention::default(),
         partials: false,
+        regions: Vec::new(),
         targets: Vec::new(),
     }
 }
@@ -96,6 +98,7 @@ fn file(
     settings.vars = fields.get("vars").map(|n| vars(reader, n)).unwrap_or_default();
     settings.secrets = fields.get("secrets").map(|n| secrets(reader, n)).unwrap_or_default();
     settings.retention = fields.get("retention").map(|n| retention(reader, n)).unwrap_or_default();
+    settings.regions = fields.get("regions").map(|n| reader.text_list("regions", n)).unwrap_or_default();
     if let Some(partials) = fields.get("partials").and_then(|n| reader.boolean("partials", n)) {
         settings.partials = partials;
     }

@@ -8,7 +8,8 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Column, Dedupe, Format, Source, SourceTable, TableSelect, Vanished};
 
 pub(super) const FILE_KEYS: [&str; 1] = ["sources"];
-pub(super) const SOURCE_KEYS: [&str; 6] = ["name", "description", "location", "labels", "freshness", "tables"];
+pub(super) const SOURCE_KEYS: [&str; 7] =
+    ["name", "description", "location", "labels", "regions", "freshness", "tables"];
 pub(super) const TABLE_KEYS: [&str; 17] = [
     "name",
     "description",
@@ -58,6 +59,7 @@ fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
     let location = fields.require(reader, "location").and_then(|n| reader.filled("location", n));
     let description = fields.get("description").and_then(|n| reader.text("description", n)).map(|t| t.value);
     let labels_required = fields.get("labels").is_some_and(|n| reader.word("labels", n, &[("required", ())]).is_some());
+    let regions = fields.get("regions").map(|n| reader.text_list("regions", n)).unwrap_or_default();
     let source_name = name.as_ref().map_or("", |n| n.value.as_str());
     let mut tables: Vec<SourceTable> = Vec::new();
     let items = fields.require(reader, "tables").and_then(|n| reader.list("tables", n)).unwrap_or_default();
@@ -75,7 +77,7 @@ fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
     if location.is_none() {
         reader.undecided.insert(format!("{}.", name.value));
     }
-    Some(Source { name, description, location: location?, labels_required, tables })
+    Some(Source { name, description, location: location?, regions, labels_required, tables })
 }
 
 fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTable> {

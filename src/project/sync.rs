@@ -4,11 +4,24 @@ use super::reader::{Fields, Reader};
 use super::values::PercentSign;
 use super::yaml::{Node, NodeKind};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
-use crate::model::{Asked, BatchLimits, SyncMode, SyncModel};
+use crate::model::{Asked, BatchLimits, Cells, SyncMode, SyncModel};
 
 /// Keys besides those of every model.
-pub(super) const KEYS: [&str; 11] =
-    ["from", "to", "mode", "key", "columns", "max_delete", "purpose", "channel", "batch", "retry", "fail_above"];
+pub(super) const KEYS: [&str; 12] = [
+    "from",
+    "to",
+    "mode",
+    "key",
+    "columns",
+    "cells",
+    "max_delete",
+    "purpose",
+    "channel",
+    "batch",
+    "retry",
+    "fail_above",
+];
+pub(super) const CELLS_KEYS: [&str; 3] = ["count", "by", "minimum"];
 pub(super) const BATCH_KEYS: [&str; 3] = ["rows", "per_second", "concurrency"];
 pub(super) const RETRY_KEYS: [&str; 1] = ["for"];
 const MODES: [(&str, SyncMode); 6] = [
@@ -20,6 +33,8 @@ const MODES: [(&str, SyncMode); 6] = [
     ("replace", SyncMode::Replace),
 ];
 const MAX_DELETE_PERCENT: f64 = 10.0;
+/// Fewer people than this are a small cell, unless the author says otherwise.
+const MINIMUM: u32 = 11;
 
 /// Reads a sync's own keys.
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, enabled: bool) -> Option<SyncModel> {
@@ -29,6 +44,7 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, enabled: bool) 
     let key = fields.require(reader, "key").and_then(|n| reader.filled("key", n));
     let columns = fields.require(reader, "columns").and_then(|n| columns(reader, n));
     let asked = asked(reader, fields);
+    let small = fields.get("cells").map(|n| cells(reader, n));
     let max_delete = fields
         .get("max_delete")
         .map_or(Some(MAX_DELETE_PERCENT), |n| reader.percent("max_delete", n, PercentSign::Required));
@@ -43,6 +59,7 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, enabled: bool) 
         key: key?,
         columns: columns?,
         asked,
+        cells: small.map_or(Some(None), |cells| cells.map(Some))?,
         enabled,
         max_delete_percent: max_delete?,
         fail_above_percent: fail_above,
@@ -70,6 +87,25 @@ fn asked(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Asked> {
         fields.meaningless(reader, &["channel"], "consent is looked up for a `purpose`, and there is none");
     }
     Some(Asked { purpose: purpose?, channel })
+}
+
+/// Which groups are too small to be sent.
+fn cells(reader: &mut Reader<'_>, node: &Node) -> Option<Cells> {
+    let fields = reader.fields(node, "cells", &CELLS_KEYS)?;
+    let count = fields.require(reader, "count").and_then(|n| reader.filled("count", n));
+    let by = fields.get("by").map(|n| reader.text_list("by", n)).unwrap_or_default();
+    let minimum = fields.get("minimum").map_or(Some(MINIMUM), |n| {
+        let minimum = reader.count("minimum", n)?;
+        if minimum.value < 2 {
+            reader.findings.push(
+                Diagnostic::error(Code::OutOfRange, minimum.span, "with a `minimum` of 1 no cell is small")
+                    .with_label("expected 2 or more")
+                    .with_help("11 is the usual minimum for health data"),
+            );
+        }
+        Some(minimum.value)
+    });
+    Some(Cells { count: count?, by, minimum: minimum? })
 }
 
 fn columns(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<(Spanned<String>, Spanned<String>)>> {

@@ -14,15 +14,16 @@
 use super::audit;
 use super::prepare::{Failure, Options, Purpose, loaded, prepare};
 use super::progress::Progress;
-use super::reading::reader;
+use super::reading::reader_with_secrets;
 use super::run::{Held, last_as_of, now, run, until_stopped, warehouse_of};
 use super::search::Wanted;
 use super::tombstones::{People, PersonRequest, decide, listed, people_of, stones_of, texts};
+use crate::engine::Reader;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::{ModelKind, Project, SyncModel};
 use crate::privacy::{Decision, Tombstone};
 use crate::sync::forget_logs;
-use crate::warehouse::{Run, StagedTable, Warehouse, WriteMode, number_of, numbered, to_json};
+use crate::warehouse::{PARTIALS, Run, StagedTable, Warehouse, WriteMode, number_of, numbered, to_json};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch};
 use deltalake_core::arrow::compute::filter_record_batch;
@@ -48,6 +49,9 @@ struct Open {
     people: People,
     /// Their keys at destinations, by sync.
     keys: BTreeMap<String, BTreeSet<String>>,
+    /// Syncs that are no longer defined: which of their rows are of these people is not known.
+    #[serde(default)]
+    untraced: BTreeSet<String>,
     stones: Vec<Tombstone>,
 }
 
@@ -82,9 +86,11 @@ pub struct Certificate {
     pub deleted: BTreeMap<String, u64>,
     /// By sync, how many rows may still be at the destination: it did not acknowledge, or cannot delete.
     pub owed: BTreeMap<String, u64>,
+    /// Syncs that the project has no more and whose destinations have rows under keys that lead to nobody.
+    pub untraced: BTreeSet<String>,
     /// The first run that can be read.
     pub history_begins_at_run: u64,
-    /// Tables that were searched.
+    /// Tables that were searched; the partial states of source tables were, too.
     pub searched_tables: usize,
     /// Rows of them.
     pub searched_rows: u64,
@@ -105,11 +111,12 @@ pub async fn forget(
     let (project, _, _) = loaded(options)?;
     let warehouse = warehouse_of(&project, options)?;
     let people = people_of(options, request).await?;
-    let keys = keys_of(options, &project, &people).await?;
+    let (keys, untraced) = keys_of(options, &project, &people).await?;
     let stones = stones_of(&warehouse, &people).await?;
     let number = decide(&warehouse, options, (Decision::Erase, "forget"), stones.clone(), &request.reason).await?;
     let by = audit::who(options);
-    let own = Open { format: FORMAT, number, at: now(), by, reason: request.reason.clone(), people, keys, stones };
+    let (at, reason) = (now(), request.reason.clone());
+    let own = Open { format: FORMAT, number, at, by, reason, people, keys, untraced, stones };
     warehouse.state().create_json(&numbered(OPEN, number), &own).await?;
     let all = open(&warehouse).await?;
     if warehouse.snapshot(None).await?.run.is_some() {
@@ -155,46 +162,77 @@ async fn open(warehouse: &Warehouse) -> Result<Vec<Open>> {
     Ok(all)
 }
 
-/// The keys under which syncs send these people, and those of their states that are ids or identifiers of theirs.
+/// The keys under which syncs sent these people, and the syncs of which that cannot be known.
 async fn keys_of(
     options: &Options,
     project: &Project,
     people: &People,
-) -> std::result::Result<BTreeMap<String, BTreeSet<String>>, Failure> {
-    let reader = reader(options, None).await?;
-    let tables: BTreeSet<String> = reader.tables().into_iter().collect();
+) -> std::result::Result<(BTreeMap<String, BTreeSet<String>>, BTreeSet<String>), Failure> {
+    let reader = reader_with_secrets(options).await?;
     let mut keys: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (name, model) in &project.models {
-        let ModelKind::Sync(sync) = &model.kind else { continue };
-        let state = format!("kinfold.sync_{name}");
-        if !tables.contains(&state) {
-            continue;
-        }
+    let mut untraced = BTreeSet::new();
+    for state in reader.tables() {
+        let Some(name) = state.strip_prefix("kinfold.sync_") else { continue };
         let words: BTreeSet<&String> = people.ids.iter().chain(people.identifiers.iter().map(|(_, v, _)| v)).collect();
-        let known = format!("SELECT key FROM {state} WHERE key IN ({})", listed(words));
-        let mut found = texts(&reader, &known).await?;
-        if let Some(sql) = keys_sql(project, sync, people) {
-            // a key that is made with a secret, or a model of another identity: then the state's own keys are all there is
-            found.extend(texts(&reader, &sql).await.unwrap_or_default());
+        let words = listed(words);
+        let mut found = texts(&reader, &format!("SELECT key FROM {state} WHERE key IN ({words})")).await?;
+        if let Some(ModelKind::Sync(sync)) = project.models.get(name).map(|model| &model.kind) {
+            // whoever is not found is neither deleted nor owed: not knowing is no answer
+            found.extend(sent_keys(&reader, sync, people).await.map_err(|error| untraceable(&error, name))?);
+        } else {
+            let others = format!(
+                "SELECT key FROM {state} WHERE key NOT IN ({words}) AND (row_hash IS NOT NULL OR state = 'sent') LIMIT 1"
+            );
+            if !texts(&reader, &others).await?.is_empty() {
+                untraced.insert(name.to_owned());
+            }
         }
-        keys.insert(name.clone(), found.into_iter().flatten().collect());
+        keys.insert(name.to_owned(), found.into_iter().flatten().collect());
     }
-    Ok(keys)
+    Ok((keys, untraced))
 }
 
-fn keys_sql(project: &Project, sync: &SyncModel, people: &People) -> Option<String> {
+fn untraceable(error: &Error, sync: &str) -> Error {
+    let message = format!("the keys under which `{sync}` sent them cannot be looked up: {error}");
+    Error::new(ErrorKind::Failed, message).with_help(
+        "nothing was erased: see to it that what the sync is `from` is a table and was built (`kinfold run`), and that the \
+         secrets of its key are there; then run the same `kinfold forget` again",
+    )
+}
+
+/// The keys that a sync makes of their rows: those of their ids, or, where no column says whose a row is, those in which
+/// an identifier of theirs stands.
+async fn sent_keys(reader: &Reader, sync: &SyncModel, people: &People) -> Result<Vec<Vec<String>>> {
+    let rows = sent_rows(reader.project(), sync, people);
+    let columns = format!("SELECT * FROM ({rows}) LIMIT 0");
+    reader.open_tables(&columns).await?;
+    let schema = reader.answer(&columns).await?.schema;
+    let id = format!("{}_id", people.identity);
+    let whose = if schema.column_with_name(&id).is_some() {
+        format!("{id} IN ({})", listed(&people.ids))
+    } else {
+        let wanted = Wanted::new(std::iter::once(people));
+        let words = listed(people.ids.iter().chain(wanted.cells()));
+        let plain = schema.fields().iter().filter(|field| !field.data_type().is_nested());
+        let tests: Vec<String> =
+            plain.map(|field| format!("CAST(\"{}\" AS VARCHAR) IN ({words})", field.name())).collect();
+        if tests.is_empty() { "false".to_owned() } else { tests.join(" OR ") }
+    };
+    texts(reader, &format!("SELECT CAST(({}) AS VARCHAR) FROM ({rows}) WHERE {whose}", sync.key.value)).await
+}
+
+/// What a sync sends rows of, in SQL.
+fn sent_rows(project: &Project, sync: &SyncModel, people: &People) -> String {
     let (from, id) = (&sync.from.value, format!("{}_id", people.identity));
-    let rows = match &project.models.get(from)?.kind {
-        ModelKind::Audience(audience) => {
+    match project.models.get(from).map(|model| &model.kind) {
+        Some(ModelKind::Audience(audience)) => {
             let profile = &audience.profile.value;
             format!(
                 "SELECT p.*, a.entered_at, a.reason FROM \"{from}\" AS a JOIN \"{profile}\" AS p ON a.{id} = p.{id}"
             )
         }
         _ => format!("SELECT * FROM \"{from}\""),
-    };
-    let ids = listed(&people.ids);
-    Some(format!("SELECT CAST(({}) AS VARCHAR) FROM ({rows}) WHERE {id} IN ({ids})", sync.key.value))
+    }
 }
 
 /// Builds everything without them, and sends what that changes. A sync that fails leaves rows that are owed.
@@ -319,7 +357,7 @@ struct Left {
     owed: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Reads every table and looks for them.
+/// Reads every table, and every partial state, and looks for them.
 async fn search(warehouse: &Warehouse, wanted: &Wanted, all: &[Open]) -> Result<Left> {
     let mut left = Left::default();
     let snapshot = warehouse.snapshot(None).await?;
@@ -330,6 +368,11 @@ async fn search(warehouse: &Warehouse, wanted: &Wanted, all: &[Open]) -> Result<
             for batch in table.read_file(warehouse.store(), file).await? {
                 left.look(&name, &batch, wanted, all)?;
             }
+        }
+    }
+    for file in warehouse.partial_names().await? {
+        for batch in warehouse.partial_rows(&file).await? {
+            left.look(&format!("{PARTIALS}/{file}"), &batch, wanted, all)?;
         }
     }
     Ok(left)
@@ -362,7 +405,8 @@ fn residue(left: &Left) -> Option<Error> {
     let error = Error::new(ErrorKind::Failed, format!("something of them is left: {}", tables.join(", ")));
     Some(error.with_help(
         "tables that no link table leads to are not known to be about somebody, and rules and lists of the project may name them: \
-         leave these rows out there, then run the same `kinfold forget` again; nothing was certified",
+         leave these rows out there, and remove a file of partial states that no run names; then run the same `kinfold \
+         forget` again; nothing was certified",
     ))
 }
 
@@ -395,6 +439,7 @@ fn certified(
         thinned: thinned.clone(),
         deleted: of(&|sync, keys| keys.len() as u64 - owed(sync, keys)),
         owed: of(&owed),
+        untraced: open.untraced.clone(),
         history_begins_at_run: first,
         searched_tables: left.tables,
         searched_rows: left.rows,

@@ -16,6 +16,7 @@ mod history;
 mod labels;
 mod lineage;
 mod listing;
+mod merged;
 mod openlineage;
 mod planning;
 mod prepare;

@@ -131,6 +131,8 @@ pub enum Effect {
         error: Option<String>,
         /// Why it would send nothing, though nothing fails.
         note: Option<String>,
+        /// Why rows would be withheld, and how many.
+        reasons: Option<String>,
         /// Some of the rows; no part of a plan, which more people see than the data.
         #[serde(skip)]
         samples: Vec<SyncSample>,
@@ -320,11 +322,11 @@ async fn compute(
         let note = engine.too_small(&model.from.value);
         let state = (&*context.warehouse, &context.base);
         let counts = syncs::preview(&engine, project, &name, model, state, options).await;
-        let (counts, samples, error) = match counts {
-            Ok((counts, samples)) => (counts.into(), samples, None),
-            Err(error) => (SyncSummary::default(), Vec::new(), Some(error.to_string())),
+        let (counts, samples, reasons, error) = match counts {
+            Ok((counts, samples, reasons)) => (counts.into(), samples, reasons, None),
+            Err(error) => (SyncSummary::default(), Vec::new(), None, Some(error.to_string())),
         };
-        preview.effects.push(Effect::Sync { sync: name, destination, counts, error, note, samples });
+        preview.effects.push(Effect::Sync { sync: name, destination, counts, error, note, reasons, samples });
     }
     Ok(())
 }

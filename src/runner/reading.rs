@@ -3,7 +3,9 @@
 use super::prepare::{Failure, Options, engine_of, loaded};
 use super::run::{as_of, warehouse_of};
 use super::tombstones::tombstones;
+use crate::diagnostic::SourceMap;
 use crate::engine::Reader;
+use crate::model::Project;
 use crate::warehouse::{RunRecord, Warehouse};
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
@@ -17,7 +19,23 @@ pub async fn reader(options: &Options, at_run: Option<u64>) -> Result<Reader, Fa
     // a question's answer is printed: no secret may be in it
     let mut project = (*project).clone();
     project.settings.secrets.clear();
-    let project = Arc::new(project);
+    reader_of(options, (Arc::new(project), map), at_run).await
+}
+
+/// A reader that knows the secrets, for answers that nobody is shown.
+///
+/// # Errors
+/// As [`reader`].
+pub(super) async fn reader_with_secrets(options: &Options) -> Result<Reader, Failure> {
+    let (project, map, _) = loaded(options)?;
+    reader_of(options, (project, map), None).await
+}
+
+async fn reader_of(
+    options: &Options,
+    (project, map): (Arc<Project>, SourceMap),
+    at_run: Option<u64>,
+) -> Result<Reader, Failure> {
     let warehouse = warehouse_of(&project, options)?;
     let (snapshot, then) = match at_run {
         Some(run) => {

@@ -44,6 +44,11 @@ impl Wanted {
         wanted
     }
 
+    /// Cells that name them.
+    pub(super) fn cells(&self) -> &BTreeSet<String> {
+        &self.whole
+    }
+
     /// By row, whether it names any of them.
     ///
     /// # Errors
@@ -66,6 +71,16 @@ impl Wanted {
             let cells = ArrayFormatter::try_new(column.as_ref(), &options)?;
             for (row, found) in rows.iter_mut().enumerate() {
                 let text = cells.value(row).to_string();
+                *found |= self.inside.iter().chain(&self.whole).any(|word| text.contains(word.as_str()));
+            }
+            return Ok(());
+        }
+        if let DataType::Binary | DataType::LargeBinary = column.data_type() {
+            let bytes = cast(column, &DataType::LargeBinary)?;
+            let bytes = bytes.as_binary::<i64>();
+            for (row, found) in rows.iter_mut().enumerate().filter(|(row, _)| bytes.is_valid(*row)) {
+                // what is packed in bytes is text here and there
+                let text = String::from_utf8_lossy(bytes.value(row));
                 *found |= self.inside.iter().chain(&self.whole).any(|word| text.contains(word.as_str()));
             }
             return Ok(());

@@ -3,15 +3,17 @@
 use super::audit;
 use super::forget::keys_to_delete;
 use super::history;
+use super::merged::merged_keys;
 use super::prepare::Options;
 use super::progress::Progress;
 use super::report::{RunReport, SyncReport};
-use super::run::{Held, begin};
+use super::run::{Held, begin, now};
 use super::stages::write;
 use crate::engine::{Engine, Output, SyncRows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Destination, DestinationKind, ModelKind, Project, SyncModel};
 use crate::plan::{Action, Plan};
+use crate::sync::destinations::delta::Delta;
 use crate::sync::destinations::files::FilesDestination;
 use crate::sync::destinations::http::Http;
 use crate::sync::destinations::postgres::Postgres;
@@ -22,6 +24,7 @@ use crate::warehouse::{Location, Run, Snapshot, StagedTable, Warehouse, WriteMod
 use chrono::Utc;
 use deltalake_core::arrow::array::RecordBatch;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -78,7 +81,8 @@ async fn send_all(
         if too_small.is_some() && sync.sent == 0 && one.as_ref().is_ok_and(|o| o.failure.is_none()) {
             "withheld".clone_into(&mut sync.result);
         }
-        let notes: Vec<String> = too_small.into_iter().chain(reasons).collect();
+        let owed = one.as_ref().ok().and_then(|outcome| owed(outcome.counts.owed));
+        let notes: Vec<String> = too_small.into_iter().chain(reasons).chain(owed).collect();
         sync.note = (!notes.is_empty()).then(|| notes.join("; "));
         audit::note(run.warehouse(), options, "sent", facts(&sync, run.epoch())).await?;
         progress.synced(&sync);
@@ -112,6 +116,8 @@ fn state_output(sync: &str, state: RecordBatch) -> Output {
 /// What a sync needs: its rows, and where they go.
 struct Ready {
     rows: SyncRows,
+    /// Keys of entities that are part of others, and the keys of these.
+    merged: BTreeMap<String, String>,
     /// The audience is too small to be sent.
     hold: bool,
     target: Box<dyn sync::Destination>,
@@ -122,7 +128,7 @@ async fn ready(
     project: &Project,
     name: &str,
     model: &SyncModel,
-    warehouse: &Warehouse,
+    (warehouse, base): (&Warehouse, &Snapshot),
     options: &Options,
 ) -> Result<Ready> {
     let destination = project
@@ -132,8 +138,11 @@ async fn ready(
         .ok_or_else(|| Error::new(ErrorKind::Usage, format!("no destination `{}`", model.to.value)))?;
     let mut rows = engine.sync_rows(name).await?;
     rows.withdrawn.extend(keys_to_delete(warehouse).await?.remove(name).unwrap_or_default());
+    let mut merged = merged_keys(engine, project, model, (warehouse, base)).await?;
+    // whoever withdrew is deleted and not renamed
+    merged.retain(|key, _| !rows.withdrawn.contains(key));
     let hold = engine.too_small(&model.from.value).is_some();
-    Ok(Ready { rows, hold, target: open(destination, project, options)? })
+    Ok(Ready { rows, merged, hold, target: open(destination, project, options)? })
 }
 
 /// The rows of a sync's state table as committed.
@@ -167,8 +176,9 @@ fn request<'a>(
         now: Utc::now(),
         schema: Arc::clone(&ready.rows.schema),
         rows: &ready.rows.rows,
-        withheld: ready.rows.withheld.values().sum(),
+        withheld: ready.rows.withheld.values().chain(ready.rows.small.values()).sum(),
         withdrawn: &ready.rows.withdrawn,
+        merged: &ready.merged,
         hold: ready.hold,
     }
 }
@@ -182,7 +192,7 @@ async fn send(
     options: &Options,
     reasons: &mut Option<String>,
 ) -> Result<SyncOutcome> {
-    let ready = ready(engine, project, name, model, run.warehouse(), options).await?;
+    let ready = ready(engine, project, name, model, (run.warehouse(), run.base()), options).await?;
     *reasons = told(&ready.rows);
     let secret = run.warehouse().secret("sync").await?;
     let previous = previous(name, run.warehouse(), run.base()).await?;
@@ -190,7 +200,7 @@ async fn send(
     run_sync(run.warehouse().state(), &*ready.target, &request, previous).await
 }
 
-/// What a sync would send, from the rows that the engine holds; sends and writes nothing.
+/// What a sync would send, from the rows that the engine holds, and why it would hold rows back; sends and writes nothing.
 pub(super) async fn preview(
     engine: &Engine,
     project: &Project,
@@ -198,19 +208,30 @@ pub(super) async fn preview(
     model: &SyncModel,
     state: (&Warehouse, &Snapshot),
     options: &Options,
-) -> Result<(SyncCounts, Vec<SyncSample>)> {
-    let ready = ready(engine, project, name, model, state.0, options).await?;
+) -> Result<(SyncCounts, Vec<SyncSample>, Option<String>)> {
+    let ready = ready(engine, project, name, model, state, options).await?;
     let previous = previous(name, state.0, state.1).await?;
     // nothing is sent, so that no idempotency key is made from the secret
     let request = request((name, model), &ready, options, [0; 32], 0);
-    preview_sync(state.0.state(), &*ready.target, &request, previous).await
+    let (counts, samples) = preview_sync(state.0.state(), &*ready.target, &request, previous).await?;
+    let reasons: Vec<String> = told(&ready.rows).into_iter().chain(owed(counts.owed)).collect();
+    Ok((counts, samples, (!reasons.is_empty()).then(|| reasons.join("; "))))
 }
 
 /// Why rows were held back; nothing if none were.
 fn told(rows: &SyncRows) -> Option<String> {
-    let total: u64 = rows.withheld.values().sum();
-    let by_reason: Vec<String> = rows.withheld.iter().map(|(why, count)| format!("{count} {why}")).collect();
-    (total > 0).then(|| format!("consent withholds {total}: {}", by_reason.join(", ")))
+    let told = [("consent withholds", &rows.withheld), ("small cells withhold", &rows.small)].map(|(what, by)| {
+        let total: u64 = by.values().sum();
+        let by_reason: Vec<String> = by.iter().map(|(why, count)| format!("{count} {why}")).collect();
+        (total > 0).then(|| format!("{what} {total}: {}", by_reason.join(", ")))
+    });
+    let told: Vec<String> = told.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+/// Deletes that the destination cannot do.
+fn owed(rows: u64) -> Option<String> {
+    (rows > 0).then(|| format!("owes {rows} deletes, which the destination cannot do"))
 }
 
 fn open(destination: &Destination, project: &Project, options: &Options) -> Result<Box<dyn sync::Destination>> {
@@ -220,6 +241,11 @@ fn open(destination: &Destination, project: &Project, options: &Options) -> Resu
             let place = location.value.clone();
             let location = Location::parse(&location.value, &options.root)?;
             Ok(Box::new(FilesDestination::open(&location, &options.environment, *format)?.at_place(&place)))
+        }
+        DestinationKind::Delta { location } => {
+            let place = location.value.as_str();
+            let location = Location::parse(place, &options.root)?;
+            Ok(Box::new(Delta::open(&location, &options.environment, place, now)?))
         }
         DestinationKind::Http(http) => {
             Ok(Box::new(Http::open(http.as_ref().clone(), project.settings.secrets.clone())?))

@@ -17,6 +17,7 @@ use deltalake_core::arrow::datatypes::{DataType, SchemaRef};
 use hashbrown::HashSet;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Current rows with their keys and hashes.
@@ -135,16 +136,24 @@ impl Rows {
     }
 
     /// A batch of changes, or, in mode `replace`, of all rows.
-    pub(super) fn batch(&self, id: BatchId, mode: SyncMode, changes: &[Change], keys: &Keys<'_>) -> Result<Batch> {
+    pub(super) fn batch(
+        &self,
+        id: BatchId,
+        (mode, merged): (SyncMode, &BTreeMap<String, String>),
+        changes: &[Change],
+        keys: &Keys<'_>,
+    ) -> Result<Batch> {
         if mode == SyncMode::Replace {
-            let rows = self.all()?;
-            return Ok(Batch { id, mode, rows, operations: vec![], changes: vec![], idempotency_keys: vec![] });
+            let (operations, changes, idempotency_keys, merged_into) = (vec![], vec![], vec![], vec![]);
+            return Ok(Batch { id, mode, rows: self.all()?, operations, changes, idempotency_keys, merged_into });
         }
+        let into = |change: &Change| merged.get(change.key.as_ref()).filter(|_| change.operation == Operation::Delete);
         Ok(Batch {
             rows: self.of(changes)?,
             operations: changes.iter().map(|c| c.operation).collect(),
             changes: changes.iter().map(|c| c.number).collect(),
             idempotency_keys: changes.iter().map(|c| keys.of(&c.key, c.number, c.operation)).collect::<Result<_>>()?,
+            merged_into: changes.iter().map(|c| into(c).cloned()).collect(),
             id,
             mode,
         })

@@ -37,6 +37,8 @@ pub struct Capabilities {
     pub concurrent: bool,
     /// A batch has either deletes or other changes.
     pub deletes_apart: bool,
+    /// Whether it can be told that one key is another now.
+    pub renames: bool,
 }
 
 impl Capabilities {
@@ -81,6 +83,8 @@ pub struct Batch {
     pub changes: Vec<i64>,
     /// Stable name of each change; empty in mode `replace`.
     pub idempotency_keys: Vec<String>,
+    /// For each row that is deleted because its entity is part of another now, the key of that one; empty in mode `replace`.
+    pub merged_into: Vec<Option<String>>,
 }
 
 /// What became of one row.

@@ -4,7 +4,7 @@ use super::hash::RowHash;
 use super::life::{Life, Operation, StateRow, SyncState};
 use crate::model::SyncMode;
 use hashbrown::HashSet;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What of a difference is sent.
@@ -18,6 +18,8 @@ pub struct Rules<'a> {
     pub retry_rejected: bool,
     /// Keys that may not be there any more, where the destination can delete.
     pub withdrawn: Option<&'a BTreeSet<String>>,
+    /// Keys of entities that are part of others now, and the keys of these, where the destination can delete or rename.
+    pub merged: Option<&'a BTreeMap<String, String>>,
     /// Nothing of the current rows may be sent; what left and what was withdrawn is deleted all the same.
     pub hold: bool,
 }
@@ -42,7 +44,7 @@ pub struct Change {
 /// What to send and what that amounts to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diff {
-    /// In the order of the current rows; then deletes by key.
+    /// In the order of the current rows; then deletes by key; then those of merged entities.
     pub changes: Vec<Change>,
     /// Rows of the state that are settled without sending.
     pub settled: Vec<StateRow>,
@@ -78,12 +80,16 @@ pub fn diff(known: &SyncState, current: &[(Arc<str>, RowHash)], rules: Rules<'_>
         result.take(key, Some((row, *hash)), known.get(key), step);
     }
     let withdrawn = |row: &&StateRow| rules.withdrawn.is_some_and(|keys| keys.contains(row.key.as_ref()));
+    let merged = |row: &StateRow| rules.merged.is_some_and(|keys| keys.contains_key(row.key.as_ref()));
     let mirrors = matches!(rules.mode, SyncMode::Mirror | SyncMode::Replace);
-    if mirrors || rules.withdrawn.is_some_and(|keys| !keys.is_empty()) {
+    let named =
+        rules.withdrawn.is_some_and(|keys| !keys.is_empty()) || rules.merged.is_some_and(|keys| !keys.is_empty());
+    if mirrors || named {
         let keys: HashSet<&str> = current.iter().map(|(k, _)| k.as_ref()).collect();
+        let goes = |row: &&StateRow| mirrors || withdrawn(row) || merged(row);
         let mut gone: Vec<&StateRow> =
-            known.values().filter(|row| !keys.contains(row.key.as_ref()) && (mirrors || withdrawn(row))).collect();
-        gone.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+            known.values().filter(|row| !keys.contains(row.key.as_ref())).filter(goes).collect();
+        gone.sort_unstable_by(|a, b| (merged(a), &a.key).cmp(&(merged(b), &b.key)));
         for row in gone {
             let before = result.deleted;
             result.take(&row.key, None, Some(row), left(row, rules));
@@ -228,8 +234,14 @@ mod tests {
         }
     }
 
-    const RULES: Rules<'_> =
-        Rules { mode: SyncMode::Upsert, full: false, retry_rejected: false, withdrawn: None, hold: false };
+    const RULES: Rules<'_> = Rules {
+        mode: SyncMode::Upsert,
+        full: false,
+        retry_rejected: false,
+        withdrawn: None,
+        merged: None,
+        hold: false,
+    };
 
     fn one(known: Option<StateRow>, current: Option<u8>, mode: SyncMode) -> Diff {
         let known = known.into_iter().map(|s| (Arc::clone(&s.key), s)).collect();
@@ -243,6 +255,28 @@ mod tests {
 
     fn rejected(retryable: bool) -> Life {
         Life::Rejected { reason: "no".into(), retryable }
+    }
+
+    #[test]
+    fn keys_of_merged_entities_are_deleted_last_in_every_mode() {
+        let row = |key: &str| {
+            (
+                Arc::from(key),
+                StateRow { key: key.into(), ..state("k", Some(1), Some(1), Operation::Insert, Life::Acknowledged) },
+            )
+        };
+        let known: SyncState = ["a", "b", "c"].map(row).into_iter().collect();
+        let merged = BTreeMap::from([("a".to_owned(), "c".to_owned()), ("never".to_owned(), "c".to_owned())]);
+        let withdrawn = BTreeSet::from(["b".to_owned()]);
+        for mode in [SyncMode::Upsert, SyncMode::Insert, SyncMode::Append, SyncMode::Mirror] {
+            let rules = Rules { mode, merged: Some(&merged), withdrawn: Some(&withdrawn), ..RULES };
+            let found = diff(&known, &[("c".into(), hash(1))], rules);
+            let keys: Vec<&str> = found.changes.iter().map(|c| c.key.as_ref()).collect();
+            // those who merged count against the limit, those who withdrew do not
+            assert_eq!((keys, found.deleted, found.withdrawn), (vec!["b", "a"], 2, 1), "{mode:?}");
+        }
+        let none = diff(&known, &[("c".into(), hash(1))], RULES);
+        assert_eq!(none.changes, []);
     }
 
     #[test]

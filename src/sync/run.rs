@@ -54,6 +54,8 @@ pub struct SyncRequest<'a> {
     pub withheld: u64,
     /// The keys of these: what was sent of them before is deleted, in every mode and however many they are.
     pub withdrawn: &'a BTreeSet<String>,
+    /// Keys of entities that are part of others now, and the keys of these: what was sent of them before is deleted or renamed.
+    pub merged: &'a BTreeMap<String, String>,
     /// Nothing of the current rows may be sent, as of an audience that is too small. Rows that left, where the mode deletes
     /// them, and those that were withdrawn are deleted all the same; a table that is replaced keeps who is in it already.
     pub hold: bool,
@@ -86,6 +88,8 @@ pub struct SyncCounts {
     pub withheld: u64,
     /// Rows of an earlier run whose answer had been lost, found to have arrived.
     pub found: u64,
+    /// Rows of people who withdrew or became others, which the destination cannot delete.
+    pub owed: u64,
 }
 
 /// How a sync ended.
@@ -129,7 +133,8 @@ pub async fn preview_sync(
         ChangeLog::new(state, request.sync).read(previous).await?.at(&place(destination, request), request.reset);
     let diff = diff(&known.rows, &rows.current, rules(destination, request));
     check_deletes(request, &diff)?;
-    Ok((counts_of(request, &rows, &diff), samples(&rows, &diff)?))
+    let counts = SyncCounts { owed: owed(destination, request, &known.rows), ..counts_of(request, &rows, &diff) };
+    Ok((counts, samples(&rows, &diff)?))
 }
 
 /// The first rows of each operation, with their values.
@@ -171,7 +176,8 @@ pub async fn run_sync(
     check_deletes(request, &diff)?;
     log.tidy(committed).await;
 
-    let mut counts = SyncCounts { found, ..counts_of(request, &rows, &diff) };
+    let owed = owed(destination, request, &known);
+    let mut counts = SyncCounts { found, owed, ..counts_of(request, &rows, &diff) };
     let rows = if request.hold { rows.only(|key| known.get(key).is_some_and(StateRow::may_be_there))? } else { rows };
     for settled in &diff.settled {
         known.insert(Arc::clone(&settled.key), StateRow { epoch: request.epoch, ..settled.clone() });
@@ -185,14 +191,32 @@ pub async fn run_sync(
 }
 
 fn rules<'a>(destination: &dyn Destination, request: &SyncRequest<'a>) -> Rules<'a> {
-    let withdrawn = destination.capabilities().delete.then_some(request.withdrawn);
+    let capabilities = destination.capabilities();
+    let withdrawn = capabilities.delete.then_some(request.withdrawn);
+    let merged = (capabilities.delete || capabilities.renames).then_some(request.merged);
     Rules {
         mode: request.mode,
         full: request.full,
         retry_rejected: request.retry_rejected,
         withdrawn,
+        merged,
         hold: request.hold,
     }
+}
+
+/// How many rows may be there that should be deleted and cannot be.
+fn owed(destination: &dyn Destination, request: &SyncRequest<'_>, known: &SyncState) -> u64 {
+    let Rules { withdrawn, merged, .. } = rules(destination, request);
+    if withdrawn.is_some() && merged.is_some() {
+        return 0;
+    }
+    let left = |row: &&StateRow| {
+        let key = row.key.as_ref();
+        row.may_be_there()
+            && ((withdrawn.is_none() && request.withdrawn.contains(key))
+                || (merged.is_none() && request.merged.contains_key(key)))
+    };
+    known.values().filter(left).count() as u64
 }
 
 /// The failure of a sync that sent all it could, when the destination refused too much of it.

@@ -112,6 +112,18 @@ impl<'a> Sender<'a> {
         Ok(())
     }
 
+    /// With which others a change may be in a batch.
+    fn sort_of(&self, change: &Change) -> Sort {
+        let capabilities = self.destination.capabilities();
+        if !capabilities.deletes_apart || change.row.is_some() {
+            Sort::Write
+        } else if capabilities.renames && self.request.merged.contains_key(change.key.as_ref()) {
+            Sort::Rename
+        } else {
+            Sort::Delete
+        }
+    }
+
     /// Plans changes, sends them in batches of at most `size`, and keeps what became of them.
     async fn send(
         &self,
@@ -125,8 +137,7 @@ impl<'a> Sender<'a> {
         self.log.planned(&id, &rows).await?;
         known.extend(rows.iter().map(|r| (Arc::clone(&r.key), r.clone())));
         let planned = Planned { id, changes, rows };
-        let apart = self.destination.capabilities().deletes_apart;
-        let mut waiting = batches(changes, size, apart).into_iter();
+        let mut waiting = batches(changes, size, |change| self.sort_of(change)).into_iter();
         let (mut running, mut part, mut failure) = (FuturesUnordered::new(), 0, None);
         loop {
             while failure.is_none() && running.len() < self.lanes {
@@ -229,7 +240,8 @@ impl<'a> Sender<'a> {
         let keys =
             Keys { secret: &self.request.secret, destination: self.request.destination, sync: self.request.sync };
         let changes = planned.changes.get(range).unwrap_or_default();
-        let batch = match self.rows.batch(planned.id.clone(), self.request.mode, changes, &keys) {
+        let how = (self.request.mode, self.request.merged);
+        let batch = match self.rows.batch(planned.id.clone(), how, changes, &keys) {
             Ok(batch) => batch,
             Err(error) => return (Verdict::Stopped(false, error), Tries::default()),
         };
@@ -311,18 +323,27 @@ fn rejected(row: &StateRow, life: Life, lost: bool) -> StateRow {
     StateRow { life, perhaps_there, ..row.clone() }
 }
 
-/// The changes of each batch: at most `size` of them, at least one batch; deletes apart from the others where they must be.
-fn batches(changes: &[Change], size: usize, deletes_apart: bool) -> Vec<Range<usize>> {
-    // deletes stand behind the others
-    let deletes = changes.iter().position(|c| deletes_apart && c.row.is_none()).unwrap_or(changes.len());
+/// The changes of each batch: at most `size` of them, at least one batch, and of one sort; each sort stands together.
+fn batches(changes: &[Change], size: usize, sort: impl Fn(&Change) -> Sort) -> Vec<Range<usize>> {
     let mut all = Vec::new();
-    for part in [0..deletes, deletes..changes.len()] {
-        all.extend(part.clone().step_by(size).map(|start| start..part.end.min(start.saturating_add(size))));
+    let mut begin = 0;
+    for part in changes.chunk_by(|a, b| sort(a) == sort(b)) {
+        let end = begin + part.len();
+        all.extend((begin..end).step_by(size).map(|start| start..end.min(start.saturating_add(size))));
+        begin = end;
     }
     if all.is_empty() {
         all.push(0..0);
     }
     all
+}
+
+/// Changes that one request can carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Write,
+    Delete,
+    Rename,
 }
 
 /// An answer that fits its batch.

@@ -1,13 +1,16 @@
 //! Syncs as a whole: one suite for every destination, and runs that die at any write.
 
+use super::destinations::delta::Delta;
 use super::destinations::files::FilesDestination;
 use super::*;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FileFormat, SyncMode};
-use crate::warehouse::State;
 use crate::warehouse::testing::Faulty;
+use crate::warehouse::{State, Warehouse};
 use chrono::DateTime;
-use deltalake_core::arrow::array::{Array as _, ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray};
+use deltalake_core::arrow::array::{
+    Array as _, ArrayRef, AsArray as _, Int32Array, Int64Array, RecordBatch, StringArray,
+};
 use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
@@ -20,6 +23,8 @@ use std::time::Duration;
 
 /// Nobody withdrew.
 static NOBODY: BTreeSet<String> = BTreeSet::new();
+/// Nobody became somebody else.
+static NONE: BTreeMap<String, String> = BTreeMap::new();
 
 /// Rows of a table by key: name and number.
 type Table = BTreeMap<i64, (Option<String>, i64)>;
@@ -107,6 +112,7 @@ impl House {
             rows: &rows,
             withheld: 0,
             withdrawn: &NOBODY,
+            merged: &NONE,
             hold: self.hold,
         };
         let (preview, _) = preview_sync(log, to, &request, self.previous.clone()).await?;
@@ -198,6 +204,7 @@ impl Destination for Memory {
             rows_per_batch: Some(3),
             concurrent: false,
             deletes_apart: false,
+            renames: false,
         }
     }
 
@@ -302,6 +309,66 @@ impl Destination for Files {
 impl Replay for Files {
     fn replay(&self) -> BoxFuture<'_, Replayed> {
         Box::pin(self.read())
+    }
+}
+
+/// Delta tables in memory, read back at their newest version.
+#[derive(Debug)]
+struct Tables {
+    warehouse: Warehouse,
+    inner: Delta,
+    batches: Mutex<Vec<Batch>>,
+}
+
+impl Tables {
+    fn new() -> Self {
+        let url = url::Url::parse("memory:///out/").unwrap();
+        let warehouse = Warehouse::with_store(Arc::new(InMemory::new()), Path::from("out"), url);
+        let clock = || DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let inner = Delta::with_warehouse(warehouse.clone(), "lake", clock);
+        Self { warehouse, inner, batches: Mutex::default() }
+    }
+
+    async fn rows(&self) -> Vec<RecordBatch> {
+        let snapshot = self.warehouse.snapshot(None).await.unwrap();
+        let Some(at) = snapshot.tables.get("list") else { return Vec::new() };
+        self.warehouse.read_all(&self.warehouse.table(at).await.unwrap()).await.unwrap()
+    }
+}
+
+impl Destination for Tables {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Delivery>> {
+        self.batches.lock().unwrap().push(batch.clone());
+        self.inner.deliver(batch)
+    }
+
+    fn arrived<'a>(&'a self, batch: &'a BatchId) -> BoxFuture<'a, Result<Option<bool>>> {
+        self.inner.arrived(batch)
+    }
+}
+
+impl Replay for Tables {
+    fn replay(&self) -> BoxFuture<'_, Replayed> {
+        Box::pin(async {
+            let mut found = Replayed::default();
+            for batch in self.batches.lock().unwrap().iter().filter(|b| b.mode != SyncMode::Replace) {
+                for (i, row) in of_batch(&batch.rows).into_iter().enumerate() {
+                    found.apply(batch.operations[i].word(), batch.changes[i], &batch.idempotency_keys[i], row);
+                }
+            }
+            let rows: Vec<_> = self.rows().await.iter().flat_map(of_batch).collect();
+            found.table = rows.iter().map(|(k, name, n)| (*k, (name.clone(), n.unwrap()))).collect();
+            assert_eq!(found.table.len(), rows.len(), "a key stands twice: {rows:?}");
+            found
+        })
     }
 }
 
@@ -452,6 +519,107 @@ async fn files_pass_the_suite() {
     }
 }
 
+#[tokio::test]
+async fn delta_passes_the_suite() {
+    suite(|| Box::new(Tables::new())).await;
+}
+
+#[tokio::test]
+async fn a_delta_batch_whose_answer_was_lost_is_found_and_not_written_twice() {
+    let to = Tables::new();
+    let batch = |number| BatchId { sync: "list".to_owned(), epoch: 1, number };
+    assert_eq!(to.arrived(&batch(1)).await.unwrap(), Some(false));
+    let mut house = House::new();
+    house.run(&to, SyncMode::Append, &table(&[(1, "a", 1), (2, "b", 2)])).await;
+    assert_eq!(to.arrived(&batch(1)).await.unwrap(), Some(true));
+    assert_eq!(to.arrived(&batch(2)).await.unwrap(), Some(false));
+    // the state of that run was never committed: its log says that a batch was planned, and answered
+    let mut next = House { log: house.log.clone(), epoch: house.epoch, ..House::new() };
+    next.run(&to, SyncMode::Append, &table(&[(1, "a", 1), (2, "c", 2)])).await;
+    let rows: Vec<_> = to.rows().await.iter().flat_map(of_batch).collect();
+    assert_eq!(rows.len(), 3, "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_merge_writes_only_files_that_hold_a_key() {
+    let to = Tables::new();
+    let mut house = House { rows_per_batch: Some(2), ..House::new() };
+    // a file a batch
+    house.run(&to, SyncMode::Mirror, &table(&[(2, "b", 2), (4, "d", 4), (1, "a", 1), (3, "c", 3)])).await;
+    let files = async || {
+        let at = to.warehouse.snapshot(None).await.unwrap().tables["list"].clone();
+        let table = to.warehouse.table(&at).await.unwrap();
+        table.files.iter().map(|f| f.name.clone()).collect::<BTreeSet<_>>()
+    };
+    let before = files().await;
+    assert_eq!(before.len(), 2, "{before:?}");
+    house.run(&to, SyncMode::Mirror, &table(&[(1, "x", 1), (2, "b", 2), (3, "c", 3), (4, "d", 4)])).await;
+    let after = files().await;
+    assert_eq!(before.intersection(&after).count(), 1, "{before:?} {after:?}");
+    assert_eq!(to.replay().await.table, table(&[(1, "x", 1), (2, "b", 2), (3, "c", 3), (4, "d", 4)]));
+    // nothing to take away: the table keeps its version
+    let version = to.warehouse.snapshot(None).await.unwrap().tables["list"].version;
+    house
+        .run(&to, SyncMode::Update, &table(&[(1, "x", 1), (2, "b", 2), (3, "c", 3), (4, "d", 4), (9, "new", 9)]))
+        .await;
+    assert_eq!(to.warehouse.snapshot(None).await.unwrap().tables["list"].version, version);
+}
+
+#[tokio::test]
+async fn delta_takes_no_row_from_a_key_that_is_there_or_is_not() {
+    let to = Tables::new();
+    let mut house = House::new();
+    house.run(&to, SyncMode::Upsert, &table(&[(1, "a", 1)])).await;
+    // another sync's life at the same table knows nothing of these rows
+    let mut other = House::new();
+    other.run(&to, SyncMode::Insert, &table(&[(1, "other", 1), (2, "b", 2)])).await;
+    assert_eq!(to.replay().await.table, table(&[(1, "a", 1), (2, "b", 2)]));
+}
+
+/// One batch of rows under keys from 1 on, by hand.
+async fn sends(to: &Tables, number: u32, columns: Vec<(&str, ArrayRef)>) -> Result<Delivery> {
+    let rows = columns[0].1.len();
+    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(1..=i64::try_from(rows).unwrap()));
+    let batch = Batch {
+        id: BatchId { sync: "list".to_owned(), epoch: 1, number },
+        mode: SyncMode::Upsert,
+        rows: RecordBatch::try_from_iter([("id", keys)].into_iter().chain(columns)).unwrap(),
+        operations: vec![Operation::Insert; rows],
+        changes: vec![1; rows],
+        idempotency_keys: vec!["k".to_owned(); rows],
+        merged_into: vec![None; rows],
+    };
+    to.deliver(&batch).await
+}
+
+#[tokio::test]
+async fn a_delta_table_is_widened_and_never_narrowed() {
+    let to = Tables::new();
+    let small = |values: &[i32]| Arc::new(Int32Array::from(values.to_vec())) as ArrayRef;
+    let large = |values: &[i64]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
+    let text = |values: &[&str]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    sends(&to, 1, vec![("n", small(&[1, 2, 3]))]).await.unwrap();
+    // a larger number, and a column that is new; the row that is not sent again keeps its value
+    sends(&to, 2, vec![("n", large(&[1 << 40, 5])), ("word", text(&["a", "b"]))]).await.unwrap();
+    // smaller numbers fit, and a column that is not sent is null
+    sends(&to, 3, vec![("n", small(&[7]))]).await.unwrap();
+    let refused = sends(&to, 4, vec![("n", text(&["x"]))]).await.unwrap_err().to_string();
+    assert!(refused.contains("column `n` of table `list` is Int64"), "{refused}");
+    let mut rows = Vec::new();
+    for batch in to.rows().await {
+        let names: Vec<_> = batch.schema().fields().iter().map(|f| f.name().clone()).collect();
+        assert_eq!(names, ["id", "n", "word"]);
+        let numbers = |at: usize| batch.column(at).as_primitive::<Int64Type>();
+        let words = batch.column(2).as_string::<i32>();
+        rows.extend((0..batch.num_rows()).map(|row| {
+            let word = words.is_valid(row).then(|| words.value(row).to_owned());
+            (numbers(0).value(row), numbers(1).value(row), word)
+        }));
+    }
+    rows.sort();
+    assert_eq!(rows, [(1, 7, None), (2, 5, Some("b".to_owned())), (3, 3, None)]);
+}
+
 // --- what goes wrong ---
 
 #[tokio::test]
@@ -508,6 +676,7 @@ async fn keys_must_name_rows() {
             rows: &rows,
             withheld: 0,
             withdrawn: &NOBODY,
+            merged: &NONE,
             hold: false,
         };
         let error = run_sync(&house.log, &to, &request, Vec::new()).await.unwrap_err();

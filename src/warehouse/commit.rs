@@ -120,6 +120,10 @@ impl Warehouse {
         let latest = self.table(&TableAt { name: name.clone(), version, run: 0 }).await?;
         check_writable(name, &latest.meta)?;
         let kept = self.kept(visible, &latest, staged.mode).await?;
+        if staged.merged.is_some() && staged.merged != kept.as_ref().map(|table| table.version) {
+            let message = format!("another writer changed `{name}` while rows were merged into it");
+            return Err(Error::new(ErrorKind::Busy, message).with_help("run again"));
+        }
         let text = entry_on(run, now, &latest, kept.as_deref(), staged)?;
         Ok(StagedCommit { table: name.clone(), base: Some(version), entry: text })
     }
@@ -128,7 +132,7 @@ impl Warehouse {
     ///
     /// Normally the newest version. After an abandoned run that could not be restored it is the visible one,
     /// so that the abandoned rows go.
-    async fn kept(
+    pub(super) async fn kept(
         &self,
         visible: Option<&TableAt>,
         latest: &Arc<Table>,
@@ -348,18 +352,27 @@ fn committed(list: &StagedList, base: &Snapshot) -> RunRecord {
 /// The entry that brings `latest` to the files of `kept` and those of `staged`.
 fn entry_on(run: u64, at: DateTime<Utc>, latest: &Table, kept: Option<&Table>, staged: &StagedTable) -> Result<String> {
     let (mut files, schema): (Vec<DataFile>, SchemaRef) = match kept {
-        Some(kept) if staged.mode != WriteMode::Overwrite => (kept.files.clone(), widened(kept, &staged.schema)?),
+        // a merge by key had the table's own columns in view, and wrote all files anew where one of them got a larger type
+        Some(kept) if staged.merged.is_some() => (kept.files.clone(), Arc::clone(&staged.schema)),
+        Some(kept) if staged.mode != WriteMode::Overwrite => {
+            (kept.files.clone(), widened(&kept.name, &kept.schema, &staged.schema)?)
+        }
         _ => (Vec::new(), Arc::clone(&staged.schema)),
     };
     files.retain(|f| !staged.replaces.contains(&f.name));
-    let same_rows = staged.mode == WriteMode::Append && !staged.replaces.is_empty();
+    let merges = staged.merged.is_some() || staged.mode == WriteMode::Merge;
+    let same_rows = !staged.replaces.is_empty() && !merges;
     let meta: &Meta = &latest.meta;
     let mut adds: Vec<NewFile> = without(&files, &latest.files).into_iter().map(NewFile::again).collect();
     adds.extend(staged.files.iter().map(|f| NewFile::staged(f, at)));
     entry(&Change {
         run,
         at,
-        operation: if same_rows { "OPTIMIZE" } else { "WRITE" },
+        operation: match (merges, same_rows) {
+            (true, _) => "MERGE",
+            (false, true) => "OPTIMIZE",
+            (false, false) => "WRITE",
+        },
         read_version: Some(latest.version),
         metadata: (schema != latest.schema).then_some((meta, schema.as_ref())),
         removes: without(&latest.files, &files),
@@ -374,17 +387,17 @@ fn without<'a>(files: &'a [DataFile], others: &[DataFile]) -> Vec<&'a DataFile> 
 }
 
 /// The schema of a table after rows of `new` were added: new columns come last, types stay.
-fn widened(table: &Table, new: &Schema) -> Result<SchemaRef> {
-    let mut fields: Vec<Arc<Field>> = table.schema.fields().to_vec();
+pub(super) fn widened(table: &str, schema: &Schema, new: &Schema) -> Result<SchemaRef> {
+    let mut fields: Vec<Arc<Field>> = schema.fields().to_vec();
     for field in new.fields() {
-        match table.schema.fields().iter().find(|f| f.name().eq_ignore_ascii_case(field.name())) {
+        match schema.fields().iter().find(|f| f.name().eq_ignore_ascii_case(field.name())) {
             None => fields.push(Arc::clone(field)),
             Some(old) if old.name() == field.name() && old.data_type() == field.data_type() => {}
             Some(old) => {
                 let message = format!(
                     "column `{}` of table `{}` is {} `{}`, but the new rows have {}",
                     field.name(),
-                    table.name,
+                    table,
                     old.data_type(),
                     old.name(),
                     field.data_type()

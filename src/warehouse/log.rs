@@ -23,7 +23,7 @@ pub(super) struct Change<'a> {
     pub(super) run: u64,
     /// When the run was staged; every time in the entry is this one.
     pub(super) at: DateTime<Utc>,
-    /// `WRITE`, `RESTORE`, `OPTIMIZE`: for people who look at the history.
+    /// `WRITE`, `MERGE`, `RESTORE`, `OPTIMIZE`: for people who look at the history.
     pub(super) operation: &'static str,
     /// The version it replaces; none for a new table.
     pub(super) read_version: Option<u64>,

@@ -5,6 +5,7 @@ use super::lease::Lease;
 use super::record::{self, RunRecord, RunStatus, Snapshot};
 use super::recover::Recovered;
 use super::store::{Created, numbered};
+use super::table::rows_of;
 use super::writer::{StagedTable, TableWriter, Target, WriteMode, properties, remove_files};
 use super::{Warehouse, check_table_name};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,7 +23,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// Folder of the files with partial states.
-pub(super) const PARTIALS: &str = "_kinfold/partials";
+pub const PARTIALS: &str = "_kinfold/partials";
 
 /// Who wants to run, and for how long without a sign of life.
 #[derive(Debug, Clone)]
@@ -270,6 +271,22 @@ impl Warehouse {
     /// Where a file with partial states lies, from the store's root.
     pub fn partial_path(&self, file: &str) -> Path {
         self.state.path(PARTIALS).join(file)
+    }
+
+    /// Names of all files with partial states, whether a run names them or not.
+    ///
+    /// # Errors
+    /// `Storage` when they cannot be listed.
+    pub async fn partial_names(&self) -> Result<Vec<String>> {
+        self.state.names(PARTIALS).await
+    }
+
+    /// The states in one of these files.
+    ///
+    /// # Errors
+    /// `Data` when the file is damaged; `Storage`.
+    pub async fn partial_rows(&self, file: &str) -> Result<Vec<RecordBatch>> {
+        rows_of(self.store(), &self.partial_path(file), || format!("`{PARTIALS}/{file}` cannot be read")).await
     }
 
     /// Size of a file with partial states; none when it is not there.

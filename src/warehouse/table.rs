@@ -129,14 +129,23 @@ impl Table {
     /// `Data` when the file is damaged; `Storage`.
     pub async fn read_file(&self, store: &Arc<dyn ObjectStore>, file: &DataFile) -> Result<Vec<RecordBatch>> {
         let doing = || format!("file `{}` of table `{}` cannot be read", file.name, self.name);
-        let unread = |e| because(Error::new(ErrorKind::Storage, doing()), e);
-        let found = store.get(&file.path).await.map_err(unread)?;
-        let bytes = found.bytes().await.map_err(unread)?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
-            .and_then(ParquetRecordBatchReaderBuilder::build)
-            .or_fail(ErrorKind::Data, doing)?;
-        reader.map(|batch| fit(&batch.or_fail(ErrorKind::Data, doing)?, &self.schema)).collect()
+        rows_of(store, &file.path, doing).await?.iter().map(|batch| fit(batch, &self.schema)).collect()
     }
+}
+
+/// The rows of a Parquet file.
+pub(super) async fn rows_of(
+    store: &Arc<dyn ObjectStore>,
+    path: &Path,
+    doing: impl Fn() -> String,
+) -> Result<Vec<RecordBatch>> {
+    let unread = |e| because(Error::new(ErrorKind::Storage, doing()), e);
+    let found = store.get(path).await.map_err(unread)?;
+    let bytes = found.bytes().await.map_err(unread)?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+        .and_then(ParquetRecordBatchReaderBuilder::build)
+        .or_fail(ErrorKind::Data, &doing)?;
+    reader.map(|batch| batch.or_fail(ErrorKind::Data, &doing)).collect()
 }
 
 /// The number of the run that last wrote a table through us, as its log says.
@@ -188,7 +197,7 @@ fn unreadable(name: &str, version: Option<u64>, e: DeltaTableError) -> Error {
 }
 
 /// Brings a batch to `schema` by column name; columns that the file lacks are NULL.
-fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(super) fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = schema
         .fields()
         .iter()

@@ -77,6 +77,8 @@ pub struct StagedTable {
     pub unchanged: bool,
     /// Files of the table whose place the new ones take.
     pub replaces: Vec<String>,
+    /// The version whose rows were merged with new ones; without it the rows of `replaces` only move.
+    pub merged: Option<u64>,
 }
 
 impl StagedTable {
@@ -98,6 +100,12 @@ impl StagedTable {
     pub fn replacing(mut self, files: Vec<String>) -> Self {
         self.replaces = files;
         self
+    }
+
+    /// Says that the rows are what a merge made of these files of a version, and what came.
+    #[must_use]
+    pub(super) fn merged(self, version: u64, files: Vec<String>) -> Self {
+        Self { merged: Some(version), ..self.replacing(files) }
     }
 }
 
@@ -201,7 +209,7 @@ impl TableWriter {
             return Err(e);
         }
         let Self { table, stored: schema, mode, files, .. } = self;
-        Ok(StagedTable { table, schema, mode, files, unchanged: false, replaces: Vec::new() })
+        Ok(StagedTable { table, schema, mode, files, unchanged: false, replaces: Vec::new(), merged: None })
     }
 
     /// Gives up and removes what was written, as far as the store allows.

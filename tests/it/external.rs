@@ -72,6 +72,12 @@ fn the_commands_in_the_documents_work() {
 
 #[test]
 #[ignore = "needs KINFOLD_TEST_PYTHON"]
+fn delta_rs_reads_what_syncs_send_to_delta_tables() {
+    tool("delta_destination.py", &[]);
+}
+
+#[test]
+#[ignore = "needs KINFOLD_TEST_PYTHON"]
 fn what_operators_are_told_is_right() {
     tool("check_operations.py", &[]);
 }

@@ -253,3 +253,73 @@ fn what_cannot_be_erased_is_said_and_not_certified() {
     }
     project.kinfold(&["forget", "email:ann@x.com", "--reason", " "]).exits(2);
 }
+
+/// What a sync sends of somebody is found by the key that it was sent under, however that is made.
+#[test]
+fn whoever_was_sent_under_a_key_of_another_making_is_deleted_there() {
+    let token = "hmac_sha256(card, secret('SALT'))";
+    let hashed =
+        UPSERT.replace("key: person_id\ncolumns: {", &format!("key: {token}\ncolumns: {{\n  token: \"{token}\",\n  "));
+    let by_name = "kind: sync\nname: named\nfrom: cards\nto: tool\nmode: insert\nkey: lower(name)\ncolumns: {name: lower(name)}\n";
+    let project = project(&format!("{hashed}---\n{by_name}"), FILES);
+    let settings = "as_of: \"2026-03-31\"\nsecrets: {SALT: pepper}\n";
+    project.write("kinfold.yaml", settings);
+    let card = "attributes:\n  card: {from: shop.people.card}\n";
+    project.write("models/person.yaml", &PERSON.replace("attributes:\n", card));
+    // no column of it says whose a row is
+    project.write("models/cards.sql", "SELECT name, card FROM shop.people\n");
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    assert_eq!(project.number("SELECT count(*) AS n FROM kinfold.sync_out"), 3);
+
+    // nothing may be erased while the keys are not known
+    project.write("kinfold.yaml", "as_of: \"2026-03-31\"\n");
+    project.kinfold(&["forget", "card:card-0001", "--reason", "r"]).exits(1).says(&[
+        "the keys under which `out` sent them cannot be looked up",
+        "SALT",
+        "nothing was erased",
+    ]);
+    assert_eq!(names(&project, "person_profile"), BTreeSet::from(["Ann", "Bob", "Cid"].map(str::to_owned)));
+    project.write("kinfold.yaml", settings);
+    let told = project.kinfold(&["forget", "card:card-0001", "--reason", "r", "--output", "json"]).exits(0);
+    let certificate: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(certificate["deleted"], serde_json::json!({"out": 1, "named": 1}), "{certificate}");
+    assert_eq!(project.number("SELECT count(*) AS n FROM kinfold.sync_out"), 2);
+    let sent: String = files(&project.path("out")).keys().map(|f| project.read(&format!("out/{f}"))).collect();
+    assert_eq!(sent.lines().filter(|line| line.starts_with("delete,")).count(), 2, "{sent}");
+}
+
+#[test]
+fn what_a_sync_sent_that_is_no_longer_defined_is_told() {
+    let other = UPSERT
+        .replace("name: out", "name: other")
+        .replace("person_id\ncolumns: {name: name", "lower(name)\ncolumns: {name: lower(name)");
+    let project = project(&format!("{UPSERT}---\n{other}"), FILES);
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    project.remove("models/out.yaml");
+    let told = project.kinfold(&["forget", "card:card-0001", "--reason", "r"]).exits(1);
+    assert!(told.stdout.contains("owed by out: 1 row") && told.stdout.contains("not known of other:"), "{told}");
+    // its definition back, it deletes her
+    project.write("models/out.yaml", UPSERT);
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let told = project.kinfold(&["forget", "card:card-0001", "--reason", "r"]).exits(0);
+    assert!(told.stdout.contains("certificate:") && told.stdout.contains("not known of other:"), "{told}");
+}
+
+#[test]
+fn partial_states_are_searched_too() {
+    let project = project(UPSERT, FILES);
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let folder = "target/warehouse/_kinfold/partials";
+    let states = project.path(folder);
+    let holds_her = |file: &String| {
+        let bytes = std::fs::read(states.join(file)).unwrap();
+        bytes.windows(9).any(|w| w == b"ann@x.com")
+    };
+    let file = files(&states).into_keys().find(holds_her).expect("states by e-mail address");
+    std::fs::copy(states.join(&file), states.join("copy.parquet")).unwrap();
+    let told = project.kinfold(&["forget", "card:card-0001", "--reason", "r"]).exits(1);
+    assert!(told.stderr.contains("rows of `_kinfold/partials/copy.parquet`"), "{told}");
+    project.remove(&format!("{folder}/copy.parquet"));
+    let told = project.kinfold(&["forget", "card:card-0001", "--reason", "r"]).exits(0);
+    assert!(told.stdout.contains("certificate:"), "{told}");
+}

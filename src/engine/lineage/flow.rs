@@ -38,9 +38,14 @@ impl Names {
 
     /// The same columns, those that stand for the rows of a table lowered.
     pub(super) fn lowered_rows(&mut self, refs: &Refs, by: Lowering) -> Refs {
-        let is_rows = |r: &u32| self.uses.get(*r as usize).is_some_and(|(column, _)| column.is_rows());
-        let (rows, mut others): (Refs, Refs) = refs.iter().partition(|r| is_rows(r));
-        others.extend(self.lowered(&rows, by));
+        self.lowered_where(refs, by, ColumnRef::is_rows)
+    }
+
+    /// The same columns, some of them lowered.
+    pub(super) fn lowered_where(&mut self, refs: &Refs, by: Lowering, some: impl Fn(&ColumnRef) -> bool) -> Refs {
+        let is_one = |r: &u32| self.uses.get(*r as usize).is_some_and(|(column, _)| some(column));
+        let (these, mut others): (Refs, Refs) = refs.iter().partition(|r| is_one(r));
+        others.extend(self.lowered(&these, by));
         others
     }
 

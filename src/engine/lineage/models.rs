@@ -20,6 +20,7 @@ use super::Tables;
 use super::flow::{Flow, Refs, Scope, Sets};
 use super::plan::Analysis;
 use crate::engine::audience::{BoundAudience, Rule, holdout_table, membership, rejected_schema, rejected_table};
+use crate::engine::cells::Counted;
 use crate::engine::fold::{FoldColumn, FoldTable};
 use crate::engine::functions::{Ordered, PickFirst};
 use crate::engine::identity::BoundIdentity;
@@ -283,10 +284,24 @@ fn provenance(
     (names, Flow { columns, frame, order: Refs::new() })
 }
 
-/// The rows of a sync. Whoever is asked for consent may or may not be among them, and that is all it tells.
+/// The rows of a sync. Whoever is asked for consent may or may not be among them, and that is all it tells. Where rows
+/// count people and small ones are held back, their number and that they are there tell no more than that; nor do the names
+/// of groups tell what led to anybody's being in one.
 pub(super) fn sync(known: &Tables, name: &str, bound: &BoundSync) -> TableLineage {
     let mut analysis = Analysis::new(known, Some(name));
     let mut flow = analysis.plan(&bound.plan, None);
+    if let Some(Counted { people, by }) = &bound.counted {
+        let told = |column: &ColumnRef| column == people || (column.is_rows() && column.table == people.table);
+        let mut lowered = |refs: &mut Refs| {
+            *refs = analysis.names.lowered_where(refs, Lowering::Counted, told);
+            *refs = analysis.names.lowered_where(refs, Lowering::Grouped, |column| by.contains(column));
+        };
+        for column in &mut flow.columns {
+            lowered(&mut column.values);
+            lowered(&mut column.rows);
+        }
+        lowered(&mut flow.frame);
+    }
     for answers in bound.answers() {
         let read = analysis.plan(answers, None).everything();
         flow.frame.extend(analysis.names.lowered(&read, Lowering::Entity));

@@ -20,11 +20,11 @@ pub(super) struct DestinationsFile {
 pub(super) struct Destination {
     /// What `to:` of a sync names.
     name: Name,
-    /// Sort of place: `files` in a folder or bucket, a `postgres` server, an `http` service.
+    /// Sort of place: `files` or `delta` tables in a folder or bucket, a `postgres` server, an `http` service.
     r#type: Word<DestinationType>,
     /// Free text for people.
     description: Option<Anything>,
-    /// `files`: folder, or `s3://bucket/prefix`.
+    /// `files` and `delta`: folder, or `s3://bucket/prefix`.
     location: Option<Filled>,
     /// `files`: format of the files; default `parquet`.
     format: Option<Word<DestinationFormat>>,
@@ -42,6 +42,8 @@ pub(super) struct Destination {
     form: Option<ByKey<Filled>>,
     /// `http`: the request that deletes rows; without it the destination cannot delete.
     delete: Option<DeleteRequest>,
+    /// `http`: the request that says that one key is another now, `row._merged_into`; without it the one is deleted.
+    alias: Option<AliasRequest>,
     /// `http`: most rows of one request; default 1.
     rows: Option<Count>,
     /// `http`: codes that say that all arrived; default `2xx`.
@@ -56,8 +58,24 @@ pub(super) struct Destination {
     baa: Option<Boolean>,
     /// Purposes that it serves: a sync to it names one of them.
     purposes: Option<OneOrMany<Filled>>,
+    /// Where it keeps what it gets, as `regions` of sources name it.
+    region: Option<Filled>,
     /// Privacy classes that it may get, each with those below it; without it nothing that has one.
     allow: Option<OneOrMany<Filled>>,
+}
+
+/// The request that says that a row's key is another one now.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct AliasRequest {
+    /// Default `POST`.
+    method: Option<Word<Method>>,
+    /// Template of the address; default is that of the destination.
+    url: Option<Filled>,
+    /// Template of JSON; without it nothing is sent.
+    body: Option<Filled>,
+    /// Fields of a form by name, each a template.
+    form: Option<ByKey<Filled>>,
 }
 
 /// The request that deletes a row.
@@ -97,6 +115,7 @@ pub(super) struct RejectedRows {
 #[schemars(rename_all = "lowercase", inline)]
 pub(super) enum DestinationType {
     Files,
+    Delta,
     Postgres,
     Http,
 }

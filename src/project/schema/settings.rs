@@ -1,6 +1,6 @@
 //! The keys of `kinfold.yaml`.
 
-use super::values::{Anything, Boolean, ByKey, ByName, Count, Duration, Filled, Scalar, Time, Zone};
+use super::values::{Anything, Boolean, ByKey, ByName, Count, Duration, Filled, OneOrMany, Scalar, Time, Zone};
 use schemars::JsonSchema;
 
 /// The project's settings: name, warehouse, logical time, variables, secrets, targets.
@@ -25,6 +25,8 @@ pub(super) struct SettingsFile {
     retention: Option<Retention>,
     /// Whether runs keep partial states of source tables, so that later runs do not read old files again. Default false.
     partials: Option<Boolean>,
+    /// Regions in which the data of sources stay that name none themselves.
+    regions: Option<OneOrMany<Filled>>,
     /// What `--target` changes, by the target's name.
     targets: Option<ByName<Target>>,
     /// The target that is used without `--target`.

@@ -24,6 +24,8 @@ pub(super) struct Source {
     location: Filled,
     /// `required`: a column reaches a destination only if it has a label, or says `label: none`.
     labels: Option<Word<Required>>,
+    /// Regions in which its data stay: destinations of other regions get nothing of it.
+    regions: Option<OneOrMany<Filled>>,
     /// How old rows may be. Has no effect in this version.
     freshness: Option<Anything>,
     /// Its tables.

@@ -1,7 +1,7 @@
 //! The keys of `kind: sync`.
 
 use super::models::About;
-use super::values::{ByKey, Count, Duration, Filled, Name, Percent, Rate, SentColumn, Word};
+use super::values::{ByKey, Count, Duration, Filled, Name, OneOrMany, Percent, Rate, SentColumn, Word};
 use schemars::JsonSchema;
 
 /// Rows of a model to a destination; only what changed is sent.
@@ -30,6 +30,8 @@ pub(super) struct Sync {
     purpose: Option<Filled>,
     /// The channel that they must have agreed to.
     channel: Option<Filled>,
+    /// That rows are groups of people: small ones are not sent, nor what would give them away.
+    cells: Option<Cells>,
     /// A sync that would delete more than this share of the rows there stops; default `10%`.
     max_delete: Option<Percent>,
     /// Size and speed of what is sent.
@@ -57,6 +59,19 @@ pub(super) enum Mode {
     Append,
     Mirror,
     Replace,
+}
+
+/// Which groups are too small to be sent.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Cells {
+    /// Column of `from`: how many people a row counts.
+    count: Filled,
+    /// Columns of `from` that name the group; null in one of them means all.
+    by: Option<OneOrMany<Filled>>,
+    /// The least that is sent, from 2; default 11.
+    #[schemars(extend("minimum" = 2))]
+    minimum: Option<Count>,
 }
 
 /// Size and speed of what is sent.

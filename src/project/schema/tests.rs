@@ -69,6 +69,7 @@ fn keys_of_models_are_those_of_the_readers() {
     assert_eq!(of("Consent"), taken(&[&consent::KEYS], &[]));
     assert_eq!(of("Declassify"), taken(&[&privacy::DECLASSIFY_KEYS], &[]));
     assert_eq!(of("Batch"), taken(&[&sync::BATCH_KEYS], &[]));
+    assert_eq!(of("Cells"), taken(&[&sync::CELLS_KEYS], &[]));
     assert_eq!(of("Retry"), taken(&[&sync::RETRY_KEYS], &[]));
     assert_eq!(of("SqlModel"), taken(&[common, &models::SQL_KEYS], &[]));
     assert_eq!(of("Incremental"), taken(&[&models::INCREMENTAL_KEYS], &[]));

@@ -97,6 +97,7 @@ impl Destination for FilesDestination {
             rows_per_batch: None,
             concurrent: false,
             deletes_apart: false,
+            renames: false,
         }
     }
 
@@ -122,7 +123,7 @@ fn extension(format: FileFormat) -> &'static str {
 }
 
 /// Puts what is done with a row before its columns.
-fn with_changes(batch: &Batch) -> Result<RecordBatch> {
+pub(super) fn with_changes(batch: &Batch) -> Result<RecordBatch> {
     let operations: ArrayRef = Arc::new(StringArray::from_iter_values(batch.operations.iter().map(|o| o.word())));
     let changes: ArrayRef = Arc::new(Int64Array::from(batch.changes.clone()));
     let keys: ArrayRef = Arc::new(StringArray::from_iter_values(&batch.idempotency_keys));

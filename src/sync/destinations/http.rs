@@ -59,7 +59,9 @@ impl Http {
 
     async fn send(&self, batch: &Batch) -> Result<Delivery> {
         let rows = json_rows(batch)?;
+        let merged = batch.merged_into.first().is_some_and(Option::is_some);
         let kind = match batch.operations.first() {
+            Some(Operation::Delete) if merged && self.definition.alias.is_some() => RequestKind::Alias,
             Some(Operation::Delete) => RequestKind::Delete,
             _ => RequestKind::Write,
         };
@@ -119,6 +121,7 @@ impl Destination for Http {
             rows_per_batch: usize::try_from(self.definition.rows).ok(),
             concurrent: true,
             deletes_apart: true,
+            renames: self.definition.alias.is_some(),
         }
     }
 
@@ -145,6 +148,7 @@ fn json_rows(batch: &Batch) -> Result<Vec<JsonRow>> {
             ("_operation", batch.operations.get(index).map(|o| Value::from(o.word()))),
             ("_change", batch.changes.get(index).map(|c| Value::from(*c))),
             ("_idempotency_key", batch.idempotency_keys.get(index).map(|k| Value::from(k.as_str()))),
+            ("_merged_into", batch.merged_into.get(index).map(|key| Value::from(key.as_deref()))),
         ];
         row.extend(own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     }

@@ -116,6 +116,7 @@ impl Destination for Postgres {
             rows_per_batch: None,
             concurrent: false,
             deletes_apart: false,
+            renames: false,
         }
     }
 
