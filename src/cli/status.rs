@@ -78,9 +78,11 @@ fn line(out: &mut String, record: &RunRecord) {
         for sync in content.get("syncs").and_then(Value::as_array).into_iter().flatten() {
             let name = sync.get("sync").and_then(Value::as_str).unwrap_or_default();
             let result = sync.get("result").and_then(Value::as_str).unwrap_or_default();
+            let again = number(sync, "again");
+            let next = if again > 0 { format!("; the next run tries {} again", grouped(again)) } else { String::new() };
             let _ = writeln!(
                 out,
-                "  {name}: {result}; {} rows, {} sent, {} unchanged, {} rejected, {} withheld",
+                "  {name}: {result}; {} rows, {} sent, {} unchanged, {} rejected, {} withheld{next}",
                 grouped(number(sync, "read")),
                 grouped(number(sync, "sent")),
                 grouped(number(sync, "unchanged")),

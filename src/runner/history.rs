@@ -477,5 +477,7 @@ pub(super) fn syncs(run: u64, syncs: &[SyncReport]) -> Result<Output> {
         .seconds("seconds", syncs.iter().map(|s| s.seconds))
         .texts("error", syncs.iter().map(|s| s.error.as_deref()))
         .texts("note", syncs.iter().map(|s| s.note.as_deref()))
+        .seconds("delivery_seconds", syncs.iter().map(|s| s.delivery_seconds))
+        .numbers("again", count(|s| s.again))
         .output("kinfold.syncs", WriteMode::Append)
 }

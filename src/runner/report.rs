@@ -72,8 +72,12 @@ pub struct SyncReport {
     pub withheld: u64,
     /// Why nothing was sent, when nothing failed.
     pub note: Option<String>,
+    /// Rows that the next run sends again: refused for now, or without an answer.
+    pub again: u64,
     /// Duration in seconds.
     pub seconds: f64,
+    /// How much of it rows were under way; before that they were made and compared.
+    pub delivery_seconds: f64,
     /// Whether a policy stopped it.
     pub refused: bool,
     /// Why it failed.

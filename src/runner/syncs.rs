@@ -290,7 +290,9 @@ fn empty_report(name: &str, model: &SyncModel, seconds: f64) -> SyncReport {
         rejected: 0,
         withheld: 0,
         note: None,
+        again: 0,
         seconds,
+        delivery_seconds: 0.0,
         refused: false,
         error: None,
         help: None,
@@ -312,6 +314,8 @@ fn sync_report(name: &str, model: &SyncModel, outcome: &Result<SyncOutcome>, sec
             report.acknowledged = counts.acknowledged;
             report.rejected = counts.rejected;
             report.withheld = counts.withheld;
+            report.again = counts.again;
+            report.delivery_seconds = outcome.delivery.as_secs_f64();
             if let Some(error) = &outcome.failure {
                 fail(&mut report, error);
             }

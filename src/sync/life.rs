@@ -116,6 +116,11 @@ impl StateRow {
         self.row_hash.is_some() || self.is_unsure()
     }
 
+    /// Whether the next run sends the row again though it has not changed.
+    pub(super) fn is_sent_again(&self) -> bool {
+        matches!(self.life, Life::Sent | Life::Rejected { retryable: true, .. })
+    }
+
     /// Whether the destination may hold a row of this key that it never acknowledged.
     pub(super) fn is_unsure(&self) -> bool {
         self.perhaps_there || (self.life == Life::Sent && self.operation != Operation::Delete)

@@ -16,6 +16,7 @@ use deltalake_core::arrow::array::RecordBatch;
 use deltalake_core::arrow::datatypes::SchemaRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What is to be synced, and what is known from before.
 #[derive(Debug, Clone)]
@@ -90,6 +91,8 @@ pub struct SyncCounts {
     pub found: u64,
     /// Rows of people who withdrew or became others, which the destination cannot delete.
     pub owed: u64,
+    /// Rows that the next run sends again: refused for now, or without an answer.
+    pub again: u64,
 }
 
 /// How a sync ended.
@@ -101,6 +104,8 @@ pub struct SyncOutcome {
     pub state: Option<RecordBatch>,
     /// Nothing was known of this place before: all rows were new to it.
     pub first: bool,
+    /// How long rows were under way, from the first that was handed over until the last answer was kept.
+    pub delivery: Duration,
     /// Why not all was sent. What was acknowledged before stays so; the rest is sent by the next run.
     pub failure: Option<Error>,
 }
@@ -183,11 +188,14 @@ pub async fn run_sync(
         known.insert(Arc::clone(&settled.key), StateRow { epoch: request.epoch, ..settled.clone() });
     }
     let sender = Sender::new(destination, &log, request, &rows, place);
+    let started = Instant::now();
     let sent = sender.send_all(&diff, &mut known, &mut counts).await;
+    let delivery = started.elapsed();
+    counts.again = known.values().filter(|row| row.is_sent_again()).count() as u64;
     let failure = sent.err().or_else(|| too_many_rejected(request, &counts));
     let state_changed = changed || found > 0 || counts.sent > 0 || !diff.settled.is_empty();
     let state = if state_changed { Some(table_of(&known)?) } else { None };
-    Ok(SyncOutcome { counts, state, first, failure })
+    Ok(SyncOutcome { counts, state, first, delivery, failure })
 }
 
 fn rules<'a>(destination: &dyn Destination, request: &SyncRequest<'a>) -> Rules<'a> {
