@@ -72,7 +72,7 @@ pub struct SyncReport {
     pub withheld: u64,
     /// Why nothing was sent, when nothing failed.
     pub note: Option<String>,
-    /// Rows that the next run sends again: refused for now, or without an answer.
+    /// Rows that the next run sends whether they change or not: refused for now, or planned and without an answer.
     pub again: u64,
     /// Duration in seconds.
     pub seconds: f64,

@@ -116,7 +116,7 @@ impl StateRow {
         self.row_hash.is_some() || self.is_unsure()
     }
 
-    /// Whether the next run sends the row again though it has not changed.
+    /// Whether the next run sends the row whether it changes or not.
     pub(super) fn is_sent_again(&self) -> bool {
         matches!(self.life, Life::Sent | Life::Rejected { retryable: true, .. })
     }

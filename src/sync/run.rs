@@ -91,7 +91,7 @@ pub struct SyncCounts {
     pub found: u64,
     /// Rows of people who withdrew or became others, which the destination cannot delete.
     pub owed: u64,
-    /// Rows that the next run sends again: refused for now, or without an answer.
+    /// Rows that the next run sends whether they change or not: refused for now, or planned and without an answer.
     pub again: u64,
 }
 
