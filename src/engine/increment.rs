@@ -91,7 +91,7 @@ impl Engine {
             *known = known.take().or(why);
             Ok(LogicalPlan::TableScan(scan))
         };
-        over_scans(plan.clone(), Ok(columns_of(plan, key)), &mut note)?;
+        over_scans(plan.clone(), Ok(columns_at(plan, &places(plan, key))), &mut note)?;
         // what another model makes is rewritten by its runs
         for (table, why) in proof.iter_mut().filter(|(table, _)| !self.sources.contains_key(*table)) {
             why.get_or_insert_with(|| format!("`{table}` is made by another model, which may change any of its rows"));
@@ -204,9 +204,8 @@ fn places(plan: &LogicalPlan, key: &[Spanned<String>]) -> Vec<usize> {
     key.iter().filter_map(place).collect()
 }
 
-fn columns_of(plan: &LogicalPlan, key: &[Spanned<String>]) -> Vec<Expr> {
-    let column = |place| Expr::Column(Column::from(plan.schema().qualified_field(place)));
-    places(plan, key).into_iter().map(column).collect()
+fn columns_at(plan: &LogicalPlan, places: &[usize]) -> Vec<Expr> {
+    places.iter().map(|place| Expr::Column(Column::from(plan.schema().qualified_field(*place)))).collect()
 }
 
 /// Whether a table has just these columns.
@@ -260,8 +259,7 @@ impl Growing<'_> {
     }
 
     fn own_key(&self) -> Vec<Expr> {
-        let column = |place: &usize| Expr::Column(Column::from(self.plan.schema().qualified_field(*place)));
-        self.key.iter().map(column).collect()
+        columns_at(&self.plan, &self.key)
     }
 
     /// The distinct keys of rows in new files.

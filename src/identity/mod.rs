@@ -22,7 +22,8 @@
 //! Codes are therefore names and never ranks; whatever needs an order takes it from (type, text).
 //!
 //! This folder is pure: it reads no file, no clock and no environment, and knows no query engine. Normalising
-//! and blocking values, reading rows and writing tables are the engine's.
+//! and blocking values, reading rows and writing tables are the engine's, and so is the file behind [`TextFile`], where
+//! texts go that memory has no room for.
 
 mod assign;
 mod bridges;

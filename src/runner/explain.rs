@@ -196,7 +196,8 @@ fn expected(normalize: &Normalize) -> String {
     }
 }
 
-fn wrong(reader: &Reader, finding: Diagnostic) -> Failure {
+/// What is wrong with a definition, where somebody asks about its data.
+pub(super) fn wrong(reader: &Reader, finding: Diagnostic) -> Failure {
     Failure::Findings(vec![finding], Box::new(reader.source_map().clone()))
 }
 

@@ -1,7 +1,7 @@
 //! Decisions about people in the warehouse: `_kinfold/tombstones/<n>.json`, where `n` is the entry of the audit log about it.
 
 use super::audit;
-use super::explain::{Side, resolve};
+use super::explain::{Side, resolve, wrong};
 use super::prepare::{Failure, Options, loaded};
 use super::reading::reader;
 use super::run::{now, warehouse_of};
@@ -216,10 +216,7 @@ fn judged(
     kind: &crate::model::IdentifierType,
     raw: &str,
 ) -> std::result::Result<String, Failure> {
-    let judged = reader.judge(identity, kind, raw).map_err(|finding| {
-        let map = reader.source_map().clone();
-        Failure::Findings(vec![*finding], Box::new(map))
-    })?;
+    let judged = reader.judge(identity, kind, raw).map_err(|finding| wrong(reader, *finding))?;
     let usage = |why: &str| Error::new(ErrorKind::Usage, format!("`{}:{raw}` {why}", kind.name.value));
     match judged {
         Judged::Identifier(value) => Ok(value),
