@@ -2,7 +2,7 @@
 //! result is that of all rows together.
 
 use super::pick::{PickFirst, Returns};
-use super::sequence::{Anchor, Event, SequenceSpec, SequenceStep};
+use super::sequence::{Anchor, Event, Sequence, SequenceSpec, SequenceStep};
 use super::tally::{Finish, Tally};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
@@ -21,12 +21,21 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec((0..4_usize, prop::option::of(0..5_i64), value), 0..40)
 }
 
+/// The steps of a sequence that a row matches: the first, the second or both.
+fn steps_of(row: &Row) -> Option<u64> {
+    row.1.map(|time| 1 + time.unsigned_abs() % 3)
+}
+
 fn batch(rows: &[Row]) -> RecordBatch {
     let times: Int64Array = rows.iter().map(|r| r.1).collect();
     let values: StringArray = rows.iter().map(|r| r.2.as_deref()).collect();
-    let schema =
-        Schema::new(vec![Field::new("time", DataType::Int64, true), Field::new("value", DataType::Utf8, true)]);
-    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(times), Arc::new(values)]).unwrap()
+    let steps: Int64Array = rows.iter().map(|r| steps_of(r).map(u64::cast_signed)).collect();
+    let schema = Schema::new(vec![
+        Field::new("time", DataType::Int64, true),
+        Field::new("value", DataType::Utf8, true),
+        Field::new("steps", DataType::Int64, true),
+    ]);
+    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(times), Arc::new(values), Arc::new(steps)]).unwrap()
 }
 
 fn state(function: &dyn AggregateUDFImpl, columns: &[&str]) -> Box<dyn GroupsAccumulator> {
@@ -128,6 +137,20 @@ proptest! {
                 candidates.sort();
                 prop_assert_eq!(picked, candidates.into_iter().next().map(|c| c.2));
             }
+        }
+    }
+
+    #[test]
+    fn sequences_do_not_depend_on_the_split(rows in rows(), cut in 0..40_usize, by_row: bool, within in 1..3_i64) {
+        let step = |within| SequenceStep { negated: false, within, of_first: false, inclusive: false, open: false, same: false };
+        let spec = SequenceSpec { anchor: Anchor::Earliest, steps: vec![step(None), step(Some(within))], as_of: 9 };
+        let found = in_parts(&Sequence::new(spec.clone()), &["time", "steps", "value"], &rows, cut, by_row);
+        for group in 0..4 {
+            let of_group = rows.iter().filter(|row| row.0 == group);
+            let mut events: Vec<Event> =
+                of_group.filter_map(|row| Some(Event { time: row.1?, steps: steps_of(row)?, same: 0 })).collect();
+            events.sort_unstable();
+            prop_assert_eq!(found.as_boolean().value(group), brute_force(&spec, &events), "group {}", group);
         }
     }
 
