@@ -9,6 +9,7 @@ use super::entities::{Entities, EntitySlot};
 use super::functions::{Judged, Normalizer};
 use super::identity_report::SourceRows;
 use super::identity_rules;
+use super::identity_rules::KnownRules;
 use super::link_rows::{self, Collected};
 use super::proofs::Proofs;
 use super::text_spill::TextSpill;
@@ -20,7 +21,7 @@ use crate::identity::{
     BridgeInput, Cause, CauseInput, EntityId, HUB, Holdings, IdInput, Link, MaxLinks, NO_NODE, Nodes, Registered,
     RowOwners, StitchInput, Stitched, Suspects, TypePolicy, assign_ids, find_causes, find_suspects, stitch,
 };
-use crate::model::{self, IdentityModel, IdentityRule, Normalize, Verdict};
+use crate::model::{self, IdentityModel, IdentityRule, Normalize};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::DFSchema;
@@ -69,7 +70,7 @@ pub(super) struct BoundIdentity {
     pub columns: BTreeMap<(String, String), Expr>,
     pub links: Vec<BoundLinks>,
     /// The rules with normalised identifiers, in the order of the model's.
-    rules: Vec<IdentityRule>,
+    pub rules: Vec<IdentityRule>,
     policies: Vec<TypePolicy>,
 }
 
@@ -91,8 +92,8 @@ pub(super) struct StitchedRun {
     pub holdings: Holdings,
     pub suspects: Suspects,
     pub sources: Vec<SourceRows>,
-    /// The model's rule behind each never rule of the result.
-    pub never_rules: Vec<usize>,
+    /// The rules whose identifiers occur.
+    pub rules: KnownRules,
     /// What the links hold of the memory budget, given back with them.
     pub _link_memory: MemoryReservation,
 }
@@ -324,13 +325,13 @@ impl BoundIdentity {
     ) -> Result<StitchedRun> {
         let Collected { nodes, spellings, links, proofs, texts, owners, identifier_memory, link_memory } =
             link_rows::collect(context, &self.links, &self.slot, self.policies.len(), threads).await?;
-        let Rules { always, never, places } = rule_pairs(&self.rules, &nodes, &self.policies);
+        let rules = KnownRules::new(&self.rules, &nodes, &self.policies);
         let input = StitchInput {
             types: &self.policies,
             nodes: &nodes,
             links: &links,
-            always: &always,
-            never: &never,
+            always: &rules.always,
+            never: &rules.never,
             threads,
         };
         let mut stitched = stitch(&input);
@@ -355,7 +356,7 @@ impl BoundIdentity {
             &BridgeInput {
                 nodes: &nodes,
                 links: &links,
-                always: &always,
+                always: &rules.always,
                 stitched: &stitched,
                 holdings: &holdings,
                 threads,
@@ -380,7 +381,7 @@ impl BoundIdentity {
             holdings,
             suspects,
             sources,
-            never_rules: places,
+            rules,
             _link_memory: link_memory,
         })
     }
@@ -434,35 +435,6 @@ impl BoundIdentity {
         };
         Ok((0..batch.num_rows()).filter_map(registered).collect())
     }
-}
-
-/// Rules both of whose identifiers occur.
-#[derive(Default)]
-struct Rules {
-    always: Vec<(u32, u32)>,
-    never: Vec<(u32, u32)>,
-    /// By never rule, its place in the model.
-    places: Vec<usize>,
-}
-
-fn rule_pairs(of_people: &[IdentityRule], nodes: &Nodes, types: &[TypePolicy]) -> Rules {
-    let find = |(kind, text): &(String, String)| {
-        let code = types.iter().position(|t| t.name == *kind).and_then(|c| u8::try_from(c).ok())?;
-        nodes.lookup(code, text)
-    };
-    let mut rules = Rules::default();
-    for (place, rule) in of_people.iter().enumerate() {
-        if let (Some(left), Some(right)) = (find(&rule.left), find(&rule.right)) {
-            match rule.verdict {
-                Verdict::Always => rules.always.push((left, right)),
-                Verdict::Never => {
-                    rules.never.push((left, right));
-                    rules.places.push(place);
-                }
-            }
-        }
-    }
-    rules
 }
 
 /// Whether an identifier belongs to an entity.

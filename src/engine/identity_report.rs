@@ -86,7 +86,7 @@ impl IdentityFacts {
             refused: run.stitched.refused.len() as u64,
             hubs: run.stitched.hubs.len() as u64,
             largest: run.holdings.sizes.iter().max().copied().unwrap_or(0).into(),
-            created: count(|c| matches!(c, Change::Created { .. })),
+            created: run.assigned.created.len() as u64,
             merged: count(|c| matches!(c, Change::Merged { .. })),
             split: count(|c| matches!(c, Change::Split { .. })),
             anonymous: run.holdings.anonymous() as u64,

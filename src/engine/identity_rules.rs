@@ -7,6 +7,7 @@
 
 use super::functions::{Judged, Normalizer};
 use crate::diagnostic::{Code, Diagnostic, Span};
+use crate::identity::{Nodes, TypePolicy};
 use crate::model::{IdentityModel, IdentityRule, Verdict};
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -70,5 +71,44 @@ fn spell(normalizer: &Normalizer, (kind, value): &mut (String, String), span: Sp
             Diagnostic::error(Code::BadNormalize, span, super::bind::plain(&error))
                 .with_label(format!("`{kind}` cannot normalise this")),
         ),
+    }
+}
+
+/// Rules both of whose identifiers occur.
+#[derive(Debug, Default)]
+pub(super) struct KnownRules {
+    pub always: Vec<(u32, u32)>,
+    pub never: Vec<(u32, u32)>,
+    /// By always rule, its place in the model.
+    pub always_places: Vec<usize>,
+    /// By never rule, its place in the model.
+    pub never_places: Vec<usize>,
+}
+
+impl KnownRules {
+    /// Looks up the identifiers of `rules`, which are spelled as identifiers are.
+    pub(super) fn new(rules: &[IdentityRule], nodes: &Nodes, types: &[TypePolicy]) -> Self {
+        let find = |(kind, text): &(String, String)| {
+            let code = types.iter().position(|t| t.name == *kind).and_then(|c| u8::try_from(c).ok())?;
+            nodes.lookup(code, text)
+        };
+        let mut known = Self::default();
+        for (place, rule) in rules.iter().enumerate() {
+            let (Some(left), Some(right)) = (find(&rule.left), find(&rule.right)) else { continue };
+            let (pairs, places) = match rule.verdict {
+                Verdict::Always => (&mut known.always, &mut known.always_places),
+                Verdict::Never => (&mut known.never, &mut known.never_places),
+            };
+            pairs.push((left, right));
+            places.push(place);
+        }
+        known
+    }
+
+    /// Their places in the model, ascending.
+    pub(super) fn places(&self) -> Vec<usize> {
+        let mut places = [self.always_places.as_slice(), &self.never_places].concat();
+        places.sort_unstable();
+        places
     }
 }

@@ -37,6 +37,7 @@ pub(super) enum IdentityTable {
     Links,
     Changes,
     Hubs,
+    Rules,
     Registry,
     Report,
     Suspects,
@@ -45,7 +46,7 @@ pub(super) enum IdentityTable {
 impl IdentityTable {
     /// The tables of an identity with their names and schemas; the first has the identity's own name.
     pub(super) fn all(identity: &str) -> Vec<(Self, String, SchemaRef)> {
-        use IdentityTable::{Changes, Hubs, Identity, Links, Registry, Report, Suspects};
+        use IdentityTable::{Changes, Hubs, Identity, Links, Registry, Report, Rules, Suspects};
         let id = format!("{identity}_id");
         let table = |(kind, suffix, fields): (Self, &str, Vec<Field>)| {
             (kind, format!("{identity}{suffix}"), Arc::new(Schema::new(fields)))
@@ -55,6 +56,7 @@ impl IdentityTable {
             (Links, "_links", link_fields()),
             (Changes, "_changes", change_fields(&id)),
             (Hubs, "_hubs", hub_fields()),
+            (Rules, "_rules", rule_fields()),
             (Registry, "_registry", registry_fields(&id)),
             (Report, "_report", identity_report::report_fields()),
             (Suspects, "_suspects", identity_report::suspect_fields(&id)),
@@ -65,7 +67,7 @@ impl IdentityTable {
     /// Whether a run replaces its rows or adds to them.
     pub(super) fn mode(self) -> WriteMode {
         match self {
-            Self::Identity | Self::Links | Self::Hubs | Self::Suspects => WriteMode::Overwrite,
+            Self::Identity | Self::Links | Self::Hubs | Self::Rules | Self::Suspects => WriteMode::Overwrite,
             Self::Changes | Self::Registry | Self::Report => WriteMode::Append,
         }
     }
@@ -122,6 +124,21 @@ fn hub_fields() -> Vec<Field> {
     ]
 }
 
+fn rule_fields() -> Vec<Field> {
+    vec![
+        text("rule", false),
+        text("left_type", false),
+        text("left_identifier", false),
+        text("right_type", false),
+        text("right_identifier", false),
+        Field::new("held", DataType::Boolean, false),
+        text("reason", true),
+        text("rule_reason", false),
+        text("rule_by", false),
+        text("rule_at", false),
+    ]
+}
+
 fn registry_fields(id: &str) -> Vec<Field> {
     vec![text("identifier_type", false), text("identifier", false), text(id, false), number("run", false)]
 }
@@ -144,8 +161,10 @@ pub(super) struct IdentityRows {
     bound: BoundIdentity,
     model: IdentityModel,
     run: StitchedRun,
-    /// Why links were refused, by index.
-    refused: hashbrown::HashMap<u32, String>,
+    /// Why links and always rules were refused.
+    refused: hashbrown::HashMap<Candidate, String>,
+    /// Places in the model of the rules whose identifiers occur.
+    rules: Vec<usize>,
     /// The run's number and logical time.
     at: (u64, i64),
 }
@@ -154,11 +173,10 @@ impl IdentityRows {
     /// Keeps what one run made.
     pub(super) fn new(bound: &BoundIdentity, model: &IdentityModel, run: StitchedRun, at: (u64, i64)) -> Self {
         let (bound, model) = (bound.clone(), model.clone());
-        let mut rows = Self { bound, model, run, refused: hashbrown::HashMap::new(), at };
+        let rules = run.rules.places();
+        let mut rows = Self { bound, model, run, refused: hashbrown::HashMap::new(), rules, at };
         for refusal in &rows.run.stitched.refused {
-            if let Candidate::Link(index) = refusal.candidate {
-                rows.refused.insert(index, rows.reason(refusal.reason));
-            }
+            rows.refused.insert(refusal.candidate, rows.reason(refusal.reason));
         }
         rows
     }
@@ -175,7 +193,8 @@ impl IdentityRows {
         let (size, make): (usize, fn(&Self, &SchemaRef, Range<usize>) -> Made<RecordBatch>) = match kind {
             IdentityTable::Identity => (run.entities.nodes.len(), Self::identity),
             IdentityTable::Links => (run.links.len(), Self::links),
-            IdentityTable::Changes => (run.assigned.changes.len(), Self::changes),
+            IdentityTable::Rules => (self.rules.len(), Self::rules),
+            IdentityTable::Changes => (run.assigned.created.len() + run.assigned.changes.len(), Self::changes),
             IdentityTable::Registry => (run.assigned.newly_registered.len(), Self::registry),
             IdentityTable::Hubs | IdentityTable::Report | IdentityTable::Suspects => return None,
         };
@@ -241,7 +260,7 @@ impl IdentityRows {
                 sides[side * 2 + 1].append_value(text);
             }
             let hub = [left.0, right.0].into_iter().any(|n| is_hub(run.entities.entity[n as usize]));
-            let why = refused.get(&(index as u32));
+            let why = refused.get(&Candidate::Link(index as u32));
             accepted.append_value(why.is_none() && !hub);
             reasons.append_option(why.map(String::as_str).or(hub.then_some("hub")));
             tables.append_value(&run.tables[usize::from(proof.table)]);
@@ -265,6 +284,35 @@ impl IdentityRows {
         )
     }
 
+    /// What became of each rule of people whose identifiers both occur. The others are not here: the identifiers of
+    /// somebody who was erased must not come back with a rule that names them.
+    fn rules(&self, schema: &SchemaRef, range: Range<usize>) -> Made<RecordBatch> {
+        let Self { bound, run, refused, .. } = self;
+        let mut columns: [StringBuilder; 9] = std::array::from_fn(|_| StringBuilder::new());
+        let mut held = BooleanBuilder::new();
+        for &place in &self.rules[range] {
+            let rule = &bound.rules[place];
+            let always = run.rules.always_places.binary_search(&place).ok();
+            let why = always.and_then(|index| refused.get(&Candidate::Always(index as u32)));
+            held.append_value(why.is_none());
+            let texts = [
+                Some(rule.verdict.word()),
+                Some(&rule.left.0),
+                Some(&rule.left.1),
+                Some(&rule.right.0),
+                Some(&rule.right.1),
+                why.map(String::as_str),
+                Some(&rule.reason),
+                Some(&rule.by),
+                Some(&rule.at),
+            ];
+            columns.iter_mut().zip(texts).for_each(|(column, text)| column.append_option(text));
+        }
+        let mut columns: Vec<ArrayRef> = columns.iter_mut().map(|column| Arc::new(column.finish()) as _).collect();
+        columns.insert(5, Arc::new(held.finish()));
+        batch(schema, columns)
+    }
+
     fn reason(&self, reason: RefusalReason) -> String {
         let Self { bound, model, run, .. } = self;
         let types = bound.type_names();
@@ -282,7 +330,7 @@ impl IdentityRows {
     }
 
     fn never_rule(&self, rule: u32) -> String {
-        let rule = self.run.never_rules.get(rule as usize).and_then(|place| self.model.rules.get(*place));
+        let rule = self.run.rules.never_places.get(rule as usize).and_then(|place| self.model.rules.get(*place));
         rule.map_or_else(|| "never rule".to_owned(), |r| format!("never rule by {}: {}", r.by, r.reason))
     }
 
@@ -302,16 +350,20 @@ impl IdentityRows {
         let (mut runs, mut at) = (Int64Builder::new(), times());
         let (mut words, mut ids, mut others) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
         let mut causes = StringBuilder::new();
-        for index in changes {
+        for row in changes {
             runs.append_value(number.cast_signed());
             at.append_value(*as_of);
+            // who is new comes first
+            if let Some(entity) = run.assigned.created.get(row) {
+                words.append_value("created");
+                append_id(&mut ids, run.entities.ids[*entity as usize]);
+                others.append_null();
+                causes.append_null();
+                continue;
+            }
+            let index = row - run.assigned.created.len();
             causes.append_option(run.causes[index].map(|cause| self.cause(cause)));
             match &run.assigned.changes[index] {
-                Change::Created { entity } => {
-                    words.append_value("created");
-                    append_id(&mut ids, run.entities.ids[*entity as usize]);
-                    others.append_null();
-                }
                 Change::Merged { from, into, .. } => {
                     words.append_value("merged");
                     append_id(&mut ids, *into);

@@ -63,7 +63,7 @@ pub fn side_tables(name: &str, model: &Model) -> Vec<String> {
             (false, true) => &["_rejected"],
             (false, false) => &[],
         },
-        ModelKind::Identity(_) => &["_links", "_changes", "_hubs", "_registry", "_report", "_suspects"],
+        ModelKind::Identity(_) => &["_links", "_changes", "_hubs", "_rules", "_registry", "_report", "_suspects"],
         ModelKind::Profile(_) => &["_provenance"],
         ModelKind::Sql(_) | ModelKind::Sync(_) => &[],
     };

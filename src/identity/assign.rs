@@ -26,13 +26,13 @@
 //! An identifier that is a hub now keeps its rows and makes no claim. An identifier that no longer occurs has the
 //! code [`NO_NODE`]: its rows count for the age of an id and keep it from being made afresh.
 
-use std::cmp::Ordering;
-use std::ops::Range;
+use std::cmp::{Ordering, Reverse};
 use std::thread;
 
 use hashbrown::HashMap;
 
 use super::entity_id::{EntityId, IdMaker};
+use super::groups::Groups;
 use super::interner::NO_NODE;
 use super::nodes::Nodes;
 use super::parallel;
@@ -75,7 +75,9 @@ pub struct IdInput<'a> {
 pub struct Assigned {
     /// By entity, its id; all are different.
     pub ids: Vec<EntityId>,
-    /// What changed against the registry: created by id, then merged, then split, each by their ids.
+    /// Entities none of whose identifiers were registered, by id.
+    pub created: Vec<u32>,
+    /// What else changed against the registry: merged, then split, each by their ids.
     pub changes: Vec<Change>,
     /// Rows to add to the registry: identifiers that are new, or whose current id is not their entity's. By code, which
     /// is not canonical.
@@ -85,11 +87,6 @@ pub struct Assigned {
 /// A change of an entity's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// An entity none of whose identifiers were registered.
-    Created {
-        /// The entity.
-        entity: u32,
-    },
     /// Identifiers that were `from` are now `into`, and nothing is `from` any more.
     Merged {
         /// The entity that took them in.
@@ -123,8 +120,8 @@ pub fn assign_ids(input: &IdInput<'_>) -> Assigned {
         ids[*entity as usize] = *id;
     }
     let newly_registered = registry.outdated(&held).map(|(node, _)| node).collect();
-    let changes = registry.changes(&held, &ids, &fresh);
-    Assigned { ids, changes, newly_registered }
+    let (created, changes) = registry.changes(&held, &ids, &fresh);
+    Assigned { ids, created, changes, newly_registered }
 }
 
 /// What the registry knows of an id.
@@ -198,18 +195,23 @@ impl<'a> Registry<'a> {
         if self.input.registered.is_empty() {
             return;
         }
-        let mut latest = vec![(0_u64, NONE); self.input.nodes.len()];
-        let mut earliest = vec![(u64::MAX, NONE); self.input.nodes.len()];
-        for (row, number) in self.rows() {
-            let (run, id) = &mut latest[row.node as usize];
-            if *id == NONE || row.run > *run || (row.run == *run && number < *id) {
-                (*run, *id) = (row.run, number);
+        let unknown = vec![NONE; self.input.nodes.len()];
+        let (mut latest, mut earliest) = (unknown.clone(), unknown);
+        let rank = |row: u32| (self.input.registered[row as usize].run, self.numbers[row as usize]);
+        for (row, place) in self.input.registered.iter().zip(0..).filter(|(row, _)| row.node != NO_NODE) {
+            let (last, first) = (&mut latest[row.node as usize], &mut earliest[row.node as usize]);
+            let older = |(run, number): (u64, u32)| (run, Reverse(number));
+            if *last == NONE || older(rank(place)) > older(rank(*last)) {
+                *last = place;
             }
-            let known = &mut earliest[row.node as usize];
-            *known = (*known).min((row.run, number));
+            if *first == NONE || rank(place) < rank(*first) {
+                *first = place;
+            }
         }
-        self.current = latest.into_iter().map(|(_, id)| id).collect();
-        self.first = earliest.into_iter().map(|(_, id)| id).collect();
+        for row in latest.iter_mut().chain(&mut earliest).filter(|row| **row != NONE) {
+            *row = self.numbers[*row as usize];
+        }
+        (self.current, self.first) = (latest, earliest);
     }
 
     /// The current id of an identifier, or [`NONE`].
@@ -291,7 +293,8 @@ impl<'a> Registry<'a> {
         })
     }
 
-    fn changes(&self, held: &[u32], ids: &[EntityId], fresh: &Fresh) -> Vec<Change> {
+    /// Who is new, and what else changed.
+    fn changes(&self, held: &[u32], ids: &[EntityId], fresh: &Fresh) -> (Vec<u32>, Vec<Change>) {
         let mut moved: Vec<(u32, u32)> = Vec::new();
         if !self.ids.is_empty() {
             let registered = |(node, entity)| Some((self.current(node), entity)).filter(|(id, _)| *id != NONE);
@@ -308,15 +311,14 @@ impl<'a> Registry<'a> {
             .into_iter()
             .map(|(id, entity)| (id, self.ids[id as usize].id, ids[entity as usize], entity))
             .partition(|(id, ..)| in_use[*id as usize]);
-        let created = fresh.ids.iter().filter(|(_, entity)| is_new[*entity as usize]);
-        let mut changes: Vec<Change> = created.map(|(_, entity)| Change::Created { entity: *entity }).collect();
+        let created = fresh.ids.iter().map(|(_, entity)| *entity).filter(|entity| is_new[*entity as usize]).collect();
         let by_ids = |mut moves: Vec<(u32, EntityId, EntityId, u32)>| {
             moves.sort_unstable_by_key(|(_, from, to, _)| (*from, *to));
             moves.into_iter().map(|(_, from, to, entity)| (from, to, entity))
         };
-        changes.extend(by_ids(merged).map(|(from, into, entity)| Change::Merged { entity, from, into }));
-        changes.extend(by_ids(split).map(|(from, new, entity)| Change::Split { entity, from, new }));
-        changes
+        let merged = by_ids(merged).map(|(from, into, entity)| Change::Merged { entity, from, into });
+        let split = by_ids(split).map(|(from, new, entity)| Change::Split { entity, from, new });
+        (created, merged.chain(split).collect())
     }
 }
 
@@ -401,8 +403,6 @@ struct Anchor {
 }
 
 impl Anchor {
-    const NONE: Self = Self { node: NO_NODE, first_seen: i64::MAX, type_code: u8::MAX, prefix: u64::MAX };
-
     fn new(nodes: &Nodes, node: u32) -> Self {
         let mut prefix = [0; 8];
         prefix.iter_mut().zip(nodes.text(node).bytes()).for_each(|(to, from)| *to = from);
@@ -418,41 +418,35 @@ impl Anchor {
     }
 }
 
-/// By entity without an id, its anchor.
+/// By entity without an id, its anchor; of the others [`NO_NODE`].
 fn anchors(input: &IdInput<'_>, held: &[u32]) -> Vec<u32> {
     let entity = &input.stitched.entity;
-    let share = if entity.len() < PARALLEL_IDS { entity.len() } else { entity.len().div_ceil(input.threads.max(1)) };
-    let starts = (0..entity.len()).step_by(share.max(1));
-    let mut found: Vec<(Range<usize>, Vec<Anchor>)> =
-        starts.map(|start| (start..entity.len().min(start + share), Vec::new())).collect();
+    let without_id = |node: usize| Some(entity[node]).filter(|e| *e != HUB && held[*e as usize] == NONE);
+    let members = Groups::new(held.len(), entity.len(), without_id);
+    let mut anchors = vec![NO_NODE; held.len()];
+    let share = if held.len() < PARALLEL_IDS { held.len() } else { held.len().div_ceil(input.threads.max(1)) };
     thread::scope(|scope| {
-        for (nodes, anchors) in &mut found {
-            scope.spawn(|| *anchors = anchors_among(input, held, nodes.clone()));
+        for (number, anchors) in anchors.chunks_mut(share.max(1)).enumerate() {
+            let members = &members;
+            scope.spawn(move || {
+                for (anchor, entity) in anchors.iter_mut().zip(number * share..) {
+                    *anchor = anchor_among(input.nodes, members.of(entity));
+                }
+            });
         }
     });
-    let mut anchors = found.pop().map_or_else(|| vec![Anchor::NONE; held.len()], |(_, anchors)| anchors);
-    for (_, others) in found {
-        for (anchor, other) in anchors.iter_mut().zip(others) {
-            if other.is_before(input.nodes, anchor) {
-                *anchor = other;
-            }
-        }
-    }
-    anchors.into_iter().map(|anchor| anchor.node).collect()
+    anchors
 }
 
-/// As [`anchors`], among some identifiers only.
-fn anchors_among(input: &IdInput<'_>, held: &[u32], nodes: Range<usize>) -> Vec<Anchor> {
-    let mut anchors = vec![Anchor::NONE; held.len()];
-    for node in nodes {
-        let entity = input.stitched.entity[node];
-        if entity != HUB && held[entity as usize] == NONE {
-            let anchor = &mut anchors[entity as usize];
-            let other = Anchor::new(input.nodes, node as u32);
-            if other.is_before(input.nodes, anchor) {
-                *anchor = other;
-            }
+/// The earliest of some identifiers.
+fn anchor_among(nodes: &Nodes, members: &[u32]) -> u32 {
+    let [first, others @ ..] = members else { return NO_NODE };
+    let mut earliest = Anchor::new(nodes, *first);
+    for &node in others {
+        let other = Anchor::new(nodes, node);
+        if other.is_before(nodes, &earliest) {
+            earliest = other;
         }
     }
-    anchors
+    earliest.node
 }

@@ -76,7 +76,7 @@ pub fn find_causes(input: &CauseInput<'_>) -> Vec<Option<Cause>> {
             let part = (*entity, splits.torn[from]);
             Some(found.by_part.get(&part).map_or(Cause::NoLink, |(_, cause)| *cause))
         }
-        Change::Created { .. } | Change::Merged { .. } => None,
+        Change::Merged { .. } => None,
     };
     input.assigned.changes.iter().map(cause).collect()
 }

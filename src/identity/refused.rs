@@ -13,7 +13,7 @@ use super::periods::Times;
 use super::stitch::{HUB, StitchInput};
 
 /// What asks for two identifiers to be joined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Candidate {
     /// The always rule of this index.
     Always(u32),

@@ -128,3 +128,13 @@ pub enum Verdict {
     /// The two are one entity unless a `never` says no.
     Always,
 }
+
+impl Verdict {
+    /// The word for it in rules.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Always => "always",
+        }
+    }
+}

@@ -82,7 +82,7 @@ pub(super) fn identity(known: &Tables, bound: &BoundIdentity) -> Vec<TableLineag
         let mut frame = links.frame.clone();
         // what changed, what was registered and what is told depends on which entities there are
         match kind {
-            IdentityTable::Identity | IdentityTable::Links | IdentityTable::Hubs => {}
+            IdentityTable::Identity | IdentityTable::Links | IdentityTable::Hubs | IdentityTable::Rules => {}
             IdentityTable::Changes | IdentityTable::Registry | IdentityTable::Report | IdentityTable::Suspects => {
                 frame.extend(analysis.names.lowered(&times, Lowering::Entity));
             }
@@ -97,13 +97,15 @@ fn identity_column(links: &Links, name: &str) -> Sets {
     match name {
         // constants and counts: their rows say it all
         "identifier_type" | "left_type" | "right_type" | "links" | "max_links" | "neighbour_type" | "run" | "as_of"
-        | "measure" | "subject" | "value" | "share" | "left_size" | "right_size" => Sets::default(),
+        | "measure" | "subject" | "value" | "share" | "left_size" | "right_size" | "rule" | "rule_by" | "rule_at" => {
+            Sets::default()
+        }
         "identifier" | "left_identifier" | "right_identifier" => links.identifiers.clone(),
         "first_seen" | "last_seen" => links.times.clone(),
         "id" | "other_id" => links.ids.clone(),
-        // they may quote a hub
-        "reason" | "cause" => links.identifiers.clone().with_rows(&times),
-        "accepted" | "change" => Sets::of_rows(times),
+        // they may quote a hub, and people may quote anybody
+        "reason" | "rule_reason" | "cause" => links.identifiers.clone().with_rows(&times),
+        "accepted" | "held" | "change" => Sets::of_rows(times),
         // the earliest row is the evidence, and among equals one by its id
         "table_name" => Sets::of_rows(times).with_rows(&links.row_ids.all()),
         "row_id" => links.row_ids.clone().with_rows(&times),

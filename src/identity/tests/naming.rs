@@ -94,7 +94,6 @@ impl Registry {
         let distinct: BTreeSet<EntityId> = assigned.ids.iter().copied().collect();
         assert_eq!(distinct.len(), assigned.ids.len(), "ids are distinct");
         let changed = |change: &Change| match *change {
-            Change::Created { entity } => Changed::Created(assigned.ids[entity as usize]),
             Change::Merged { entity, from, into } => {
                 assert_eq!(assigned.ids[entity as usize], into);
                 Changed::Merged(from, into)
@@ -104,10 +103,11 @@ impl Registry {
                 Changed::Split(from, new)
             }
         };
+        let created = assigned.created.iter().map(|entity| Changed::Created(assigned.ids[*entity as usize]));
         let ids = members.iter().zip(&assigned.ids);
         let named = Named {
             ids: ids.flat_map(|(members, id)| members.iter().map(|member| (member.clone(), *id))).collect(),
-            changes: assigned.changes.iter().map(changed).collect(),
+            changes: created.chain(assigned.changes.iter().map(changed)).collect(),
             newly_registered: assigned
                 .newly_registered
                 .iter()
