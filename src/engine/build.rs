@@ -13,6 +13,7 @@ use super::partials::Partials;
 use super::planned::PlannedRows;
 use super::profile::{BoundProfile, Provenance};
 use super::rank::Ranked;
+use super::registry::Registry;
 use super::segment::{self, AudienceFacts, Listed, Segment};
 use super::wide::{Wide, holds};
 use super::{BoundModel, Engine, internal};
@@ -244,13 +245,13 @@ impl Engine {
     }
 
     async fn build_identity(&self, bound: &BoundIdentity, model: &IdentityModel, run: &RunContext) -> Result<Built> {
-        let registry = committed::rows(&run.warehouse, &run.base, &format!("{}_registry", bound.name)).await?;
+        let registry = Registry::open(&self.context, &run.warehouse, &run.base, &bound.name).await?;
         let key = match &model.id_key {
             Some(secret) => secret.reveal().as_bytes().to_vec(),
             None => run.warehouse.secret(&format!("id_key_{}", bound.name)).await?.to_vec(),
         };
         let threads = self.resources.threads;
-        let stitched = bound.run(&self.context, &registry, &key, threads).await?;
+        let stitched = bound.run(&self.context, registry, &key, threads).await?;
         let facts = IdentityFacts::of(&stitched);
         let at = (run.number, self.as_of);
         let rows = stitched.entities.nodes.len() - stitched.stitched.hubs.len();

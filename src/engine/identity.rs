@@ -8,22 +8,21 @@
 use super::entities::{Entities, EntitySlot};
 use super::functions::{Judged, Normalizer};
 use super::identity_report::SourceRows;
-use super::identity_rules;
-use super::identity_rules::KnownRules;
+use super::identity_rules::{self, KnownRules};
 use super::link_rows::{self, Collected};
 use super::proofs::Proofs;
+use super::registry::Registry;
 use super::text_spill::TextSpill;
-use super::threads;
 use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic, Severity};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, ErrorKind, Result};
 use crate::identity::{
-    BridgeInput, Cause, CauseInput, EntityId, HUB, Holdings, IdInput, Link, MaxLinks, NO_NODE, Nodes, Registered,
-    RowOwners, StitchInput, Stitched, Suspects, TypePolicy, assign_ids, find_causes, find_suspects, stitch,
+    Assigned, BridgeInput, Cause, CauseInput, Change, EntityId, HUB, Holdings, IdInput, Link, MaxLinks, RowOwners,
+    StitchInput, Stitched, Suspects, TypePolicy, assign_ids, find_causes, find_suspects, naming_bytes, stitch,
+    stitching_bytes,
 };
 use crate::model::{self, IdentityModel, IdentityRule, Normalize};
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident, lit};
@@ -85,7 +84,15 @@ pub(super) struct StitchedRun {
     /// Without the entity of each identifier, which `entities` has.
     pub stitched: Stitched,
     /// Without the ids, which `entities` has.
-    pub assigned: crate::identity::Assigned,
+    pub assigned: Assigned,
+    /// What else is told.
+    pub found: Found,
+    /// What the links hold of the memory budget, given back with them.
+    pub _link_memory: MemoryReservation,
+}
+
+/// What is found beside the entities.
+pub(super) struct Found {
     pub tables: Vec<String>,
     /// By change of an entity, why.
     pub causes: Vec<Option<Cause>>,
@@ -94,8 +101,6 @@ pub(super) struct StitchedRun {
     pub sources: Vec<SourceRows>,
     /// The rules whose identifiers occur.
     pub rules: KnownRules,
-    /// What the links hold of the memory budget, given back with them.
-    pub _link_memory: MemoryReservation,
 }
 
 /// Binds the model against its link tables.
@@ -315,75 +320,61 @@ impl BoundIdentity {
     /// Streams all link tables, stitches, and names the entities.
     ///
     /// # Errors
-    /// When a table cannot be read, or holds more identifiers than an identity can.
+    /// When a table cannot be read, or holds more identifiers than an identity can, or than there is memory for.
     pub(super) async fn run(
         &self,
         context: &SessionContext,
-        registry: &[RecordBatch],
+        registry: Registry,
         key: &[u8],
         threads: usize,
     ) -> Result<StitchedRun> {
-        let Collected { nodes, spellings, links, proofs, texts, owners, identifier_memory, link_memory } =
-            link_rows::collect(context, &self.links, &self.slot, self.policies.len(), threads).await?;
-        let rules = KnownRules::new(&self.rules, &nodes, &self.policies);
-        let input = StitchInput {
-            types: &self.policies,
-            nodes: &nodes,
-            links: &links,
-            always: &rules.always,
-            never: &rules.never,
-            threads,
-        };
-        let mut stitched = stitch(&input);
-        let sources = self.sources(owners, |code| is_hub(stitched.entity[nodes.dense(code) as usize]));
-        let registered = self.registered(registry, &nodes, threads)?;
-        let mut assigned = assign_ids(&IdInput {
-            types: &self.policies,
-            nodes: &nodes,
-            stitched: &stitched,
-            registered: &registered,
-            key,
-            threads,
-        });
+        let types = &self.policies;
+        let sizes = (types.len(), registry.rows);
+        let mut rows = link_rows::collect(context, &self.links, &self.slot, sizes, threads).await?;
+        let rules = KnownRules::new(&self.rules, &rows.nodes, types);
+        let stitched = stitch(&self.stitch_input(&rows, &rules, threads));
+        let owners = std::mem::take(&mut rows.owners);
+        let sources = self.sources(owners, |code| is_hub(stitched.entity[rows.nodes.dense(code) as usize]));
+        rows.make_room(stitching_bytes(rows.nodes.len(), registry.rows) + naming_bytes(stitched.entities as usize))?;
+        let registered = registry.read(&self.type_names(), &rows.nodes, threads).await?;
+        let (nodes, links) = (&rows.nodes, &rows.links);
+        let assigned =
+            assign_ids(&IdInput { types, nodes, stitched: &stitched, registered: &registered, key, threads });
         let causes = find_causes(&CauseInput {
-            stitch: &input,
+            stitch: &self.stitch_input(&rows, &rules, threads),
             stitched: &stitched,
             assigned: &assigned,
             registered: &registered,
         });
-        let holdings = Holdings::new(&self.policies, &nodes, &stitched);
+        drop(registered);
+        let holdings = Holdings::new(types, nodes, &stitched);
+        let always = &rules.always;
         let suspects = find_suspects(
-            &BridgeInput {
-                nodes: &nodes,
-                links: &links,
-                always: &rules.always,
-                stitched: &stitched,
-                holdings: &holdings,
-                threads,
-            },
+            &BridgeInput { nodes, links, always, stitched: &stitched, holdings: &holdings, threads },
             MOST_SUSPECTS,
         );
-        texts.check().or_fail(ErrorKind::Storage, || format!("cannot name the entities of `{}`", self.name))?;
-        let (entity, ids) = (std::mem::take(&mut stitched.entity), std::mem::take(&mut assigned.ids));
-        let entities = Entities::new(nodes, spellings, entity, ids);
-        let entities = Arc::new(entities.accounted_for(identifier_memory));
-        self.slot.fill(Arc::clone(&entities));
+        rows.texts.check().or_fail(ErrorKind::Storage, || format!("cannot name the entities of `{}`", self.name))?;
         let tables = self.links.iter().map(|l| l.table.clone()).collect();
-        Ok(StitchedRun {
-            entities,
-            links,
-            stitched,
-            assigned,
-            tables,
-            proofs,
-            texts,
-            causes,
-            holdings,
-            suspects,
-            sources,
-            rules,
-            _link_memory: link_memory,
-        })
+        Ok(self.keep(rows, (stitched, assigned), Found { tables, causes, holdings, suspects, sources, rules }))
+    }
+
+    fn stitch_input<'a>(&'a self, rows: &'a Collected, rules: &'a KnownRules, threads: usize) -> StitchInput<'a> {
+        let (always, never) = (&rules.always, &rules.never);
+        StitchInput { types: &self.policies, nodes: &rows.nodes, links: &rows.links, always, never, threads }
+    }
+
+    /// Gives the entities to all who ask for them, and accounts for what is kept.
+    fn keep(&self, rows: Collected, (mut stitched, mut assigned): (Stitched, Assigned), found: Found) -> StitchedRun {
+        let Collected { nodes, spellings, links, proofs, texts, identifier_memory, link_memory, .. } = rows;
+        let (entity, ids) = (std::mem::take(&mut stitched.entity), std::mem::take(&mut assigned.ids));
+        identifier_memory.grow(entity.capacity() * size_of::<u32>() + ids.capacity() * size_of::<EntityId>());
+        let Assigned { created, changes, newly_registered, .. } = &assigned;
+        let numbers = created.capacity() + newly_registered.capacity() + 2 * found.holdings.sizes.capacity();
+        link_memory.grow(numbers * size_of::<u32>() + changes.capacity() * size_of::<(Change, Option<Cause>)>());
+        rows.working_memory.free();
+        let entities = Arc::new(Entities::new(nodes, spellings, entity, ids).accounted_for(identifier_memory));
+        self.slot.fill(Arc::clone(&entities));
+        StitchedRun { entities, links, proofs, texts, stitched, assigned, found, _link_memory: link_memory }
     }
 
     /// By table, in the order of `links`, its rows and how many of them belong to an entity.
@@ -402,38 +393,6 @@ impl BoundIdentity {
             }
         }
         sources
-    }
-
-    /// The registry's rows; identifiers that no longer occur have no node.
-    fn registered(&self, registry: &[RecordBatch], nodes: &Nodes, threads: usize) -> Result<Vec<Registered>> {
-        let read = threads::map(registry, threads, |batch| self.registered_in(batch, nodes));
-        let read = read.or_fail(ErrorKind::Failed, || format!("cannot read the registry of `{}`", self.name))?;
-        let mut out = Vec::with_capacity(registry.iter().map(RecordBatch::num_rows).sum());
-        for rows in read {
-            out.extend(rows?);
-        }
-        Ok(out)
-    }
-
-    fn registered_in(&self, batch: &RecordBatch, nodes: &Nodes) -> Result<Vec<Registered>> {
-        let column = |name: &str| {
-            batch.column_by_name(name).ok_or_else(|| {
-                Error::new(ErrorKind::Data, format!("the registry of `{}` has no column `{name}`", self.name))
-            })
-        };
-        let kinds = column("identifier_type")?.as_string::<i32>();
-        let texts = column("identifier")?.as_string::<i32>();
-        let ids = column(&format!("{}_id", self.name))?.as_string::<i32>();
-        let runs = column("run")?.as_primitive::<Int64Type>();
-        let registered = |row| {
-            // a type may be gone; its identifiers still tell how old an id is
-            let code = self.policies.iter().position(|p| p.name == kinds.value(row));
-            let code = code.and_then(|c| u8::try_from(c).ok());
-            let node = code.and_then(|code| nodes.lookup(code, texts.value(row))).unwrap_or(NO_NODE);
-            let id = ids.value(row).parse().ok()?;
-            Some(Registered { node, id, run: runs.value(row).cast_unsigned() })
-        };
-        Ok((0..batch.num_rows()).filter_map(registered).collect())
     }
 }
 

@@ -79,20 +79,20 @@ impl IdentityFacts {
     pub(super) fn of(run: &StitchedRun) -> Self {
         let count = |wanted: fn(&Change) -> bool| run.assigned.changes.iter().filter(|c| wanted(c)).count() as u64;
         Self {
-            rows_read: run.sources.iter().map(|s| s.rows).sum(),
+            rows_read: run.found.sources.iter().map(|s| s.rows).sum(),
             identifiers: run.entities.nodes.len() as u64,
             entities: run.entities.len() as u64,
             links: run.links.len() as u64,
             refused: run.stitched.refused.len() as u64,
             hubs: run.stitched.hubs.len() as u64,
-            largest: run.holdings.sizes.iter().max().copied().unwrap_or(0).into(),
+            largest: run.found.holdings.sizes.iter().max().copied().unwrap_or(0).into(),
             created: run.assigned.created.len() as u64,
             merged: count(|c| matches!(c, Change::Merged { .. })),
             split: count(|c| matches!(c, Change::Split { .. })),
-            anonymous: run.holdings.anonymous() as u64,
-            suspects: run.suspects.count as u64,
-            sizes: sizes(&run.holdings.sizes),
-            sources: run.sources.clone(),
+            anonymous: run.found.holdings.anonymous() as u64,
+            suspects: run.found.suspects.count as u64,
+            sizes: sizes(&run.found.holdings.sizes),
+            sources: run.found.sources.clone(),
         }
     }
 
@@ -206,7 +206,7 @@ pub(super) fn suspects(bound: &BoundIdentity, run: &StitchedRun, schema: &Schema
     let mut ends: [StringBuilder; 4] = std::array::from_fn(|_| StringBuilder::new());
     let mut counts = [Int64Builder::new(), Int64Builder::new()];
     let (mut first, mut reasons) = (times(), StringBuilder::new());
-    for suspect in &run.suspects.worst {
+    for suspect in &run.found.suspects.worst {
         append_id(&mut ids, run.entities.ids[suspect.entity as usize]);
         for (place, side) in [suspect.left, suspect.right].into_iter().enumerate() {
             ends[place * 2].append_value(types[usize::from(nodes.type_of(side.node))]);
@@ -215,7 +215,7 @@ pub(super) fn suspects(bound: &BoundIdentity, run: &StitchedRun, schema: &Schema
         }
         let link = suspect.link as usize;
         for proof in run.proofs.of(link..link + 1)? {
-            tables.append_value(&run.tables[usize::from(proof.table)]);
+            tables.append_value(&run.found.tables[usize::from(proof.table)]);
             rows.append_option(proof.row);
         }
         append_time(&mut first, run.links[link].first_seen);

@@ -173,7 +173,7 @@ impl IdentityRows {
     /// Keeps what one run made.
     pub(super) fn new(bound: &BoundIdentity, model: &IdentityModel, run: StitchedRun, at: (u64, i64)) -> Self {
         let (bound, model) = (bound.clone(), model.clone());
-        let rules = run.rules.places();
+        let rules = run.found.rules.places();
         let mut rows = Self { bound, model, run, refused: hashbrown::HashMap::new(), rules, at };
         for refusal in &rows.run.stitched.refused {
             rows.refused.insert(refusal.candidate, rows.reason(refusal.reason));
@@ -263,7 +263,7 @@ impl IdentityRows {
             let why = refused.get(&Candidate::Link(index as u32));
             accepted.append_value(why.is_none() && !hub);
             reasons.append_option(why.map(String::as_str).or(hub.then_some("hub")));
-            tables.append_value(&run.tables[usize::from(proof.table)]);
+            tables.append_value(&run.found.tables[usize::from(proof.table)]);
             rows.append_option(proof.row);
             append_time(&mut first, link.first_seen);
         }
@@ -292,7 +292,7 @@ impl IdentityRows {
         let mut held = BooleanBuilder::new();
         for &place in &self.rules[range] {
             let rule = &bound.rules[place];
-            let always = run.rules.always_places.binary_search(&place).ok();
+            let always = run.found.rules.always_places.binary_search(&place).ok();
             let why = always.and_then(|index| refused.get(&Candidate::Always(index as u32)));
             held.append_value(why.is_none());
             let texts = [
@@ -330,7 +330,7 @@ impl IdentityRows {
     }
 
     fn never_rule(&self, rule: u32) -> String {
-        let rule = self.run.rules.never_places.get(rule as usize).and_then(|place| self.model.rules.get(*place));
+        let rule = self.run.found.rules.never_places.get(rule as usize).and_then(|place| self.model.rules.get(*place));
         rule.map_or_else(|| "never rule".to_owned(), |r| format!("never rule by {}: {}", r.by, r.reason))
     }
 
@@ -362,7 +362,7 @@ impl IdentityRows {
                 continue;
             }
             let index = row - run.assigned.created.len();
-            causes.append_option(run.causes[index].map(|cause| self.cause(cause)));
+            causes.append_option(run.found.causes[index].map(|cause| self.cause(cause)));
             match &run.assigned.changes[index] {
                 Change::Merged { from, into, .. } => {
                     words.append_value("merged");

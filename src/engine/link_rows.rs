@@ -16,7 +16,10 @@ use super::proofs::{Proofs, RowIds};
 use super::text_spill::TextSpill;
 use super::threads;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::identity::{InternerFull, Link, LinkSet, Links, NO_TIME, Nodes, RowOwners, Scratch, Speller, Spellings};
+use crate::identity::{
+    InternerFull, Link, LinkSet, Links, NO_TIME, Nodes, RowOwners, Scratch, Speller, Spellings, naming_bytes,
+    stitching_bytes,
+};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::DataFusionError;
@@ -48,6 +51,24 @@ pub(super) struct Collected {
     pub identifier_memory: MemoryReservation,
     /// The memory of the rest.
     pub link_memory: MemoryReservation,
+    /// Memory for what is made of it.
+    pub working_memory: MemoryReservation,
+}
+
+impl Collected {
+    /// Accounts for so many bytes of working memory, if need be with the texts of identifiers on disk.
+    ///
+    /// # Errors
+    /// When the budget has no room for them, or the disk is full.
+    pub(super) fn make_room(&mut self, bytes: usize) -> Result<()> {
+        if self.working_memory.try_resize(bytes).is_ok() {
+            return Ok(());
+        }
+        let doing = || "cannot write identifiers to disk".to_owned();
+        self.nodes.write_texts(&(Arc::clone(&self.texts) as _)).or_fail(ErrorKind::Storage, doing)?;
+        self.identifier_memory.resize(self.nodes.memory_bytes() + self.spellings.memory_bytes());
+        self.working_memory.try_resize(bytes).or_fail(ErrorKind::Failed, || "cannot name the entities".to_owned())
+    }
 }
 
 /// What one thread at a time adds to.
@@ -121,10 +142,10 @@ impl Kept {
     }
 
     /// Writes links or texts to disk, unless somebody else just has: those that take more, so that there are few runs
-    /// of links.
-    fn make_room(&self) -> datafusion::error::Result<()> {
+    /// of links. There is room for `more` bytes then.
+    fn make_room(&self, more: usize) -> datafusion::error::Result<()> {
         let _alone = self.making_room.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.settle().is_ok() {
+        if self.settle(more).is_ok() {
             return Ok(());
         }
         let links: usize = self.shares.iter().map(|share| lock(share).links.memory_bytes()).sum();
@@ -133,12 +154,12 @@ impl Kept {
         } else {
             self.write_links()?;
         }
-        if self.settle().is_ok() {
+        if self.settle(more).is_ok() {
             return Ok(());
         }
         self.write_texts()?;
         self.write_links()?;
-        self.settle()
+        self.settle(more)
     }
 
     fn write_links(&self) -> datafusion::error::Result<()> {
@@ -149,12 +170,12 @@ impl Kept {
         Ok(self.speller.write_texts(&(Arc::clone(&self.texts) as _))?)
     }
 
-    /// Accounts for everything anew.
-    fn settle(&self) -> datafusion::error::Result<()> {
+    /// Accounts for everything anew, and for `more` bytes.
+    fn settle(&self, more: usize) -> datafusion::error::Result<()> {
         let mut shares: Vec<_> = self.shares.iter().map(lock).collect();
         let identifiers = self.speller.memory_bytes();
         let total = identifiers + shares.iter().map(|share| share.memory_bytes()).sum::<usize>();
-        self.reservation.try_resize(total)?;
+        self.reservation.try_resize(total + more)?;
         self.identifiers.store(identifiers, Relaxed);
         for share in &mut shares {
             share.bytes = share.memory_bytes();
@@ -162,8 +183,17 @@ impl Kept {
         Ok(())
     }
 
-    /// Ends it.
-    async fn collected(self, threads: usize) -> Result<Collected> {
+    /// Ends it, with room for `registered` rows of the registry.
+    async fn collected(self, threads: usize, registered: usize) -> Result<Collected> {
+        let identifiers = self.speller.identifiers();
+        let least = stitching_bytes(identifiers, registered);
+        // only then can links still go to disk for it; with fewer entities than identifiers less will do
+        let mut working = least + naming_bytes(identifiers);
+        if self.make_room(working).is_err() {
+            working = least;
+            self.make_room(working).or_fail(ErrorKind::Failed, || "cannot find the entities".to_owned())?;
+        }
+        let working_memory = self.reservation.split(working);
         let spilled = !self.spill.is_empty();
         if spilled && self.reservation.try_grow(self.spill.most_links() * size_of::<Link>()).is_err() {
             self.write_texts().or_fail(ErrorKind::Storage, || "cannot write identifiers to disk".to_owned())?;
@@ -191,7 +221,8 @@ impl Kept {
             (links, Proofs::Held(evidence, ids))
         };
         link_memory.resize(links.capacity() * size_of::<Link>() + proofs.memory_bytes());
-        Ok(Collected { nodes, spellings, links, proofs, texts, owners, identifier_memory: reservation, link_memory })
+        let identifier_memory = reservation;
+        Ok(Collected { nodes, spellings, links, proofs, texts, owners, identifier_memory, link_memory, working_memory })
     }
 }
 
@@ -199,7 +230,8 @@ fn lock(share: &Mutex<Share>) -> MutexGuard<'_, Share> {
     share.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads all link tables, a task for each partition of each.
+/// Reads all link tables, a task for each partition of each. Links are between identifiers of so many types; so many
+/// rows of the registry will be read.
 ///
 /// # Errors
 /// When a table cannot be read, a SQL normaliser fails, or there are more identifiers than an identity can hold.
@@ -207,7 +239,7 @@ pub(super) async fn collect(
     context: &SessionContext,
     tables: &[BoundLinks],
     slot: &EntitySlot,
-    types: usize,
+    (types, registered): (usize, usize),
     threads: usize,
 ) -> Result<Collected> {
     let kept = Arc::new(Kept::new(context, types, threads));
@@ -226,7 +258,7 @@ pub(super) async fn collect(
         }
     }
     let kept = Arc::into_inner(kept).ok_or_else(|| Error::new(ErrorKind::Failed, "a link stream is still running"))?;
-    kept.collected(threads).await
+    kept.collected(threads, registered).await
 }
 
 fn doing(table: &BoundLinks) -> String {
@@ -333,7 +365,7 @@ impl Reader {
         }
         let fits = self.kept.account(share);
         drop(guard);
-        if fits { Ok(()) } else { Ok(self.kept.make_room()?) }
+        if fits { Ok(()) } else { Ok(self.kept.make_room(0)?) }
     }
 
     /// Makes the codes of one identifier column.

@@ -51,6 +51,7 @@ mod proofs;
 mod pushdown_tests;
 mod query;
 mod rank;
+mod registry;
 mod scans;
 mod schemas;
 mod segment;

@@ -192,6 +192,11 @@ impl Interner {
         self.shards.iter().try_for_each(|shard| lock(shard).write_texts(file))
     }
 
+    /// How many identifiers there are.
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
     /// Memory held, in bytes, for a memory pool to account for.
     pub fn memory_bytes(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).memory_bytes()).sum()

@@ -38,6 +38,7 @@ mod hubs;
 mod interner;
 mod limits;
 mod links;
+mod memory;
 mod nodes;
 mod order;
 mod owners;
@@ -64,6 +65,7 @@ pub use explained::{
 pub use hubs::Hub;
 pub use interner::{Interner, InternerFull, NO_LAST_TIME, NO_NODE, NO_TIME, Scratch};
 pub use links::{Evidence, Link, LinkSet, Links, Pair};
+pub use memory::{naming_bytes, stitching_bytes};
 pub use nodes::Nodes;
 pub use owners::RowOwners;
 pub use refused::{Candidate, RefusalReason, Refused};

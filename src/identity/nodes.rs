@@ -5,9 +5,12 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::io;
+use std::sync::Arc;
 
 use super::interner::{Hashing, NO_NODE, SHARD_BITS, SHARDS, Scratch, join_repeats};
 use super::shard::{Pending, Shard};
+use super::texts::TextFile;
 
 /// All identifiers with type, text and times, by dense code.
 #[derive(Debug)]
@@ -148,6 +151,14 @@ impl Nodes {
             return Ordering::Equal;
         }
         self.type_of(left).cmp(&self.type_of(right)).then_with(|| self.text(left).cmp(&self.text(right)))
+    }
+
+    /// Writes the texts that are in memory to a file, always the same.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn write_texts(&mut self, file: &Arc<dyn TextFile>) -> io::Result<()> {
+        self.shards.iter_mut().try_for_each(|shard| shard.write_texts(file))
     }
 
     /// Memory held, in bytes.

@@ -116,6 +116,11 @@ impl Speller {
         self.nodes.write_texts(file)
     }
 
+    /// How many identifiers there are.
+    pub fn identifiers(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Memory held, in bytes, for a memory pool to account for.
     pub fn memory_bytes(&self) -> usize {
         self.nodes.memory_bytes() + self.others.iter().map(|shard| lock(shard).memory_bytes()).sum::<usize>()

@@ -140,6 +140,42 @@ fn a_rule_counts_however_its_identifiers_are_spelled() {
     assert!(told.contains("are not one person") && told.contains(NEVER), "{told}");
 }
 
+/// `always` rules are taken before links and in their order: by type, then by text.
+#[test]
+fn a_table_tells_what_became_of_each_rule() {
+    let rules = "verdict,left,right,reason,by,at
+never,account:a8,account:a9,no customers,somebody else,2026-03-03
+always,account:a2,cookie:c2,his tablet,shop,2026-03-02
+never,account:a1,account:a2,father and son,front desk,2026-03-03
+always,email:Home@example.com,account:a1,her address,shop,2026-03-02
+always,cookie:c2,account:a1,her tablet,shop,2026-03-01
+";
+    let project = family();
+    project.write("models/person_rules.csv", rules);
+    let hub = PERSON.replace("normalize: email", "normalize: email, max_links: 1");
+    project.write("models/person.yaml", &format!("{hub}rules: models/person_rules.csv\n"));
+    project.kinfold(&["run"]).exits(0);
+    let told = project.query("SELECT * FROM person_rules ORDER BY rule_at, rule DESC, left_type");
+    let row = |sides: [&str; 4], (rule, held, why): (&str, bool, Option<&str>), [reason, by, at]: [&str; 3]| {
+        json!({
+            "rule": rule, "held": held, "reason": why, "rule_reason": reason, "rule_by": by, "rule_at": at,
+            "left_type": sides[0], "left_identifier": sides[1], "right_type": sides[2], "right_identifier": sides[3],
+        })
+    };
+    let expected = [
+        row(["cookie", "c2", "account", "a1"], ("always", true, None), ["her tablet", "shop", "2026-03-01"]),
+        row(["account", "a2", "cookie", "c2"], ("always", false, Some(NEVER)), ["his tablet", "shop", "2026-03-02"]),
+        row(
+            ["email", "home@example.com", "account", "a1"],
+            ("always", false, Some("hub home@example.com")),
+            ["her address", "shop", "2026-03-02"],
+        ),
+        row(["account", "a1", "account", "a2"], ("never", true, None), ["father and son", "front desk", "2026-03-03"]),
+    ];
+    let told: Vec<Value> = told.into_iter().map(|row| serde_json::to_value(row).unwrap()).collect();
+    assert_eq!(told, expected);
+}
+
 #[test]
 fn an_id_keeps_its_age_when_the_type_of_its_first_identifier_is_gone() {
     let accounts = |rows: &str| format!("account,email,name,at\n,old@example.com,Ann,2026-01-05T00:00:00Z\n{rows}");
