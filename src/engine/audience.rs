@@ -460,14 +460,14 @@ impl<'a> Compiler<'a> {
         if !ok {
             return None;
         }
-        let inputs: Option<Vec<FoldInput>> = by_table.into_iter().map(|(key, t)| t.input(key)).collect();
+        let inputs = by_table.into_iter().map(|(key, table)| table.input(key, steps.len())).collect();
         let name = self.fresh();
         let spec = self.spec(steps);
         self.columns.push(FoldColumn {
             name: name.clone(),
             function: Arc::new(AggregateUDF::new_from_impl(Sequence::new(spec))),
             distinct: false,
-            inputs: inputs?,
+            inputs,
             empty: ScalarValue::Boolean(Some(false)),
         });
         Some(yes(ident(name)))
@@ -491,7 +491,7 @@ impl<'a> Compiler<'a> {
         SequenceSpec { anchor, steps: steps.iter().map(step).collect(), as_of: self.scope.parts.as_of }
     }
 
-    /// Adds a step's predicate to its table's bit mask.
+    /// Adds a step's predicate to those of its table.
     fn sequence_step(
         &mut self,
         index: usize,
@@ -518,10 +518,8 @@ impl<'a> Compiler<'a> {
             }
             None => lit(ScalarValue::Utf8(None)),
         };
-        let bit = when(predicate.clone(), lit(1_i64 << index)).otherwise(lit(0_i64)).ok()?;
-        let entry = by_table.entry(key).or_insert(SequenceTable { time, same, mask: None, matches: None });
-        entry.mask = Some(entry.mask.take().map_or(bit.clone(), |m| m + bit));
-        entry.matches = Some(entry.matches.take().map_or(predicate.clone(), |m| m.or(predicate)));
+        let table = by_table.entry(key).or_insert(SequenceTable { time, same, steps: BTreeMap::new() });
+        table.steps.insert(index, predicate);
         Some(())
     }
 }
@@ -530,16 +528,28 @@ impl<'a> Compiler<'a> {
 struct SequenceTable {
     time: Expr,
     same: Expr,
-    mask: Option<Expr>,
-    matches: Option<Expr>,
+    /// By step, which rows match it.
+    steps: BTreeMap<usize, Expr>,
 }
 
 impl SequenceTable {
-    fn input(self, key: String) -> Option<FoldInput> {
-        let time = cast(self.time, DataType::Int64);
-        let arguments = vec![time, self.mask?, self.same];
-        Some(FoldInput { table: key, arguments, filter: self.matches, moves: false })
+    /// The arguments for a sequence of so many steps.
+    fn input(self, key: String, steps: usize) -> FoldInput {
+        let mut arguments = vec![cast(self.time, DataType::Int64), self.same];
+        let matched = |step| self.steps.get(&step).map_or_else(|| lit(false), |predicate| predicate.clone().is_true());
+        arguments.extend((0..steps).map(matched));
+        let filter = self.steps.into_values().reduce(Expr::or);
+        FoldInput { table: key, arguments, filter, moves: false }
     }
+}
+
+/// The steps that a row matches as one number: a bit for each, the first the lowest. `matched` are by step.
+pub(super) fn steps_mask(matched: &[Expr]) -> datafusion::error::Result<Expr> {
+    let mut mask = lit(0_i64);
+    for (step, matched) in matched.iter().enumerate() {
+        mask = mask + when(matched.clone(), lit(1_i64 << step)).otherwise(lit(0_i64))?;
+    }
+    Ok(mask)
 }
 
 /// Null is no.

@@ -5,12 +5,12 @@
 //! kept, in the columns that are needed; over those few rows all conditions are folded at once and the rows behind
 //! each are looked up. What the profile holds and who is in other audiences is as it was committed.
 
-use super::audience::{BoundAudience, Compiler, Rule, membership};
+use super::audience::{BoundAudience, Compiler, Rule, membership, steps_mask};
 use super::build::RunContext;
 use super::committed;
 use super::evidence::{numbers, strings, text};
 use super::fold::{self, FoldColumn, FoldInput, FoldTable};
-use super::functions::{Event, NULL, SequenceSpec};
+use super::functions::{Event, NULL, SAME, STEPS, SequenceSpec};
 use super::measures::{FoldScope, clock};
 use super::print::to_json;
 use super::steps::{StepOutcome, outcomes};
@@ -348,7 +348,8 @@ impl Asked<'_> {
             Evidence::Sequence(spec, inputs, steps) => {
                 let mut rows = Vec::new();
                 for input in inputs {
-                    rows.extend(self.matches(input, tables, Some([&input.arguments[1], &input.arguments[2]])).await?);
+                    let mask = steps_mask(&input.arguments[STEPS..]).map_err(internal)?;
+                    rows.extend(self.matches(input, tables, Some([&mask, &input.arguments[SAME]])).await?);
                 }
                 rows.sort();
                 Found { steps: step_results(&self.engine.map, spec, steps, &rows), ..Found::default() }

@@ -217,7 +217,7 @@ fn splits(function: &AggregateUDF, distinct: bool, types: &[DataType]) -> Result
     let is = |fits: fn(&DataType) -> bool| types.iter().all(fits);
     let fits = match name {
         "count" | "kinfold_pick" => true,
-        "kinfold_sequence" => types.last().is_some_and(returns),
+        "kinfold_sequence" => types.get(super::functions::SAME).is_some_and(returns),
         "sum" | "bit_and" | "bit_or" | "bit_xor" => is(is_added_exactly),
         "min" | "max" => is(|t| returns(t) && !t.is_floating()),
         "bool_and" | "bool_or" => is(|t| *t == DataType::Boolean),

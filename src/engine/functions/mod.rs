@@ -25,7 +25,7 @@ pub(super) use ordered::Ordered;
 pub(super) use pick::{PickFirst, Returns};
 pub(super) use random::random_share;
 pub(super) use scalar::{as_of_literal, as_of_literal_null, scalar_functions};
-pub(super) use sequence::{Anchor, Event, Sequence, SequenceSpec, SequenceStep};
+pub(super) use sequence::{Anchor, Event, SAME, STEPS, Sequence, SequenceSpec, SequenceStep};
 pub(super) use values::NULL;
 
 use datafusion::logical_expr::AggregateUDF;

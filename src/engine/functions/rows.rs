@@ -1,15 +1,12 @@
 //! Which rows of a batch an aggregate looks at.
 
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, ListArray};
-use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 
 /// The rows that have a value and pass the filter (null counts as false), in order.
 pub(super) fn wanted(value: &dyn Array, filter: Option<&BooleanArray>) -> Vec<u32> {
     let present = value.logical_nulls().map(NullBuffer::into_inner);
-    let passing = filter.map(|filter| match filter.nulls() {
-        Some(nulls) => filter.values() & nulls.inner(),
-        None => filter.values().clone(),
-    });
+    let passing = filter.map(true_rows);
     let both = match (present, passing) {
         (Some(present), Some(passing)) => Some(&present & &passing),
         (one, other) => one.or(other),
@@ -17,6 +14,14 @@ pub(super) fn wanted(value: &dyn Array, filter: Option<&BooleanArray>) -> Vec<u3
     match both {
         Some(rows) => rows.set_indices().map(|row| row as u32).collect(),
         None => (0..value.len() as u32).collect(),
+    }
+}
+
+/// By row, whether a condition is true; null is not.
+pub(super) fn true_rows(condition: &BooleanArray) -> BooleanBuffer {
+    match condition.nulls() {
+        Some(nulls) => condition.values() & nulls.inner(),
+        None => condition.values().clone(),
     }
 }
 

@@ -1,17 +1,18 @@
 //! `sequence` conditions: per group the short list of matching events, evaluated once at the end.
 //!
-//! The arguments are the event's time (microseconds), a bit mask of the steps that it matches, and the
-//! value for `same:` (null when unused). Rows that match no step are not kept. Rules (language.md): the
+//! The arguments are the event's time (microseconds), the value for `same:` (null when unused) and, by step, whether the
+//! event matches it (null is no). Rows that match no step are not kept. Steps of many sequences ask the same of a row, so
+//! they are arguments of their own, which the fold computes once, and not one number. Rules (language.md): the
 //! first step is the anchor; a step's window opens at the last positive step before it, or at the anchor
 //! with `of: first`; it is open at its start and closed at its end, `inclusive` closes both; chosen rows
 //! are distinct; a `not` step holds when no unchosen event lies in its window and, unless `open`, the
 //! window has passed at `as_of`.
 
-use super::rows::{all, items, wanted};
+use super::rows::{all, items, true_rows, wanted};
 use super::single::{Grouped, SingleGroup};
 use super::values::{NULL, ValueCoder};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
-use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::buffer::{BooleanBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -19,6 +20,11 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccu
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Place of the value for `same:` among the arguments.
+pub(crate) const SAME: usize = 1;
+/// Place of the first step's argument.
+pub(crate) const STEPS: usize = 2;
 
 /// One step of a sequence, ready to evaluate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -159,11 +165,11 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     pub(crate) fn new(spec: SequenceSpec) -> Self {
-        Self { spec, signature: Signature::any(3, Volatility::Immutable) }
+        Self { spec, signature: Signature::variadic_any(Volatility::Immutable) }
     }
 
     fn state(&self, args: &AccumulatorArgs<'_>) -> Result<SequenceState> {
-        let same = args.expr_fields[2].data_type();
+        let same = args.expr_fields[SAME].data_type();
         Ok(SequenceState {
             spec: self.spec.clone(),
             coder: ValueCoder::new(same)?,
@@ -200,7 +206,7 @@ impl AggregateUDFImpl for Sequence {
         Ok(vec![
             list_field(args.name, "times", DataType::Int64),
             list_field(args.name, "steps", DataType::Int64),
-            list_field(args.name, "same", args.input_fields[2].data_type().clone()),
+            list_field(args.name, "same", args.input_fields[SAME].data_type().clone()),
         ])
     }
 
@@ -310,13 +316,16 @@ impl GroupsAccumulator for SequenceState {
     ) -> Result<()> {
         self.ensure(total_num_groups);
         let times = values[0].as_primitive::<Int64Type>();
-        let steps = values[1].as_primitive::<Int64Type>();
+        let matched: Vec<BooleanBuffer> = values[STEPS..].iter().map(|step| true_rows(step.as_boolean())).collect();
+        let steps = |row: usize| {
+            let bits = matched.iter().zip(0..).map(|(rows, step)| u64::from(rows.value(row)) << step);
+            bits.fold(0, |all, bit| all | bit)
+        };
         let mut rows = wanted(times, opt_filter);
-        rows.retain(|row| steps.value(*row as usize) != 0);
-        for (row, same) in rows.iter().zip(self.coder.code(&values[2], &rows)?) {
+        rows.retain(|row| steps(*row as usize) != 0);
+        for (row, same) in rows.iter().zip(self.coder.code(&values[SAME], &rows)?) {
             let row = *row as usize;
-            let event = Event { time: times.value(row), steps: steps.value(row).cast_unsigned(), same };
-            self.push(group_indices[row], event);
+            self.push(group_indices[row], Event { time: times.value(row), steps: steps(row), same });
         }
         Ok(())
     }

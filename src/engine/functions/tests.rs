@@ -4,7 +4,7 @@
 use super::pick::{PickFirst, Returns};
 use super::sequence::{Anchor, Event, Sequence, SequenceSpec, SequenceStep};
 use super::tally::{Finish, Tally};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{AggregateUDFImpl, EmitTo, GroupsAccumulator};
@@ -29,13 +29,17 @@ fn steps_of(row: &Row) -> Option<u64> {
 fn batch(rows: &[Row]) -> RecordBatch {
     let times: Int64Array = rows.iter().map(|r| r.1).collect();
     let values: StringArray = rows.iter().map(|r| r.2.as_deref()).collect();
-    let steps: Int64Array = rows.iter().map(|r| steps_of(r).map(u64::cast_signed)).collect();
+    let step = |bit: u64| -> ArrayRef {
+        let matched: BooleanArray = rows.iter().map(|r| steps_of(r).map(|steps| steps & bit != 0)).collect();
+        Arc::new(matched)
+    };
     let schema = Schema::new(vec![
         Field::new("time", DataType::Int64, true),
         Field::new("value", DataType::Utf8, true),
-        Field::new("steps", DataType::Int64, true),
+        Field::new("first", DataType::Boolean, true),
+        Field::new("second", DataType::Boolean, true),
     ]);
-    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(times), Arc::new(values), Arc::new(steps)]).unwrap()
+    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(times), Arc::new(values), step(1), step(2)]).unwrap()
 }
 
 fn state(function: &dyn AggregateUDFImpl, columns: &[&str]) -> Box<dyn GroupsAccumulator> {
@@ -144,7 +148,7 @@ proptest! {
     fn sequences_do_not_depend_on_the_split(rows in rows(), cut in 0..40_usize, by_row: bool, within in 1..3_i64) {
         let step = |within| SequenceStep { negated: false, within, of_first: false, inclusive: false, open: false, same: false };
         let spec = SequenceSpec { anchor: Anchor::Earliest, steps: vec![step(None), step(Some(within))], as_of: 9 };
-        let found = in_parts(&Sequence::new(spec.clone()), &["time", "steps", "value"], &rows, cut, by_row);
+        let found = in_parts(&Sequence::new(spec.clone()), &["time", "value", "first", "second"], &rows, cut, by_row);
         for group in 0..4 {
             let of_group = rows.iter().filter(|row| row.0 == group);
             let mut events: Vec<Event> =
