@@ -5,8 +5,10 @@ use super::build::Output;
 use super::entities::Entities;
 use super::history::CHANGES;
 use super::identity::BoundIdentity;
+use super::identity_tables::append_id;
 use super::narrow::{Found, Members};
 use crate::error::{Context, ErrorKind, Result};
+use crate::identity::EntityId;
 use crate::model::{AudienceModel, ListEntry};
 use crate::warehouse::WriteMode;
 use datafusion::arrow::array::{
@@ -146,15 +148,27 @@ pub(super) struct Segment<'a> {
     pub run: u64,
 }
 
+/// A member as a row of the segment.
+struct Member<'r> {
+    id: EntityId,
+    since: i64,
+    reason: &'r str,
+}
+
+/// A segment beside the one before, each in the order of ids.
+struct Compared<'r> {
+    now: Vec<Member<'r>>,
+    entered: Vec<EntityId>,
+    left: Vec<EntityId>,
+}
+
 impl Segment<'_> {
     /// The segment, its changes and size compared with the segment before, and those whom it holds out. Completes
     /// the facts.
     pub(super) fn tables(&self, facts: &mut AudienceFacts) -> Result<Vec<Output>> {
         let Self { bound, members, previous: [before, held_before], as_of, run, .. } = self;
-        let before = previous_members(before, &bound.identity);
-        let now = self.rows(members.codes.iter().map(|(code, reason)| (*code, reason.as_deref())), &before);
-        let entered: Vec<&str> = now.keys().filter(|id| !before.contains_key(*id)).map(String::as_str).collect();
-        let left: Vec<&str> = before.keys().filter(|id| !now.contains_key(*id)).map(String::as_str).collect();
+        let codes = members.codes.iter().map(|(code, reason)| (*code, reason.as_deref()));
+        let Compared { now, entered, left } = self.compared(codes, before);
         (facts.members, facts.entered, facts.left) = (now.len() as u64, entered.len() as u64, left.len() as u64);
         facts.held_out = members.held_out.len() as u64;
         facts.too_small = facts.min_size.is_some_and(|least| facts.members < u64::from(least));
@@ -164,30 +178,43 @@ impl Segment<'_> {
             size(bound, *run, *as_of, facts)?,
         ];
         if bound.holdout.is_some() {
-            let held_before = previous_members(held_before, &bound.identity);
-            let held = self.rows(members.held_out.iter().map(|code| (*code, None)), &held_before);
-            outputs.push(segment(&holdout_table(&bound.name), bound, &held)?);
+            let held = self.compared(members.held_out.iter().map(|code| (*code, None)), held_before);
+            outputs.push(segment(&holdout_table(&bound.name), bound, &held.now)?);
         }
         Ok(outputs)
     }
 
-    /// Ids with the time since when, and the reason.
-    fn rows<'r>(
+    /// Members with the time since when, and the reason, against the rows that were committed.
+    fn compared<'r>(
         &self,
         codes: impl Iterator<Item = (u32, Option<&'r str>)>,
-        before: &BTreeMap<String, i64>,
-    ) -> BTreeMap<String, (i64, &'r str)> {
-        let row = |(code, reason): (u32, Option<&'r str>)| {
-            let id = self.entities.ids[code as usize].to_string();
-            let since = before.get(&id).copied().unwrap_or(self.as_of);
-            (id, (since, reason.unwrap_or(BY_RULE)))
+        before: &[RecordBatch],
+    ) -> Compared<'r> {
+        let member = |(code, reason): (u32, Option<&'r str>)| {
+            let reason = reason.unwrap_or(BY_RULE);
+            Member { id: self.entities.ids[code as usize], since: self.as_of, reason }
         };
-        codes.map(row).collect()
+        let mut now: Vec<Member<'r>> = codes.map(member).collect();
+        now.sort_unstable_by_key(|member| member.id);
+        let (mut entered, mut left) = (Vec::new(), Vec::new());
+        let mut before = previous_members(before, &self.bound.identity).into_iter().peekable();
+        for member in &mut now {
+            while let Some((id, _)) = before.next_if(|(id, _)| *id < member.id) {
+                left.push(id);
+            }
+            match before.next_if(|(id, _)| *id == member.id) {
+                Some((_, since)) => member.since = since,
+                None => entered.push(member.id),
+            }
+        }
+        left.extend(before.map(|(id, _)| id));
+        Compared { now, entered, left }
     }
 }
 
-fn previous_members(previous: &[RecordBatch], identity: &str) -> BTreeMap<String, i64> {
-    let mut out = BTreeMap::new();
+/// Members of a committed segment and since when, in the order of ids.
+fn previous_members(previous: &[RecordBatch], identity: &str) -> Vec<(EntityId, i64)> {
+    let mut out = Vec::new();
     for batch in previous {
         let (Some(ids), Some(times)) =
             (batch.column_by_name(&format!("{identity}_id")), batch.column_by_name("entered_at"))
@@ -195,10 +222,9 @@ fn previous_members(previous: &[RecordBatch], identity: &str) -> BTreeMap<String
             continue;
         };
         let (ids, times) = (ids.as_string::<i32>(), times.as_primitive::<TimestampMicrosecondType>());
-        for row in 0..batch.num_rows() {
-            out.insert(ids.value(row).to_owned(), times.value(row));
-        }
+        out.extend((0..batch.num_rows()).filter_map(|row| Some((ids.value(row).parse().ok()?, times.value(row)))));
     }
+    out.sort_unstable();
     out
 }
 
@@ -212,13 +238,13 @@ fn made(table: &str, schema: SchemaRef, columns: Vec<Arc<dyn Array>>, mode: Writ
     Ok(Output { table: table.to_owned(), schema, batches: vec![batch], mode })
 }
 
-fn segment(table: &str, bound: &BoundAudience, now: &BTreeMap<String, (i64, &str)>) -> Result<Output> {
+fn segment(table: &str, bound: &BoundAudience, now: &[Member<'_>]) -> Result<Output> {
     let (mut ids, mut reasons) = (StringBuilder::new(), StringBuilder::new());
-    for (id, (_, reason)) in now {
-        ids.append_value(id);
-        reasons.append_value(reason);
+    for member in now {
+        append_id(&mut ids, member.id);
+        reasons.append_value(member.reason);
     }
-    let entered = times(now.values().map(|v| v.0));
+    let entered = times(now.iter().map(|member| member.since));
     made(
         table,
         Arc::clone(&bound.schema),
@@ -237,7 +263,7 @@ fn history_fields(rest: Vec<Field>) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn changes(bound: &BoundAudience, run: u64, as_of: i64, entered: &[&str], left: &[&str]) -> Result<Output> {
+fn changes(bound: &BoundAudience, run: u64, as_of: i64, entered: &[EntityId], left: &[EntityId]) -> Result<Output> {
     // one table for all audiences, whatever their identity: the id column is named for what it holds
     let schema = history_fields(vec![
         Field::new("entity_id", DataType::Utf8, false),
@@ -248,7 +274,7 @@ fn changes(bound: &BoundAudience, run: u64, as_of: i64, entered: &[&str], left: 
     let rows = entered.iter().map(|id| (id, "entered")).chain(left.iter().map(|id| (id, "left")));
     for (id, word) in rows {
         audiences.append_value(&bound.name);
-        ids.append_value(id);
+        append_id(&mut ids, *id);
         words.append_value(word);
     }
     made(
