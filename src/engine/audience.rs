@@ -1,7 +1,7 @@
 //! The audience stage: a condition tree becomes columns of the fold and one boolean expression over the wide
 //! row of the profile.
 
-use super::fold::{self, FoldColumn, FoldInput, FoldTable};
+use super::fold::{self, FoldColumn, FoldInput, FoldTable, serving};
 use super::functions::{Anchor, PickFirst, Returns, Sequence, SequenceSpec, SequenceStep, random_share};
 use super::identity::BoundIdentity;
 use super::measures::{FoldScope, Reading, all_of, clock, column, window};
@@ -69,11 +69,14 @@ pub(super) struct Compiler<'a> {
     findings: &'a mut Vec<Diagnostic>,
 }
 
+/// Steps of a sequence: what a row matches is kept as bits.
+const MOST_STEPS: usize = 64;
+
 type Compiled = Option<Expr>;
 
 /// Column of the wide row that says who belongs to another audience.
 pub(super) fn membership(audience: &str) -> String {
-    format!("__in_{audience}")
+    serving(audience, "members")
 }
 
 /// Name of the table of those whom an audience holds out.
@@ -251,7 +254,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn fresh(&self) -> String {
-        format!("__{}_{}", self.name, self.columns.len())
+        serving(self.name, format_args!("#{}", self.columns.len()))
     }
 
     /// The expression that says whether a condition holds; `None` when something is wrong with it.
@@ -453,7 +456,7 @@ impl<'a> Compiler<'a> {
 
     fn sequence(&mut self, steps: &[Spanned<Step>]) -> Compiled {
         let mut by_table: BTreeMap<String, SequenceTable> = BTreeMap::new();
-        let mut ok = true;
+        let mut ok = self.sequence_fits(steps);
         for (index, step) in steps.iter().enumerate() {
             ok &= self.sequence_step(index, step, steps, &mut by_table).is_some();
         }
@@ -471,6 +474,31 @@ impl<'a> Compiler<'a> {
             empty: ScalarValue::Boolean(Some(false)),
         });
         Some(yes(ident(name)))
+    }
+
+    /// Whether there are not too many steps, and one value that rows must share.
+    fn sequence_fits(&mut self, steps: &[Spanned<Step>]) -> bool {
+        let before = self.findings.len();
+        if let Some(beyond) = steps.get(MOST_STEPS) {
+            let message = format!("a sequence has at most {MOST_STEPS} steps, this one has {}", steps.len());
+            self.findings.push(
+                Diagnostic::error(Code::SqlArguments, beyond.span, message)
+                    .with_label("one too many")
+                    .with_help("make two audiences, and let one be a condition of the other"),
+            );
+        }
+        let mut same = steps.iter().filter_map(|step| step.same.as_ref());
+        if let Some(first) = same.next()
+            && let Some(other) = same.find(|other| other.value.trim() != first.value.trim())
+        {
+            self.findings.push(
+                Diagnostic::error(Code::SqlArguments, other.span, "all `same:` of a sequence are one value")
+                    .with_label("compares something else")
+                    .with_related(first.span, "the other one")
+                    .with_help("compare both at once: concat_ws('|', a, b)"),
+            );
+        }
+        self.findings.len() == before
     }
 
     /// What a sequence asks of the rows that match its steps.

@@ -64,6 +64,8 @@ impl Binder<'_> {
         self.within_limits(sql)?;
         let bound = self.state.create_logical_expr(&sql.value, schema);
         let expr = bound.map_err(|e| Box::new(self.finding(&e, sql, over)))?;
+        // types are those of the values that will come: CASE gives its branches one type only then
+        let expr = super::wide::coerced(self.state, expr.clone(), schema).unwrap_or(expr);
         if !self.secrets && contains(&expr, is_secret) {
             return Err(Box::new(self.no_secret_here(sql)));
         }

@@ -16,6 +16,7 @@ use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::binary::type_union_resolution;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
 use datafusion::physical_plan::sorts::sort::SortExec;
@@ -30,6 +31,18 @@ const MOST_FILTERS: usize = 8;
 
 /// Name of the entity code in a fold's plans.
 pub(super) const ENTITY: &str = "__entity";
+
+/// Name of a column that serves a trait, an attribute or an audience. Nobody can give one a name with a space, so it is
+/// never that of another's.
+pub(super) fn serving(owner: &str, part: impl std::fmt::Display) -> String {
+    format!("__{owner} {part}")
+}
+
+/// Whom a column serves, by its name.
+pub(super) fn served(column: &str) -> &str {
+    let name = column.trim_start_matches("__");
+    name.split_once(' ').map_or(name, |(owner, _)| owner)
+}
 
 /// A table as the fold reads it: one entry per reading (a table may be read twice, as for two phone columns).
 #[derive(Debug, Clone)]
@@ -66,6 +79,37 @@ pub(super) struct FoldColumn {
     pub inputs: Vec<FoldInput>,
     /// Value of an entity without rows.
     pub empty: ScalarValue,
+}
+
+/// Gives the arguments of a column the same types over all its tables: `schemas` are those of the inputs' tables.
+///
+/// # Errors
+/// Says which types do not go together.
+pub(super) fn in_common_types(inputs: &mut [FoldInput], schemas: &[&DFSchema]) -> std::result::Result<(), String> {
+    let width = inputs.first().map_or(0, |input| input.arguments.len());
+    for place in 0..width {
+        let types = inputs.iter().zip(schemas).map(|(input, schema)| input.arguments[place].get_type(*schema));
+        // what has no type is a finding of its own
+        let Ok(types) = types.collect::<Result<Vec<DataType>, _>>() else { continue };
+        if types.iter().all(|data_type| *data_type == types[0]) {
+            continue;
+        }
+        let texts = types.iter().filter(|data_type| data_type.is_string()).count();
+        let nothing = types.iter().filter(|data_type| data_type.is_null()).count();
+        let common = type_union_resolution(&types).filter(|_| texts == 0 || texts + nothing == types.len());
+        let Some(common) = common else {
+            let names =
+                types.iter().map(|t| super::mistakes::sql_type(&t.to_string())).collect::<Vec<_>>().join(" and ");
+            return Err(format!(
+                "tables that are read together have one type of values, here they are {names}: cast them"
+            ));
+        };
+        for (input, _) in inputs.iter_mut().zip(&types).filter(|(_, own)| **own != common) {
+            let argument = &mut input.arguments[place];
+            *argument = cast(std::mem::take(argument), common.clone());
+        }
+    }
+    Ok(())
 }
 
 /// A bound group: a plan and its columns.

@@ -25,7 +25,9 @@ use crate::model::{self, IdentityModel, IdentityRule, Normalize};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::execution::memory_pool::MemoryReservation;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident, lit};
+use datafusion::logical_expr::{
+    Case, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident, lit,
+};
 use datafusion::prelude::SessionContext;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,11 +35,44 @@ use std::sync::Arc;
 /// How many suspects a run lists; the report says how many there are.
 const MOST_SUSPECTS: usize = 1000;
 
-/// How a table's rows find their entity: identifier types and raw expressions in owner order.
+/// How a table's rows find their entity.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ownership {
-    pub types: Vec<u8>,
-    pub identifiers: Vec<Expr>,
+    /// By link, identifier types and raw expressions in owner order, and the link's `where`.
+    links: Vec<(Vec<(u8, Expr)>, Option<Expr>)>,
+}
+
+impl Ownership {
+    /// Adds a link of the table: its identifiers in owner order, and the rows that it is about.
+    fn add(&mut self, identifiers: Vec<(u8, Expr)>, filter: Option<Expr>) {
+        self.links.push((identifiers, filter));
+    }
+
+    /// The identifiers of all links in which a row looks for its entity. A row that some link's `where` takes asks those
+    /// links only; one that all of them leave out still belongs to whom it names.
+    pub(super) fn identifiers(&self) -> (Vec<u8>, Vec<Expr>) {
+        let among = |rows: Option<Expr>, identifier: &Expr| match rows {
+            Some(rows) => Expr::Case(Case::new(None, vec![(Box::new(rows), Box::new(identifier.clone()))], None)),
+            None => identifier.clone(),
+        };
+        let (mut types, mut found) = (Vec::new(), Vec::new());
+        let mut add = |links: &[(Vec<(u8, Expr)>, Option<Expr>)], rows: &dyn Fn(&Option<Expr>) -> Option<Expr>| {
+            for (identifiers, filter) in links {
+                types.extend(identifiers.iter().map(|(kind, _)| *kind));
+                found.extend(identifiers.iter().map(|(_, identifier)| among(rows(filter), identifier)));
+            }
+        };
+        if self.links.len() == 1 {
+            add(&self.links, &|_| None);
+            return (types, found);
+        }
+        add(&self.links, &Clone::clone);
+        let filters: Option<Vec<Expr>> = self.links.iter().map(|(_, filter)| filter.clone()).collect();
+        if let Some(taken) = filters.and_then(|filters| filters.into_iter().reduce(Expr::or)) {
+            add(&self.links, &|_| Some(taken.clone().is_not_true()));
+        }
+        (types, found)
+    }
 }
 
 /// A bound link table.
@@ -227,9 +262,8 @@ fn bind_link(
     };
     let owner_columns = owner_columns(model, link, &identifiers);
     let (certain, others) = owner_columns.iter().partition(|column| !may_be_hub(model, identifiers[**column].0));
-    let entry = bound.owners.entry(link.from.value.clone()).or_default();
-    entry.types.extend(owner_columns.iter().map(|column| identifiers[*column].0));
-    entry.identifiers.extend(owner_columns.iter().map(|column| identifiers[*column].1.clone()));
+    let own = owner_columns.iter().map(|column| identifiers[*column].clone()).collect();
+    bound.owners.entry(link.from.value.clone()).or_default().add(own, filter.clone());
     match link_plan(relation, &identifiers, filter) {
         Ok(plan) => bound.links.push(BoundLinks {
             table: link.from.value.clone(),

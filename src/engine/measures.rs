@@ -1,15 +1,15 @@
 //! From authors' aggregates, windows and orders to columns of the fold.
 
 use super::entities::EntitySlot;
-use super::fold::{FoldColumn, FoldInput, FoldTable, entity_by_id};
+use super::fold::{FoldColumn, FoldInput, FoldTable, entity_by_id, in_common_types, serving};
 use super::functions::{Ordered, PickFirst, Returns};
 use super::identity::BoundIdentity;
 use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic, Span, Spanned};
 use crate::model::Window;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, cast, ident, lit};
 use std::collections::BTreeMap;
@@ -47,7 +47,8 @@ impl FoldScope<'_> {
     fn entity(&self, name: &Spanned<String>, relation: &Relation) -> Result<Expr, Box<Diagnostic>> {
         let id = format!("{}_id", self.identity.name);
         if let Some(owner) = self.identity.owners.get(&name.value) {
-            return Ok(self.slot().of_identifiers(owner.types.clone(), owner.identifiers.clone()));
+            let (types, identifiers) = owner.identifiers();
+            return Ok(self.slot().of_identifiers(types, identifiers));
         }
         if relation.plan.schema().field_with_unqualified_name(&id).is_ok() {
             return Ok(entity_by_id(self.slot(), &id));
@@ -162,12 +163,12 @@ pub(super) struct TakenApart {
 
 /// Takes `sum(a) / count(*)` apart into its aggregates and an expression over their results, which will be
 /// named `<prefix>_<n>`.
-pub(super) fn take_apart(expr: Expr, prefix: &str) -> datafusion::error::Result<TakenApart> {
+pub(super) fn take_apart(expr: Expr, owner: &str) -> datafusion::error::Result<TakenApart> {
     let mut aggregates = Vec::new();
     let rest = expr
         .transform_down(|e| match e {
             Expr::AggregateFunction(call) => {
-                let name = format!("{prefix}_{}", aggregates.len());
+                let name = serving(owner, aggregates.len());
                 aggregates.push(call);
                 Ok(Transformed::new(ident(name), true, datafusion::common::tree_node::TreeNodeRecursion::Jump))
             }
@@ -223,6 +224,8 @@ pub(super) fn column(name: String, readings: &[Reading], calls: &[&AggregateFunc
         let filter = all_of([reading.filter.clone(), call.params.filter.as_deref().cloned()]);
         inputs.push(FoldInput { table: reading.key.clone(), arguments, filter, moves: reading.moves });
     }
+    let schemas: Vec<&DFSchema> = readings.iter().map(|reading| reading.relation.plan.schema().as_ref()).collect();
+    in_common_types(&mut inputs, &schemas)?;
     let udaf = if let Some(marker) = marker {
         Arc::new(AggregateUDF::new_from_impl(marker))
     } else if ordered {

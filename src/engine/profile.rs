@@ -1,6 +1,6 @@
 //! The profile stage: attributes and traits become columns of the fold and expressions over the wide row.
 
-use super::fold::{self, FoldColumn, FoldInput};
+use super::fold::{self, FoldColumn, FoldInput, in_common_types, serving};
 use super::functions::{PickFirst, Returns};
 use super::identity::BoundIdentity;
 use super::measures::{FoldScope, Reading, all_of, clock, column, take_apart, window};
@@ -166,7 +166,7 @@ impl Building<'_> {
         let mut inputs = Vec::new();
         let mut values = Vec::new();
         let mut copies: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut result_type = DataType::Null;
+        let mut relations: Vec<Relation> = Vec::new();
         for (rank, source) in attribute.from.iter().enumerate() {
             let copy = copies.entry(&source.table.value).or_insert(0);
             let found = self.scope.table(&source.table, *copy);
@@ -180,11 +180,6 @@ impl Building<'_> {
             let known = (source.table.value.clone(), source.column.value.clone());
             let identifier = self.scope.identity.columns.get(&known).filter(|_| !attribute.raw);
             let value = identifier.cloned().unwrap_or(raw);
-            if let Ok(data_type) = value.get_type(relation.plan.schema())
-                && inputs.is_empty()
-            {
-                result_type = data_type;
-            }
             let mut arguments = pick_keys(attribute.pick, rank, &value, &relation);
             arguments.push(value.clone());
             arguments.push(lit(i32::try_from(rank).unwrap_or(i32::MAX)));
@@ -196,10 +191,21 @@ impl Building<'_> {
             inputs.push(FoldInput { table: key.clone(), arguments, filter: None, moves: false });
             let arguments = vec![cast(value, DataType::Utf8)];
             values.push(FoldInput { table: key, arguments, filter: None, moves: false });
+            relations.push(relation);
         }
-        if inputs.is_empty() {
+        let Some(first) = relations.first() else { return };
+        let schemas: Vec<&DFSchema> = relations.iter().map(|relation| relation.plan.schema().as_ref()).collect();
+        if let Err(message) = in_common_types(&mut inputs, &schemas) {
+            let source = attribute.from.last().map_or(attribute.name.span, |source| source.column.span);
+            self.findings.push(
+                Diagnostic::error(Code::SqlTypes, source, message)
+                    .with_label("of another type than the first")
+                    .with_help("declare the same `type:` for both columns, or read a model that casts one"),
+            );
             return;
         }
+        let place = pick_key_count(attribute.pick);
+        let result_type = inputs[0].arguments[place].get_type(first.plan.schema()).unwrap_or(DataType::Null);
         self.attribute_columns(attribute, inputs, values, &result_type);
         debug_assert!(!name.is_empty(), "names are checked when read");
     }
@@ -221,7 +227,7 @@ impl Building<'_> {
         result_type: &DataType,
     ) {
         let name = &attribute.name.value;
-        let all = format!("__{name}_values");
+        let all = serving(name, "values");
         let list = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
         let tally = |n: &str| self.scope.parts.aggregate(n);
         let (unique_list, most_frequent) = (tally("unique_list"), tally("most_frequent"));
@@ -229,12 +235,12 @@ impl Building<'_> {
             let keys = pick_key_count(attribute.pick);
             let inputs =
                 inputs.into_iter().map(|i| FoldInput { arguments: vec![i.arguments[keys].clone()], ..i }).collect();
-            let column = format!("__{name}_value");
+            let column = serving(name, "value");
             self.columns.push(fold_column(column.clone(), most_frequent, inputs, null_of(result_type)));
             self.steps.push(Step { name: name.clone(), expr: ident(column) });
             None
         } else {
-            let column = format!("__{name}_picked");
+            let column = serving(name, "picked");
             let pick = PickFirst::new(pick_directions(attribute.pick), Returns::ValueAndPayload);
             let udaf = Arc::new(AggregateUDF::new_from_impl(pick));
             self.columns.push(fold_column(column.clone(), udaf, inputs, ScalarValue::Null));
@@ -278,7 +284,7 @@ impl Building<'_> {
             if order.is_empty() && self.needs_order(one, from, &expr) {
                 continue;
             }
-            match take_apart(expr, &format!("__{}", one.name.value)) {
+            match take_apart(expr, &one.name.value) {
                 Ok(apart) => parts.push(apart),
                 Err(e) => {
                     let finding = self.scope.parts.binder().finding(&e, &one.select, &relation.name);
@@ -323,7 +329,7 @@ impl Building<'_> {
         }
         for index in 0..count {
             let calls: Vec<_> = parts.iter().filter_map(|p| p.aggregates.get(index)).collect();
-            let name = format!("__{}_{index}", one.name.value);
+            let name = serving(&one.name.value, index);
             match column(name, readings, &calls) {
                 Ok(column) => self.columns.push(column),
                 Err(message) => self.refuse(&one.select, message),
@@ -347,7 +353,7 @@ impl Building<'_> {
             let Some(relation) = self.scope.relations.get(&one.from[0].value).cloned() else { continue };
             let bound = self.scope.aggregate(&one.select, &relation);
             let Some(expr) = self.note(bound) else { continue };
-            let Ok(apart) = take_apart(expr, &format!("__{}", one.name.value)) else { continue };
+            let Ok(apart) = take_apart(expr, &one.name.value) else { continue };
             let plain = typed(self.scope.parts.state, &apart.rest, fields).is_ok();
             let expr = self.with_default(one, apart.rest);
             let step = Step { name: one.name.value.clone(), expr };

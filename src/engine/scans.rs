@@ -114,7 +114,7 @@ impl Engine {
         };
         if let Some(BoundModel::Profile(bound)) = self.models.get(profile).filter(|_| name == profile) {
             for column in &bound.columns {
-                note(profile, plain_name(&column.name), column, &bound.tables);
+                note(profile, fold::served(&column.name).to_owned(), column, &bound.tables);
             }
         }
         for audience in self.audiences_of(profile).iter().filter(|audience| name == profile || *audience == name) {
@@ -140,7 +140,7 @@ impl Engine {
         let (mut columns, mut tables) = (bound.columns.clone(), bound.tables.clone());
         let mut asked: BTreeMap<String, (String, String)> = BTreeMap::new();
         for column in &bound.columns {
-            asked.insert(column.name.clone(), (profile.to_owned(), plain_name(&column.name)));
+            asked.insert(column.name.clone(), (profile.to_owned(), fold::served(&column.name).to_owned()));
         }
         for audience in self.audiences_of(profile) {
             let Some((own, own_tables)) = self.condition_columns(&audience) else { continue };
@@ -237,12 +237,6 @@ impl Engine {
         found.map_err(internal)?;
         Ok(reads)
     }
-}
-
-/// The trait or attribute that a profile's column belongs to.
-fn plain_name(column: &str) -> String {
-    let name = column.trim_start_matches("__");
-    name.rsplit_once('_').map_or(name, |(name, _)| name).to_owned()
 }
 
 fn each_column(condition: &Condition, texts: &mut Vec<String>) {

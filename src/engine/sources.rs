@@ -188,6 +188,7 @@ fn relation(
     let Some(columns) = columns(parts, name, table, frame.schema(), findings) else { return Ok(None) };
     frame = frame.select(columns).or_fail(ErrorKind::Data, doing)?;
     check_column(table.time.as_ref(), "time", name, &frame, findings);
+    check_clock(table.time.as_ref(), name, &frame, findings);
     check_column(table.row_id.as_ref(), "row_id", name, &frame, findings);
     check_column(table.version.as_ref(), "version", name, &frame, findings);
     check_column(table.dedupe.as_ref().map(|d| &d.by), "dedupe", name, &frame, findings);
@@ -236,6 +237,9 @@ fn columns(
             ),
         }
     }
+    if let Some(time) = local_time(table, &fields, parts.timezone) {
+        types.entry(time).or_insert(DataType::Timestamp(TimeUnit::Microsecond, None));
+    }
     let wanted = |n: &String| {
         let included = table.select.include.as_ref().is_none_or(|i| i.iter().any(|c| c.value == *n));
         included && !table.select.exclude.iter().any(|c| c.value == *n)
@@ -246,6 +250,30 @@ fn columns(
         .map(|f| typed(f, types.get(f.name().as_str()), table.format, parts.timezone).alias(f.name()))
         .collect();
     (!selected.is_empty()).then_some(selected)
+}
+
+/// The table's clock, where it holds texts or dates and nothing says how to read them: they are in the project's time
+/// zone, as all times without one. (In UTC they can stay what they are.)
+fn local_time<'t>(table: &'t SourceTable, fields: &[FieldRef], timezone: &str) -> Option<&'t str> {
+    let time = table.time.as_ref().filter(|_| timezone != "UTC")?;
+    let field = fields.iter().find(|field| *field.name() == time.value)?;
+    let local = field.data_type().is_string() || matches!(field.data_type(), DataType::Date32 | DataType::Date64);
+    local.then_some(&time.value)
+}
+
+/// Refuses a clock that is no time: a number would be read as microseconds.
+fn check_clock(time: Option<&Spanned<String>>, table: &str, frame: &DataFrame, findings: &mut Vec<Diagnostic>) {
+    let Some(time) = time else { return };
+    let Ok(field) = frame.schema().field_with_unqualified_name(&time.value) else { return };
+    let data_type = field.data_type();
+    if data_type.is_temporal() || data_type.is_string() || data_type.is_null() {
+        return;
+    }
+    let shown = super::mistakes::sql_type(&data_type.to_string());
+    let message = format!("`{}` of `{table}` is {shown}, and that is no time", time.value);
+    findings.push(Diagnostic::error(Code::SqlTypes, time.span, message).with_label("no time").with_help(
+        "name a column of times, dates or texts; a model of kind sql can make one of numbers: to_timestamp_seconds(x)",
+    ));
 }
 
 /// A column in its declared type. Text formats are read with `try_cast`: what cannot be read was found and
@@ -349,7 +377,7 @@ fn delivered_once(
     order.extend(all_columns(&frame).into_iter().map(|c| c.sort(true, false)));
     match (&dedupe.within, time) {
         (Some(within), Some(time)) => {
-            let previous = lag(micros(&time.value), None, None);
+            let previous = lag(micros(&time.value), Some(1), None);
             let rank =
                 (micros(&time.value) - previous.partition_by(vec![by.clone()]).order_by(order).build()?).alias(RANK);
             let far = col(RANK).gt(lit(within.value.micros));

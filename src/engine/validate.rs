@@ -6,7 +6,7 @@
 
 use super::sources::parse_type;
 use super::{Engine, files, fold};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::error::{Context, ErrorKind, Result};
 use crate::model::{Column, Format, SourceTable};
 use datafusion::arrow::array::{Array, AsArray};
@@ -39,8 +39,8 @@ async fn types(engine: &Engine, name: &str, table: &SourceTable, findings: &mut 
     let doing = || format!("cannot read `{name}`");
     let parts = engine.parts();
     let Some(raw) = engine.raw(name) else { return Ok(()) };
-    let typed: Vec<(&Column, Expr)> = table
-        .columns
+    let declared = declared(table);
+    let typed: Vec<(&Column, Expr)> = declared
         .iter()
         .filter_map(|c| {
             let data_type = parse_type(&parts.binder(), c.data_type.as_ref()?)?;
@@ -76,6 +76,19 @@ async fn types(engine: &Engine, name: &str, table: &SourceTable, findings: &mut 
     Ok(())
 }
 
+/// The columns of a table, its clock as a time whether it says so or not.
+fn declared(table: &SourceTable) -> Vec<Column> {
+    let mut columns = table.columns.clone();
+    let Some(time) = &table.time else { return columns };
+    let data_type = Some(Spanned::new("TIMESTAMP".to_owned(), time.span));
+    match columns.iter_mut().find(|column| column.name.value == time.value) {
+        Some(column) if column.data_type.is_none() => column.data_type = data_type,
+        Some(_) => {}
+        None => columns.push(Column { name: time.clone(), data_type, labels: None, description: None }),
+    }
+    columns
+}
+
 async fn broken_values(
     engine: &Engine,
     name: &str,
@@ -94,7 +107,8 @@ async fn broken_values(
         span,
         format!("`{name}`: {count}{rows} text in `{}` that is not a {word}", column.name.value),
     );
-    finding.label = Some("declared so".to_owned());
+    let is_clock = table.time.as_ref().is_some_and(|time| time.value == column.name.value);
+    finding.label = Some(if is_clock { "the table's time" } else { "declared so" }.to_owned());
     // messages end in logs: what tells of a person stays in the file
     let protected = engine.project.source_table(name).is_some_and(|(source, _)| source.protects(column));
     let place = super::files::locate(engine, name, table, &column.name.value, value).await?;
@@ -104,7 +118,11 @@ async fn broken_values(
         (None, false) => finding.with_note(format!("one of them is `{value}`")),
         (None, true) => finding,
     };
-    Ok(finding.with_help("mend the file, or declare the column as VARCHAR and use try_cast in models"))
+    Ok(finding.with_help(if is_clock {
+        "mend the file: the table's time must be one in every row, or empty"
+    } else {
+        "mend the file, or declare the column as VARCHAR and use try_cast in models"
+    }))
 }
 
 /// 1900-01-01 and 2200-01-01 in microseconds.

@@ -174,14 +174,22 @@ pub(super) fn physical(
     expr: Expr,
     schema: &DFSchema,
 ) -> datafusion::error::Result<Arc<dyn PhysicalExpr>> {
+    let simple = simplifier(state, schema).simplify(coerced(state, expr, schema)?)?;
+    state.create_physical_expr(simple, schema)
+}
+
+/// An expression with the casts that its operators and functions need.
+pub(super) fn coerced(state: &SessionState, expr: Expr, schema: &DFSchema) -> datafusion::error::Result<Expr> {
+    simplifier(state, schema).coerce(expr, schema)
+}
+
+fn simplifier(state: &SessionState, schema: &DFSchema) -> ExprSimplifier {
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(schema.clone()))
         .with_config_options(Arc::clone(state.config_options()))
         .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
-    let simplifier = ExprSimplifier::new(context);
-    let simple = simplifier.simplify(simplifier.coerce(expr, schema)?)?;
-    state.create_physical_expr(simple, schema)
+    ExprSimplifier::new(context)
 }
 
 fn evaluate_slices(

@@ -266,8 +266,12 @@ impl Reader<'_> {
             return Some(name);
         }
         let shown = self.shown(name.span);
-        let finding = Diagnostic::error(Code::BadName, name.span, format!("`{shown}` is not a name"))
-            .with_label("names are a-z, 0-9 and _, not starting with a digit");
+        let label = if shown.starts_with("__") {
+            "names that begin with __ are Kinfold's own"
+        } else {
+            "names are a-z, 0-9 and _, not starting with a digit"
+        };
+        let finding = Diagnostic::error(Code::BadName, name.span, format!("`{shown}` is not a name")).with_label(label);
         let proposed = proposed_name(&shown).filter(|_| shown == name.value);
         self.findings.push(match proposed {
             Some(proposed) => finding.with_help(format!("write `{proposed}`")),
@@ -475,10 +479,11 @@ fn listed(words: &[&str], last_word: &str) -> String {
     }
 }
 
-/// Whether a text is `[a-z_][a-z0-9_]*`.
+/// Whether a text is `[a-z_][a-z0-9_]*`, and does not begin with the `__` of our own columns.
 pub(super) fn is_name(text: &str) -> bool {
     let mut chars = text.chars();
-    chars.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+    !text.starts_with("__")
+        && chars.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
@@ -495,7 +500,7 @@ mod tests {
     #[test]
     fn names_and_proposals() {
         assert!(is_name("patient_2") && is_name("_x"));
-        assert!(!is_name("Patient") && !is_name("2x") && !is_name("") && !is_name("é"));
+        assert!(!is_name("__x_0") && !is_name("Patient") && !is_name("2x") && !is_name("") && !is_name("é"));
         assert_eq!(proposed_name("Patient-Profile").as_deref(), Some("patient_profile"));
         assert_eq!(proposed_name("2x"), None);
         assert_eq!(proposed_name("é"), None);

@@ -34,6 +34,7 @@ mod identity_explain;
 mod identity_undo;
 mod incremental;
 mod lineage;
+mod meanings;
 mod merged;
 mod mutations;
 mod partials;

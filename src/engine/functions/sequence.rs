@@ -18,7 +18,6 @@ use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility};
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Place of the value for `same:` among the arguments.
@@ -72,22 +71,71 @@ impl SequenceSpec {
             Anchor::Latest => anchors.clone().next_back(),
             Anchor::Earliest => anchors.clone().next(),
         };
-        let mut search = Search { spec: self, events, chosen: Vec::new(), failed: BTreeSet::new() };
+        let may_begin = |anchor: &usize| end.is_none_or(|end| events[*anchor].time == events[end].time);
+        if self.is_chain() {
+            let anchors: Vec<usize> = anchors.filter(may_begin).collect();
+            return self.chain_holds(events, &anchors);
+        }
+        let mut search = Search { spec: self, events, chosen: Vec::new() };
         // rows of one moment have no order: each of them may be the anchor
-        anchors.filter(|a| end.is_none_or(|end| events[*a].time == events[end].time)).any(|a| search.from(a))
+        anchors.filter(may_begin).any(|anchor| search.from(anchor))
     }
 
     /// Where the window of a step begins and ends once these rows are chosen, and the other rows that match the step
     /// inside it.
     pub(crate) fn window(&self, events: &[Event], chosen: &[usize], index: usize) -> (i64, i64, Vec<usize>) {
-        let search = Search { spec: self, events, chosen: chosen.to_vec(), failed: BTreeSet::new() };
-        let (_, origin, end) = search.bounds(index);
-        (origin, end, search.candidates(index, origin, end))
+        let search = Search { spec: self, events, chosen: chosen.to_vec() };
+        let (origin, end) = search.bounds(index);
+        (origin, end, search.candidates(index, (origin, end), 0).collect())
     }
 
-    /// Whether what follows a step depends on the row it chose only, so that failures can be remembered.
+    /// Whether a step's rows are all later than those of the steps before, so that what follows a step depends only on
+    /// the row that it chose, and on the anchor's value for `same:`.
     fn is_chain(&self) -> bool {
-        self.steps.iter().all(|s| !s.of_first && !s.inclusive && !s.same)
+        self.steps.iter().all(|step| !step.of_first && !step.inclusive)
+    }
+
+    /// Whether a chain holds from one of the anchors: from the last step to the first, the rows from which the rest
+    /// holds. Linear in the events for each value that anchors have, where trying all choices is not.
+    fn chain_holds(&self, events: &[Event], anchors: &[usize]) -> bool {
+        if !self.steps.iter().any(|step| step.same) {
+            let holds = self.holds_after(events, NULL);
+            return anchors.iter().any(|anchor| holds[*anchor]);
+        }
+        let mut anchors: Vec<(u32, usize)> = anchors.iter().map(|anchor| (events[*anchor].same, *anchor)).collect();
+        anchors.sort_unstable();
+        anchors.chunk_by(|a, b| a.0 == b.0).any(|group| {
+            let holds = self.holds_after(events, group[0].0);
+            group.iter().any(|(_, anchor)| holds[*anchor])
+        })
+    }
+
+    /// By event, whether all steps but the first hold after it, if the anchor's value is `same`.
+    fn holds_after(&self, events: &[Event], same: u32) -> Vec<bool> {
+        let mut rest = vec![true; events.len()];
+        for (index, step) in self.steps.iter().enumerate().skip(1).rev() {
+            let matches =
+                |event: &Event| event.steps >> index & 1 == 1 && (!step.same || (same != NULL && event.same == same));
+            // how many of the events before each are what the step looks for
+            let mut before = vec![0_u32];
+            for (event, rest) in events.iter().zip(&rest) {
+                before.push(before[before.len() - 1] + u32::from(matches(event) && (step.negated || *rest)));
+            }
+            let (mut first, mut last) = (0, 0);
+            for (origin, rest) in events.iter().map(|event| event.time).zip(&mut rest) {
+                let end = step.within.map_or(i64::MAX, |within| origin.saturating_add(within));
+                let up_to = |mut at: usize, time: i64| {
+                    while events.get(at).is_some_and(|event| event.time <= time) {
+                        at += 1;
+                    }
+                    at
+                };
+                (first, last) = (up_to(first, origin), up_to(last, end));
+                let found = before[last] > before[first];
+                *rest = if step.negated { (step.open || end <= self.as_of) && !found && *rest } else { found };
+            }
+        }
+        rest
     }
 }
 
@@ -96,7 +144,6 @@ struct Search<'a> {
     spec: &'a SequenceSpec,
     events: &'a [Event],
     chosen: Vec<usize>,
-    failed: BTreeSet<(usize, usize)>,
 }
 
 impl Search<'_> {
@@ -108,51 +155,47 @@ impl Search<'_> {
 
     fn step(&mut self, index: usize) -> bool {
         let Some(step) = self.spec.steps.get(index) else { return true };
-        let (origin_row, origin, end) = self.bounds(index);
-        let remember = self.spec.is_chain();
-        if remember && self.failed.contains(&(index, origin_row)) {
-            return false;
-        }
-        let holds = if step.negated {
+        let (origin, end) = self.bounds(index);
+        if step.negated {
             let passed = step.open || end <= self.spec.as_of;
-            passed && self.candidates(index, origin, end).is_empty() && self.step(index + 1)
-        } else {
-            self.candidates(index, origin, end).into_iter().any(|row| {
-                self.chosen.push(row);
-                let found = self.step(index + 1);
-                self.chosen.pop();
-                found
-            })
-        };
-        if remember && !holds {
-            self.failed.insert((index, origin_row));
+            return passed && self.candidates(index, (origin, end), 0).next().is_none() && self.step(index + 1);
         }
-        holds
+        let mut from = 0;
+        loop {
+            let next = self.candidates(index, (origin, end), from).next();
+            let Some(row) = next else { return false };
+            self.chosen.push(row);
+            let found = self.step(index + 1);
+            self.chosen.pop();
+            if found {
+                return true;
+            }
+            from = row + 1;
+        }
     }
 
-    /// The row at which a step's window begins, its time, and the window's end.
-    fn bounds(&self, index: usize) -> (usize, i64, i64) {
+    /// When a step's window begins and ends.
+    fn bounds(&self, index: usize) -> (i64, i64) {
         let step = &self.spec.steps[index];
         let origin_row = if step.of_first { self.chosen[0] } else { self.chosen[self.chosen.len() - 1] };
         let origin = self.events[origin_row].time;
-        (origin_row, origin, step.within.map_or(i64::MAX, |w| origin.saturating_add(w)))
+        (origin, step.within.map_or(i64::MAX, |w| origin.saturating_add(w)))
     }
 
-    /// Unchosen rows that match the step inside its window.
-    fn candidates(&self, index: usize, origin: i64, end: i64) -> Vec<usize> {
-        let step = &self.spec.steps[index];
+    /// Unchosen rows, from a place on, that match the step inside its window.
+    fn candidates(&self, index: usize, (origin, end): (i64, i64), from: usize) -> impl Iterator<Item = usize> {
+        let (step, events) = (&self.spec.steps[index], self.events);
         let first = if step.inclusive {
-            self.events.partition_point(|e| e.time < origin)
+            events.partition_point(|e| e.time < origin)
         } else {
-            self.events.partition_point(|e| e.time <= origin)
+            events.partition_point(|e| e.time <= origin)
         };
-        let anchor = self.events[self.chosen[0]];
-        (first..self.events.len())
-            .take_while(|i| self.events[*i].time <= end)
-            .filter(|i| self.events[*i].steps >> index & 1 == 1)
-            .filter(|i| !step.same || (anchor.same != NULL && self.events[*i].same == anchor.same))
+        let anchor = events[self.chosen[0]];
+        (first.max(from)..events.len())
+            .take_while(move |i| events[*i].time <= end)
+            .filter(move |i| events[*i].steps >> index & 1 == 1)
+            .filter(move |i| !step.same || (anchor.same != NULL && events[*i].same == anchor.same))
             .filter(|i| !self.chosen.contains(i))
-            .collect()
     }
 }
 
