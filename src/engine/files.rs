@@ -103,7 +103,7 @@ pub(super) async fn find(
         Err(e) if is_missing(&e) => Vec::new(),
         Err(e) => return Err(Error::new(ErrorKind::Storage, doing()).caused_by(e)),
     };
-    files.retain(|f| !is_hidden(f));
+    files.retain(|f| !is_hidden(f) && glob.is_none_or(|glob| as_deep(&url, glob, f)));
     files.sort_by(|a, b| a.location.cmp(&b.location));
     if files.is_empty() {
         findings.push(
@@ -127,6 +127,12 @@ fn split_glob(path: &str) -> (&str, Option<&str>) {
     let Some(wild) = path.find(['*', '?', '[']) else { return (path, None) };
     let folder = path[..wild].rfind('/').map_or(0, |slash| slash + 1);
     (&path[..folder], Some(&path[folder..]))
+}
+
+/// Whether a file lies as deep as a pattern says: `*` stands for no `/`. Folders that name a column do not count.
+fn as_deep(url: &ListingTableUrl, glob: &str, file: &ObjectMeta) -> bool {
+    let depth = url.strip_prefix(&file.location).map(|parts| parts.filter(|part| !part.contains('=')).count());
+    depth == Some(glob.split('/').count())
 }
 
 fn file_urls<'f>(root: &str, files: impl IntoIterator<Item = &'f ObjectMeta>) -> Result<Vec<ListingTableUrl>> {

@@ -60,6 +60,8 @@ pub(super) fn open(
     }
     options.execution.parquet.pushdown_filters = false;
     options.execution.collect_statistics = false;
+    // folders are read with their subfolders
+    options.execution.listing_table_ignore_subdirectory = false;
     options.execution.time_zone = Some(project.settings.timezone.clone());
     // unions of tables with and without a column differ in nullability between the logical and the physical plan
     options.execution.skip_physical_aggregate_schema_check = true;

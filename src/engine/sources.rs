@@ -358,12 +358,13 @@ fn check_column(
 
 const RANK: &str = "__kinfold_rank";
 
-/// Keeps the greatest version of each record; ties are broken by the whole row, so that order never matters.
+/// Keeps the greatest version of each record, and rows that name none; ties are broken by the whole row, so that order
+/// never matters.
 fn latest_version(frame: DataFrame, row_id: &str, version: &str) -> datafusion::error::Result<DataFrame> {
     let mut order = vec![ident(version).sort(false, false)];
     order.extend(all_columns(&frame).into_iter().map(|c| c.sort(true, false)));
     let rank = row_number().partition_by(vec![ident(row_id)]).order_by(order).build()?.alias(RANK);
-    keep_ranked(frame, rank, col(RANK).eq(lit(1_u64)))
+    keep_ranked(frame, rank, ident(row_id).is_null().or(col(RANK).eq(lit(1_u64))))
 }
 
 /// A row delivered again counts once: the earliest delivery stays.

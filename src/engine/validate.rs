@@ -107,8 +107,12 @@ async fn broken_values(
         span,
         format!("`{name}`: {count}{rows} text in `{}` that is not a {word}", column.name.value),
     );
-    let is_clock = table.time.as_ref().is_some_and(|time| time.value == column.name.value);
-    finding.label = Some(if is_clock { "the table's time" } else { "declared so" }.to_owned());
+    let clock = table.time.as_ref().filter(|time| time.value == column.name.value);
+    finding.label = Some(if declared.is_some_and(|d| clock.is_some_and(|clock| clock.span == d.span)) {
+        "the table's time".to_owned()
+    } else {
+        "declared so".to_owned()
+    });
     // messages end in logs: what tells of a person stays in the file
     let protected = engine.project.source_table(name).is_some_and(|(source, _)| source.protects(column));
     let place = super::files::locate(engine, name, table, &column.name.value, value).await?;
@@ -118,8 +122,8 @@ async fn broken_values(
         (None, false) => finding.with_note(format!("one of them is `{value}`")),
         (None, true) => finding,
     };
-    Ok(finding.with_help(if is_clock {
-        "mend the file: the table's time must be one in every row, or empty"
+    Ok(finding.with_help(if clock.is_some() {
+        "mend the file: a table's `time` is a time in every row, or empty"
     } else {
         "mend the file, or declare the column as VARCHAR and use try_cast in models"
     }))

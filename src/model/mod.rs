@@ -194,8 +194,13 @@ impl Model {
         match &self.kind {
             ModelKind::Sql(sql) => vec![&sql.sql],
             ModelKind::Identity(identity) => {
+                let normalize = identity.identifiers.iter().filter_map(|kind| match &kind.normalize {
+                    Normalize::Sql(sql) => Some(sql),
+                    _ => None,
+                });
                 let links = identity.links.iter();
-                links.flat_map(|l| l.ids.iter().flat_map(|i| &i.expressions).chain(&l.filter)).collect()
+                let links = links.flat_map(|l| l.ids.iter().flat_map(|i| &i.expressions).chain(&l.filter));
+                normalize.chain(links).collect()
             }
             ModelKind::Profile(profile) => {
                 let traits = profile.traits.iter().flat_map(|t| [Some(&t.select), t.filter.as_ref()]).flatten();

@@ -43,6 +43,39 @@ fn what_is_delivered_again_within_a_time_counts_once() {
     assert_eq!(count("{by: id, within: 30 minutes}"), ["a,3", "b,1", "c,2"]);
 }
 
+#[test]
+fn of_versions_the_greatest_stays_and_rows_of_no_record_do() {
+    let visits = "id,account,version,at\n1,a,1,2026-03-01T00:00:00Z\n1,b,2,2026-03-01T00:00:00Z\n,c,1,2026-03-01T00:00:00Z\n,d,2,2026-03-01T00:00:00Z\n";
+    let table = "      - {name: visits, path: visits.csv, format: csv, time: at, row_id: id, version: version}\n";
+    let project = shop("", table, &[("data/visits.csv", visits)]);
+    assert_eq!(rows(&project, "SELECT account FROM shop.visits ORDER BY 1"), ["b", "c", "d"]);
+}
+
+#[test]
+fn a_normaliser_that_differs_from_run_to_run_is_a_warning() {
+    let project = shop("", VISITS, &[("data/visits.csv", "id,account,amount,at\n1,a,1,2026-03-01T00:00:00Z\n")]);
+    project.write("models/person.yaml", &PERSON.replace("account: {}", "account: {normalize: \"value || random()\"}"));
+    project.kinfold(&["check"]).says(&["K0305", "`random` gives another result in every run"]);
+}
+
+#[test]
+fn paths_reach_into_folders_as_far_as_they_say() {
+    let file = |id: &str| format!("id,account,at\n{id},a,2026-03-01T00:00:00Z\n");
+    let (top, x, y, deep) = (file("top"), file("x"), file("y"), file("deep"));
+    let read = |path: &str| {
+        let table = format!("      - {{name: visits, path: '{path}', format: csv, time: at}}\n");
+        let data =
+            [("data/v/top.csv", &top), ("data/v/x/a.csv", &x), ("data/v/y/a.csv", &y), ("data/v/y/z/a.csv", &deep)];
+        let data: Vec<(&str, &str)> = data.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        rows(&shop("", &table, &data), "SELECT id FROM shop.visits ORDER BY id").join(" ")
+    };
+    assert_eq!(read("v/"), "deep top x y");
+    assert_eq!(read("v/*.csv"), "top");
+    assert_eq!(read("v/*/a.csv"), "x y");
+    assert_eq!(read("v/[xz]/*.csv"), "x");
+    assert_eq!(read("*/*/*/a.csv"), "deep");
+}
+
 /// In Berlin, in winter, 2026-03-24T00:30 is half past eleven in the evening of the 23rd in UTC.
 #[test]
 fn texts_without_a_zone_are_times_of_the_project() {
@@ -63,7 +96,7 @@ fn a_clock_that_is_no_time_is_refused_with_its_place() {
     let table = |rest: &str| format!("      - {{name: visits, path: visits.csv, format: csv, time: at{rest}}}\n");
     let visits = "id,account,at\n1,a,2026-03-24T00:30:00Z\n2,b,yesterday\n";
     let project = shop("", &table(""), &[("data/visits.csv", visits)]);
-    let said = ["K0502", "in `at` that is not a TIMESTAMP", "visits.csv:3 has `yesterday`", "must be one in every row"];
+    let said = ["K0502", "in `at` that is not a TIMESTAMP", "visits.csv:3 has `yesterday`", "a time in every row"];
     project.kinfold(&["run"]).exits(1).says(&said);
     let numbers = "id,account,at\n1,a,1774310400\n";
     let project = shop("", &table(", columns: {at: {type: bigint}}"), &[("data/visits.csv", numbers)]);
@@ -79,7 +112,7 @@ fn values_keep_what_is_behind_the_point() {
     let more = "  - {from: shop.refunds, ids: {account: account}}\n";
     let person = PERSON.replace(
         "links: [{from: shop.visits, ids: {account: account}}]",
-        &format!("links:\n  - {{from: shop.visits, ids: {{account: account}}}}\n{more}").trim_end().to_owned(),
+        format!("links:\n  - {{from: shop.visits, ids: {{account: account}}}}\n{more}").trim_end(),
     );
     let model = profile(
         "attributes:
