@@ -440,6 +440,12 @@ codes! {
         example: "the export renamed `specialty` to `speciality`",
         fix: "see what reads the columns that the message lists, then run `kinfold sources refresh` and commit schemas.lock"
     }
+    DeltaUnreadable "K0509" {
+        title: "a Delta table cannot be read",
+        cause: "its log makes no sense, or it uses what cannot be read from Parquet files alone: deletion vectors, column mapping, files of another table",
+        example: "format: delta, for a table with `delta.columnMapping.mode = name`",
+        fix: "do as the message says: rewrite the table without the feature, or repair its log with the program that writes it"
+    }
     TestColumn "K0510" {
         title: "a test names a column that its table does not have",
         cause: "data tests, and the expected rows of unit tests, can only look at columns that are there",

@@ -1,6 +1,7 @@
 //! The files of a source table: which there are, what schema each has, and whether they agree.
 
 use super::EngineParts;
+use super::delta::{self, DeltaTable};
 use super::mistakes::{lower_first, sql_type};
 use super::sources::nullable;
 use crate::diagnostic::{Code, Diagnostic};
@@ -37,6 +38,8 @@ pub(super) struct Found {
     pub on_disk: bool,
     /// Hive partition columns (`date=2026-01-01/`), as text.
     pub partitions: Vec<(String, DataType)>,
+    /// The table of which these are the files, where its log says so.
+    pub delta: Option<DeltaTable>,
 }
 
 impl Found {
@@ -49,6 +52,7 @@ impl Found {
             place: String::new(),
             on_disk: false,
             partitions: Vec::new(),
+            delta: None,
         }
     }
 
@@ -82,6 +86,9 @@ pub(super) async fn find(
     table: &SourceTable,
     findings: &mut Vec<Diagnostic>,
 ) -> Result<Option<Found>> {
+    if table.format == Format::Delta {
+        return delta::find(parts, source, table, findings).await;
+    }
     let name = format!("{}.{}", source.name.value, table.name.value);
     let doing = || format!("cannot list the files of `{name}`");
     let location = Location::parse(&source.location.value, parts.root)?;
@@ -119,7 +126,7 @@ pub(super) async fn find(
     let urls = if partitions.is_empty() { file_urls(root.as_str(), &files)? } else { vec![url] };
     let place = location.join(&table.path.value)?.to_string();
     let on_disk = matches!(location, Location::Folder(_));
-    Ok(Some(Found { urls, store, files, place, on_disk, partitions }))
+    Ok(Some(Found { urls, store, files, place, on_disk, partitions, delta: None }))
 }
 
 /// The folders before the first wildcard, and the pattern from there on.
@@ -170,13 +177,8 @@ pub(super) async fn schema(
     found: &Found,
     findings: &mut Vec<Diagnostic>,
 ) -> Result<Option<SchemaRef>> {
-    if table.format == Format::Delta {
-        findings.push(
-            Diagnostic::error(Code::NotAvailable, table.path.span, "`format: delta` is not available in this version")
-                .with_label("a Delta table")
-                .with_help("read the table's Parquet files with a later version, or export them"),
-        );
-        return Ok(None);
+    if let Some(delta) = &found.delta {
+        return Ok(Some(delta.schema()));
     }
     let schemas: Vec<(String, Result<SchemaRef>)> = stream::iter(found.files.iter())
         .map(|file| async move { (shown(file), file_schema(parts, table.format, found, file).await) })

@@ -15,6 +15,7 @@ mod committed;
 mod compare;
 mod consent;
 mod constant;
+mod delta;
 mod digests;
 mod entities;
 mod erased;
@@ -65,6 +66,7 @@ mod text_spill;
 mod threads;
 mod timeline;
 mod validate;
+mod versions;
 mod wide;
 mod words;
 
@@ -72,6 +74,7 @@ pub use between::{JsonRow, RowChange, TableChanges};
 pub use build::{Built, Facts, Output, RunContext, Updated};
 pub use checks::{CheckResult, CheckStatus, KEPT_ROWS};
 pub use compare::RowChanges;
+pub use digests::Manifests;
 pub use evidence::LinkRows;
 pub use expected::{Actual, ExpectedCell, ExpectedRow};
 pub use functions::Judged;
@@ -508,12 +511,15 @@ impl Engine {
         self.sources.get(table).map(|t| (t.found.files.len(), t.found.files.iter().map(|f| f.size).sum()))
     }
 
-    /// Rows of an opened source table's files, where their format says it (Parquet); nothing else is read.
+    /// Rows of an opened source table's files, where their format says it (Parquet, Delta); nothing else is read.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub async fn source_rows(&self, table: &str) -> Result<Option<u64>> {
         let Some(open) = self.sources.get(table) else { return Ok(None) };
+        if let Some(delta) = &open.found.delta {
+            return Ok(delta.rows());
+        }
         let parquet = self.project.source_table(table).is_some_and(|(_, t)| t.format == crate::model::Format::Parquet);
         if parquet { files::count_rows(&self.parts(), &open.found, &open.schema).await } else { Ok(None) }
     }

@@ -59,6 +59,10 @@ impl Engine {
         let (Some(open), Some((_, table))) = (self.sources.get(name), self.project.source_table(name)) else {
             return Err(Error::new(ErrorKind::Failed, format!("`{name}` is no source table")));
         };
+        if let Some(delta) = &open.found.delta {
+            let rows = delta.over(&open.found.files, |file| files.contains(file.location.as_ref()));
+            return Ok(Arc::new(rows));
+        }
         let doing = || format!("cannot read `{name}`");
         let mut folders: BTreeMap<Vec<String>, Vec<&ObjectMeta>> = BTreeMap::new();
         for file in open.found.files.iter().filter(|file| files.contains(file.location.as_ref())) {
@@ -146,9 +150,11 @@ async fn listing(
 ) -> Result<Option<(files::Found, SchemaRef, DataFrame)>> {
     let Some(found) = files::find(parts, source, table, findings).await? else { return Ok(None) };
     let Some(raw_schema) = files::schema(parts, name, table, &found, findings).await? else { return Ok(None) };
-    let listing = over_files(name, table.format, found.urls.clone(), &found.partitions, &raw_schema)?;
-    let raw =
-        parts.context.read_table(Arc::new(listing)).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
+    let rows: Arc<dyn TableProvider> = match &found.delta {
+        Some(delta) => Arc::new(delta.over(&found.files, |_| true)),
+        None => Arc::new(over_files(name, table.format, found.urls.clone(), &found.partitions, &raw_schema)?),
+    };
+    let raw = parts.context.read_table(rows).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
     Ok(Some((found, raw_schema, raw)))
 }
 

@@ -4,7 +4,7 @@ use super::checks;
 use super::privacy;
 use super::reader::{Fields, Reader};
 use super::yaml::{Node, NodeKind};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::model::{Column, Dedupe, Format, Source, SourceTable, TableSelect, Vanished};
 
 pub(super) const FILE_KEYS: [&str; 1] = ["sources"];
@@ -107,6 +107,9 @@ fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTab
         reader.undecided.insert(format!("{source}.{}", name.value));
     }
     let table_path = path?;
+    if format == Some(Format::Delta) {
+        of_delta(reader, &fields, &table_path);
+    }
     let tests = checks::named(reader, tests);
     Some(SourceTable {
         name,
@@ -124,6 +127,18 @@ fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTab
         labels: privacy::of_rows(reader, &fields),
         tests,
     })
+}
+
+/// What a table may not say whose files a log names.
+fn of_delta(reader: &mut Reader<'_>, fields: &Fields<'_>, path: &Spanned<String>) {
+    fields.meaningless(reader, &["vanished"], "a Delta table's log says which rows are gone");
+    if path.value.contains(['*', '?', '[']) {
+        reader.findings.push(
+            Diagnostic::error(Code::Conflict, path.span, format!("`{}` is a pattern", path.value))
+                .with_label("of one Delta table")
+                .with_help("name the folder that has `_delta_log` in it; write a table for each, and a SQL model that unites them"),
+        );
+    }
 }
 
 fn vanished(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vanished {

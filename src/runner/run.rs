@@ -278,6 +278,7 @@ async fn check_first(
     let question =
         Question { base: run.base(), past: &past, run: run.number(), full: options.full, now: options.now, key };
     let mut decided = decide(prepared, &question).await?;
+    decided.notes.iter().for_each(|note| progress.note(note));
     if let Some(refusal) = decided.refusal.take() {
         return Err(refusal.into());
     }
@@ -355,7 +356,7 @@ impl Used {
         });
         let mut names: BTreeSet<String> = to.collect();
         names.extend(built.iter().chain(&synced).cloned().chain(graph.tables_of(&built)));
-        let Decided { work, mut files, manifest, refusal: _ } = decided;
+        let Decided { work, mut files, manifest, refusal: _, notes: _ } = decided;
         let read = graph.tables_of(built.union(&plan.unchanged));
         files.retain(|table, _| read.contains(table));
         let tests = project.tested().into_iter().map(|owner| tests_stage(&owner));

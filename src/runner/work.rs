@@ -4,9 +4,9 @@ use super::history;
 use super::prepare::Prepared;
 use super::run::last_as_of;
 use super::state::{exact, manifest};
-use crate::engine::SourceFileAt;
+use crate::engine::{Manifests, SourceFileAt};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{ModelKind, Project, Vanished};
+use crate::model::{Format, ModelKind, Project, Vanished};
 use crate::plan::{Compared, Contents, FileChange, Made, Manifest, NewFiles, PartialSet, Work, World, keyed};
 use crate::privacy::Tombstones;
 use crate::warehouse::{Snapshot, Warehouse};
@@ -79,6 +79,8 @@ pub(super) struct Decided {
     pub manifest: Manifest,
     /// Why a run must not begin; nothing when it may.
     pub refusal: Option<Error>,
+    /// What could not be told, for people.
+    pub notes: Vec<String>,
 }
 
 /// Decides what a run of a prepared project has to do.
@@ -88,7 +90,7 @@ pub(super) struct Decided {
 pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Result<Decided> {
     let Prepared { project, graph, order, selected, engine, as_of, .. } = prepared;
     let Question { base, past, run, full, now, key } = question;
-    let files = engine.manifests(&past.files, *now).await?;
+    let Manifests { now: files, before, notes } = engine.manifests(&past.files, *now).await?;
     let shown = manifest(project, graph, engine);
     let (exact, tests) = exact(project, graph, engine);
     // people who may not be read are as if the files were without them
@@ -98,7 +100,7 @@ pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Resu
     };
     let as_of = as_of.timestamp_micros();
     let world = World { project, graph, exact: &exact, tests: &tests, files: &hashes(&files), as_of, key };
-    let changes = files.iter().filter_map(|(table, now)| Some((table.clone(), change(past.files.get(table)?, now))));
+    let changes = files.iter().filter_map(|(table, now)| Some((table.clone(), change(before.get(table)?, now))));
     let tables: BTreeSet<String> = base.tables.keys().cloned().collect();
     let compared = Compared {
         world: &world,
@@ -108,16 +110,16 @@ pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Resu
         tables: &tables,
         files: &changes.collect(),
         read: &hashes(&past.files),
-        unread: &unread(&past.files, &files),
+        unread: &unread(&before, &files),
         keyed: &engine.keyed_tables()?,
         run: *run,
         full: *full,
     };
     let work = Work::decide(order, selected, &compared);
     let read = graph.tables_of(work.build.union(&work.unchanged));
-    let vanished = if *full { None } else { vanished(project, &read, &past.files, &files) };
+    let vanished = if *full { None } else { vanished(project, &read, &before, &files) };
     let refusal = vanished.or_else(|| outdated(project, &work));
-    Ok(Decided { work, files, manifest: shown, refusal })
+    Ok(Decided { work, files, manifest: shown, refusal, notes })
 }
 
 /// By source table, what tells the content of each file.
@@ -141,8 +143,11 @@ fn unread(before: &BTreeMap<String, Vec<SourceFileAt>>, now: &BTreeMap<String, V
     now.iter().map(of_table).collect()
 }
 
-/// The names, sizes and contents of files as one text.
+/// The names, sizes and contents of files as one text, or what tells their rows wherever they lie.
 fn contents(files: &[SourceFileAt]) -> String {
+    if let Some(rows) = files.first().and_then(SourceFileAt::rows_of_table) {
+        return rows;
+    }
     let lines: Vec<String> = files.iter().map(|f| format!("{}\n{}\n{}", f.path, f.bytes, f.content)).collect();
     lines.join("\n")
 }
@@ -174,7 +179,10 @@ fn vanished(
 ) -> Option<Error> {
     let mut lines = Vec::new();
     for table in tables {
-        let may = project.source_table(table).is_none_or(|(_, t)| t.vanished == Vanished::Forget);
+        // the log of a Delta table says what is gone
+        let may = project
+            .source_table(table)
+            .is_none_or(|(_, t)| t.vanished == Vanished::Forget || t.format == Format::Delta);
         let (Some(before), Some(now)) = (before.get(table), now.get(table)) else { continue };
         let there: BTreeSet<(&str, &str)> = now.iter().map(|f| (f.place.as_str(), f.path.as_str())).collect();
         let places: BTreeSet<&str> = now.iter().map(|f| f.place.as_str()).collect();

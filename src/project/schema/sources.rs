@@ -40,7 +40,7 @@ pub(super) struct Table {
     name: Name,
     /// Free text for people.
     description: Option<Anything>,
-    /// Folder, file or pattern (`*`, `?`, `[ab]`) below the location. Folders are read with their subfolders, and
+    /// Folder, file or pattern (`*`, `?`, `[ab]`) below the location; of a Delta table its folder. Folders are read with their subfolders, and
     /// folders such as `day=2026-03-01/` become text columns.
     path: Filled,
     /// Format of the files; default by the path's ending, else `parquet`.
@@ -88,6 +88,7 @@ pub(super) enum TableFormat {
     Parquet,
     Csv,
     Ndjson,
+    Delta,
 }
 
 /// What a file that disappeared means.
