@@ -542,12 +542,6 @@ codes! {
         example: "mode: mirror to an `http` destination without `delete`",
         fix: "change what the label points at, or choose another mode or destination"
     }
-    NotAvailable "K0901" {
-        title: "not available in this version",
-        cause: "the key is part of the language, but this version would do something else than it says",
-        example: "timeline: {from: [web.tracks]}",
-        fix: "remove the key, or wait for a version that has it"
-    }
     NoEffect "K0902" {
         title: "no effect in this version",
         cause: "the key is part of the language and harmless to ignore; this version ignores it",

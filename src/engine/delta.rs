@@ -109,7 +109,7 @@ pub(super) async fn find(
     let root = ObjectStoreUrl::parse(root.as_str()).or_fail(ErrorKind::Usage, || format!("cannot read `{name}`"))?;
     let (place, on_disk) = (place.to_string(), place.is_local());
     let delta = Some(DeltaTable { log, folder, root, values });
-    Ok(Some(Found { urls: Vec::new(), store, files, place, on_disk, partitions: Vec::new(), delta }))
+    Ok(Some(Found { urls: Vec::new(), store, files, place, on_disk, partitions: Vec::new(), gone: Vec::new(), delta }))
 }
 
 fn are(count: usize) -> &'static str {

@@ -47,7 +47,10 @@ impl Engine {
             let known: BTreeMap<&str, &SourceFileAt> =
                 before.get(table).into_iter().flatten().map(|f| (f.path.as_str(), f)).collect();
             let files = manifest(&open.found, &known, now).await;
-            manifests.now.insert(table.clone(), files.map_err(|e| e.context(format!("cannot read `{table}`")))?);
+            let mut files = files.map_err(|e| e.context(format!("cannot read `{table}`")))?;
+            files.extend(open.found.gone.iter().map(|kept| kept.file.clone()));
+            files.sort_by(|a, b| a.path.cmp(&b.path));
+            manifests.now.insert(table.clone(), files);
         }
         Ok(manifests)
     }

@@ -32,6 +32,7 @@ mod identity_report;
 mod identity_rules;
 mod identity_tables;
 mod increment;
+mod kept;
 mod keyed;
 mod late;
 mod lineage;
@@ -80,6 +81,7 @@ pub use expected::{Actual, ExpectedCell, ExpectedRow};
 pub use functions::Judged;
 pub use history::CHANGES;
 pub use identity_report::{IdentityFacts, SizeCount, SourceRows};
+pub use kept::{Copy, Kept, KeptFile};
 pub use membership::{ConditionNote, ConditionResult, ListNote, Membership, RowNote};
 pub use partials::Partials;
 pub use planned::{PlannedRows, RowStream};
@@ -133,6 +135,8 @@ pub(crate) struct EngineParts<'a> {
     pub project: &'a Project,
     /// Whose rows may not be read.
     pub tombstones: Option<&'a Arc<Tombstones>>,
+    /// Copies of source files.
+    pub kept: Option<&'a Kept>,
 }
 
 impl EngineParts<'_> {
@@ -199,6 +203,7 @@ pub struct Engine {
     lock: SchemaLock,
     without_data: bool,
     tombstones: Option<Arc<Tombstones>>,
+    kept: Option<Kept>,
     sources: BTreeMap<String, OpenTable>,
     relations: BTreeMap<String, Relation>,
     late: BTreeMap<String, Arc<LateTable>>,
@@ -235,6 +240,7 @@ impl Engine {
             lock: SchemaLock::default(),
             without_data: false,
             tombstones: None,
+            kept: None,
             sources: BTreeMap::new(),
             relations: BTreeMap::new(),
             late: BTreeMap::new(),
@@ -296,6 +302,7 @@ impl Engine {
             timezone: &self.project.settings.timezone,
             project: &self.project,
             tombstones: self.tombstones.as_ref(),
+            kept: self.kept.as_ref(),
         }
     }
 

@@ -142,13 +142,8 @@ fn of_delta(reader: &mut Reader<'_>, fields: &Fields<'_>, path: &Spanned<String>
 }
 
 fn vanished(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vanished {
-    let words = [("error", Some(Vanished::Error)), ("keep", None), ("forget", Some(Vanished::Forget))];
-    let Some(node) = fields.get("vanished") else { return Vanished::default() };
-    let word = reader.word("vanished", node, &words);
-    if word == Some(None) {
-        reader.unavailable(node.span, "`vanished: keep`");
-    }
-    word.flatten().unwrap_or_default()
+    let words = [("error", Vanished::Error), ("keep", Vanished::Keep), ("forget", Vanished::Forget)];
+    fields.get("vanished").and_then(|node| reader.word("vanished", node, &words)).unwrap_or_default()
 }
 
 /// The format that a path's ending shows, else Parquet.

@@ -1,10 +1,11 @@
 //! What a run has to do: what the runs before left, what there is now, and the difference.
 
 use super::history;
+use super::kept::KEPT_FILES;
 use super::prepare::Prepared;
 use super::run::last_as_of;
 use super::state::{exact, manifest};
-use crate::engine::{Manifests, SourceFileAt};
+use crate::engine::{Engine, Manifests, SourceFileAt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Format, ModelKind, Project, Vanished};
 use crate::plan::{Compared, Contents, FileChange, Made, Manifest, NewFiles, PartialSet, Work, World, keyed};
@@ -13,6 +14,10 @@ use crate::warehouse::{Snapshot, Warehouse};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Tables about runs that are written anew.
+const LEFT: [&str; 6] =
+    ["kinfold.definitions", "kinfold.files", "kinfold.inputs", "kinfold.columns", "kinfold.partials", KEPT_FILES];
 
 /// What the last runs left.
 pub(super) struct Past {
@@ -33,7 +38,7 @@ impl Past {
     /// Reads what is visible.
     pub(super) async fn read(warehouse: &Warehouse, base: &Snapshot) -> Result<Self> {
         let mut rows = BTreeMap::new();
-        for table in ["kinfold.definitions", "kinfold.files", "kinfold.inputs", "kinfold.columns", "kinfold.partials"] {
+        for table in LEFT {
             let Some(at) = base.tables.get(table) else { continue };
             rows.insert(table, warehouse.read_all(&*warehouse.table(at).await?).await?);
         }
@@ -118,6 +123,7 @@ pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Resu
     let work = Work::decide(order, selected, &compared);
     let read = graph.tables_of(work.build.union(&work.unchanged));
     let vanished = if *full { None } else { vanished(project, &read, &before, &files) };
+    let vanished = vanished.or_else(|| moved(engine, &before, &files));
     let refusal = vanished.or_else(|| outdated(project, &work));
     Ok(Decided { work, files, manifest: shown, refusal, notes })
 }
@@ -201,6 +207,28 @@ fn vanished(
         "bring them back, or say `vanished: forget` at the table if files come and go there; `kinfold run --full` \
          goes on with what is there, this once",
     ))
+}
+
+/// Refuses a file that was moved where files are kept: its rows would count at both places.
+fn moved(
+    engine: &Engine,
+    before: &BTreeMap<String, Vec<SourceFileAt>>,
+    now: &BTreeMap<String, Vec<SourceFileAt>>,
+) -> Option<Error> {
+    for (table, files) in now {
+        let known: BTreeSet<&str> = before.get(table).into_iter().flatten().map(|f| f.path.as_str()).collect();
+        let new = files.iter().filter(|f| !known.contains(f.path.as_str()));
+        let new: BTreeMap<(u64, &str), &str> = new.map(|f| ((f.bytes, f.content.as_str()), f.path.as_str())).collect();
+        for kept in engine.gone(table).iter().filter(|kept| kept.copy.rows > 0) {
+            let Some(there) = new.get(&(kept.file.bytes, kept.file.content.as_str())) else { continue };
+            let message = format!("`{table}`: {} is gone, and the new file {there} is the same", kept.file.path);
+            return Some(Error::new(ErrorKind::Data, message).with_help(
+                "`vanished: keep` would count the rows of a file that was moved twice: give it its name back, or say \
+                 `vanished: forget` for one run, which lets the rows of all files go that are gone",
+            ));
+        }
+    }
+    None
 }
 
 #[cfg(test)]

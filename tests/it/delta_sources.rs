@@ -39,7 +39,7 @@ impl Table {
     fn commit(&mut self, actions: &[Value]) {
         let log = self.folder.join("_delta_log");
         std::fs::create_dir_all(&log).unwrap();
-        let text: String = actions.iter().map(|action| format!("{action}\n")).collect();
+        let text = actions.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
         std::fs::write(log.join(format!("{:020}.json", self.version)), text).unwrap();
         self.version += 1;
     }

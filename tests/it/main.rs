@@ -34,6 +34,7 @@ mod identities;
 mod identity_explain;
 mod identity_undo;
 mod incremental;
+mod kept;
 mod lineage;
 mod merged;
 mod mutations;

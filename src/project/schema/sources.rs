@@ -55,8 +55,8 @@ pub(super) struct Table {
     dedupe: Option<Dedupe>,
     /// `true`: only new files appear. Kept for later versions, changes nothing yet.
     append_only: Option<Boolean>,
-    /// What a file means that the last run read and that is gone: `error` (default) stops the run, `forget` lets its
-    /// rows go.
+    /// What a file means that the last run read and that is gone: `error` (default) stops the run, `keep` leaves its
+    /// rows as they were, from a copy, `forget` lets them go.
     vanished: Option<Word<Vanished>>,
     /// `false`: the table is not read, and using it is an error.
     enabled: Option<Boolean>,
@@ -96,6 +96,7 @@ pub(super) enum TableFormat {
 #[schemars(rename_all = "lowercase", inline)]
 pub(super) enum Vanished {
     Error,
+    Keep,
     Forget,
 }
 
