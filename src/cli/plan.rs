@@ -5,10 +5,11 @@ use super::exit::Exit;
 use super::printer::Printer;
 use super::summary::{bytes, counted, grouped, test_lines, withheld_lines};
 use crate::engine::{AudienceFacts, Facts, IdentityFacts, RowChanges};
-use crate::plan::{Difference, FileChange, Reason};
+use crate::plan::{Difference, FileChange, Reason, Update};
 use crate::runner::{ColumnChange, Effect, Effects, NodeReport, Options, Preview, Purpose, Silent, Step, SyncSummary};
 use crate::runner::{prepare, preview};
 use clap::{Args, ValueEnum};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 #[derive(Debug, Args)]
@@ -80,7 +81,7 @@ fn text(preview: &Preview) -> String {
     }
     let width = with_reason.iter().map(|s| s.model.len()).max().unwrap_or(0);
     for step in with_reason {
-        let mut reasons = step.reasons.iter().map(reason);
+        let mut reasons = step.reasons.iter().map(reason).chain(update(step));
         let first = reasons.next().unwrap_or_default();
         let _ = writeln!(out, "  {:<5} {:<width$}  {first}", step.action, step.model);
         for next in reasons {
@@ -114,7 +115,7 @@ fn markdown(preview: &Preview) -> String {
         out.push_str("\n| | model | why |\n|---|---|---|\n");
     }
     for step in with_reason {
-        let why: Vec<String> = step.reasons.iter().map(|r| cell(&reason(r))).collect();
+        let why: Vec<String> = step.reasons.iter().map(reason).chain(update(step)).map(|line| cell(&line)).collect();
         let _ = writeln!(out, "| {} | `{}` | {} |", step.action, step.model, why.join("<br>"));
     }
     if let Some(rest) = rest {
@@ -196,6 +197,20 @@ pub(super) fn reason(reason: &Reason) -> String {
         Reason::Time => "the logical time moved".to_owned(),
         Reason::Unrepeatable => "it asks the clock or chance".to_owned(),
         Reason::Unchanged => "nothing changed".to_owned(),
+    }
+}
+
+/// How an incremental model that was made before is made.
+fn update(step: &Step) -> Option<String> {
+    match step.update.as_ref()? {
+        Update::Whole(reasons) if reasons == &[Reason::New] => None,
+        Update::Whole(reasons) => {
+            Some(format!("made whole: {}", reasons.iter().map(reason).collect::<Vec<_>>().join("; ")))
+        }
+        Update::Keys(new) => {
+            let files = new.values().map(BTreeSet::len).sum::<usize>();
+            Some(format!("made in part: the keys of {}", counted(files, "new file")))
+        }
     }
 }
 

@@ -440,6 +440,12 @@ codes! {
         example: "the export renamed `specialty` to `speciality`",
         fix: "see what reads the columns that the message lists, then run `kinfold sources refresh` and commit schemas.lock"
     }
+    DeltaUnreadable "K0509" {
+        title: "a Delta table cannot be read",
+        cause: "its log makes no sense, or it uses what cannot be read from Parquet files alone: deletion vectors, column mapping, files of another table",
+        example: "format: delta, for a table with `delta.columnMapping.mode = name`",
+        fix: "do as the message says: rewrite the table without the feature, or repair its log with the program that writes it"
+    }
     TestColumn "K0510" {
         title: "a test names a column that its table does not have",
         cause: "data tests, and the expected rows of unit tests, can only look at columns that are there",
@@ -535,12 +541,6 @@ codes! {
         cause: "a service that deletes nothing cannot mirror, a form has the fields of one row, an address has its own beginning",
         example: "mode: mirror to an `http` destination without `delete`",
         fix: "change what the label points at, or choose another mode or destination"
-    }
-    NotAvailable "K0901" {
-        title: "not available in this version",
-        cause: "the key is part of the language, but this version would do something else than it says",
-        example: "timeline: {from: [web.tracks]}",
-        fix: "remove the key, or wait for a version that has it"
     }
     NoEffect "K0902" {
         title: "no effect in this version",

@@ -6,6 +6,7 @@
 //! have left its time as it was: the rule by which git knows changed files.
 
 use super::files::Found;
+use super::versions::versions;
 use super::{Engine, SourceFileAt};
 use crate::error::{Context, Error, ErrorKind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,7 +24,8 @@ const AT_ONCE: usize = 8;
 const PIECE: u64 = 1 << 20;
 
 impl Engine {
-    /// The files of the opened source tables with what tells their content; `before` are those of earlier runs.
+    /// The files of the opened source tables with what tells their content, and `before`, those of earlier runs, as they
+    /// are to be compared with them.
     ///
     /// # Errors
     /// `Storage` when a file cannot be read.
@@ -31,16 +33,38 @@ impl Engine {
         &self,
         before: &BTreeMap<String, Vec<SourceFileAt>>,
         now: DateTime<Utc>,
-    ) -> Result<BTreeMap<String, Vec<SourceFileAt>>> {
-        let mut manifests = BTreeMap::new();
+    ) -> Result<Manifests> {
+        let mut manifests = Manifests { before: before.clone(), ..Manifests::default() };
         for (table, open) in &self.sources {
+            if let Some(delta) = &open.found.delta {
+                let last = before.get(table).map_or(&[][..], Vec::as_slice);
+                let versions = versions(table, (&open.found, delta), last, now).await?;
+                manifests.before.entry(table.clone()).and_modify(|files| *files = versions.before);
+                manifests.now.insert(table.clone(), versions.now);
+                manifests.notes.extend(versions.note);
+                continue;
+            }
             let known: BTreeMap<&str, &SourceFileAt> =
                 before.get(table).into_iter().flatten().map(|f| (f.path.as_str(), f)).collect();
             let files = manifest(&open.found, &known, now).await;
-            manifests.insert(table.clone(), files.map_err(|e| e.context(format!("cannot read `{table}`")))?);
+            let mut files = files.map_err(|e| e.context(format!("cannot read `{table}`")))?;
+            files.extend(open.found.gone.iter().map(|kept| kept.file.clone()));
+            files.sort_by(|a, b| a.path.cmp(&b.path));
+            manifests.now.insert(table.clone(), files);
         }
         Ok(manifests)
     }
+}
+
+/// The files of source tables.
+#[derive(Debug, Default)]
+pub struct Manifests {
+    /// As they are.
+    pub now: BTreeMap<String, Vec<SourceFileAt>>,
+    /// As runs read them last; rows that only moved to other files are where they are now.
+    pub before: BTreeMap<String, Vec<SourceFileAt>>,
+    /// What could not be told about tables, for people.
+    pub notes: Vec<String>,
 }
 
 async fn manifest(
@@ -90,7 +114,7 @@ fn at(found: &Found, meta: &ObjectMeta, now: DateTime<Utc>) -> SourceFileAt {
     }
 }
 
-fn micros(time: DateTime<Utc>) -> DateTime<Utc> {
+pub(super) fn micros(time: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time)
 }
 

@@ -11,7 +11,8 @@ use crate::privacy::{Mark, Tombstones};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int8Array};
 use datafusion::arrow::compute::cast as cast_array;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
+use datafusion::common::{DFSchemaRef, ScalarValue};
 use datafusion::error::Result;
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::{
@@ -32,11 +33,51 @@ const OWN: i8 = 2;
 /// # Errors
 /// When a plan cannot be made; a table that does not bind is left to those who say so.
 pub(super) fn guarded(parts: &EngineParts<'_>, name: &str, plan: LogicalPlan) -> Result<LogicalPlan> {
+    guarded_as(parts, name, plan, None)
+}
+
+/// The same for rows of files, of which models see these `columns`.
+///
+/// # Errors
+/// As [`guarded`].
+pub(super) fn guarded_raw(
+    parts: &EngineParts<'_>,
+    name: &str,
+    plan: LogicalPlan,
+    columns: &[Expr],
+) -> Result<LogicalPlan> {
+    let models = LogicalPlanBuilder::from(plan.clone()).project(columns.to_vec())?.build()?;
+    let made = columns.iter().map(|column| column.clone().unalias());
+    let made = models.schema().fields().iter().map(|field| field.name().clone()).zip(made).collect();
+    guarded_as(parts, name, plan, Some(&Seen { schema: Arc::clone(models.schema()), made }))
+}
+
+/// Columns as models see them, and what each is made of.
+struct Seen {
+    schema: DFSchemaRef,
+    made: BTreeMap<String, Expr>,
+}
+
+impl Seen {
+    /// An expression over them as one over the rows of files.
+    fn raw(&self, expr: Expr) -> Result<Expr> {
+        let made = expr.transform(|part| match &part {
+            Expr::Column(column) => Ok(self
+                .made
+                .get(&column.name)
+                .map_or_else(|| Transformed::no(part.clone()), |e| Transformed::yes(e.clone()))),
+            _ => Ok(Transformed::no(part)),
+        })?;
+        Ok(made.data)
+    }
+}
+
+fn guarded_as(parts: &EngineParts<'_>, name: &str, plan: LogicalPlan, seen: Option<&Seen>) -> Result<LogicalPlan> {
     let Some(tombstones) = parts.tombstones.filter(|t| !t.is_empty()) else { return Ok(plan) };
     let mut guarded = plan;
     for (identity, model) in identities(parts.project) {
         if tombstones.identities().contains(identity) {
-            guarded = without(parts, (identity, model), name, guarded, tombstones)?;
+            guarded = without(parts, (identity, model), name, (guarded, seen), tombstones)?;
         }
     }
     Ok(guarded)
@@ -54,9 +95,10 @@ fn without(
     parts: &EngineParts<'_>,
     (identity, model): (&str, &IdentityModel),
     table: &str,
-    plan: LogicalPlan,
+    (plan, seen): (LogicalPlan, Option<&Seen>),
     tombstones: &Arc<Tombstones>,
 ) -> Result<LogicalPlan> {
+    let schema = seen.map_or_else(|| Arc::clone(plan.schema()), |seen| Arc::clone(&seen.schema));
     // what each identifier of a row is, and the columns that it is made of
     let mut found: Vec<(Expr, Vec<String>)> = Vec::new();
     for id in model.links.iter().filter(|link| link.from.value == table).flat_map(|link| &link.ids) {
@@ -71,8 +113,9 @@ fn without(
         };
         let judge = Arc::new(judge);
         for sql in &id.expressions {
-            let Ok(raw) = parts.binder().expression(sql, plan.schema(), table) else { continue };
+            let Ok(raw) = parts.binder().expression(sql, &schema, table) else { continue };
             let columns = raw.column_refs().into_iter().map(|c| c.name.clone()).collect();
+            let raw = seen.map_or(Ok(raw.clone()), |seen| seen.raw(raw))?;
             let text = cast(raw, DataType::Utf8);
             let said = ScalarUDF::new_from_shared_impl(Arc::clone(&judge) as _).call(vec![text]);
             found.push((coalesce(vec![said, lit(NOBODY)]), columns));

@@ -1,6 +1,8 @@
 //! The files of a source table: which there are, what schema each has, and whether they agree.
 
 use super::EngineParts;
+use super::delta::{self, DeltaTable};
+use super::kept::{self, KeptFile};
 use super::mistakes::{lower_first, sql_type};
 use super::sources::nullable;
 use crate::diagnostic::{Code, Diagnostic};
@@ -16,6 +18,7 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::datasource::listing::helpers::parse_partitions_for_path;
 use datafusion::object_store::memory::InMemory;
+use datafusion::object_store::path::Path;
 use datafusion::object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
@@ -37,6 +40,10 @@ pub(super) struct Found {
     pub on_disk: bool,
     /// Hive partition columns (`date=2026-01-01/`), as text.
     pub partitions: Vec<(String, DataType)>,
+    /// Files that are gone and of which there are copies.
+    pub gone: Vec<KeptFile>,
+    /// The table of which these are the files, where its log says so.
+    pub delta: Option<DeltaTable>,
 }
 
 impl Found {
@@ -49,6 +56,8 @@ impl Found {
             place: String::new(),
             on_disk: false,
             partitions: Vec::new(),
+            gone: Vec::new(),
+            delta: None,
         }
     }
 
@@ -82,6 +91,9 @@ pub(super) async fn find(
     table: &SourceTable,
     findings: &mut Vec<Diagnostic>,
 ) -> Result<Option<Found>> {
+    if table.format == Format::Delta {
+        return delta::find(parts, source, table, findings).await;
+    }
     let name = format!("{}.{}", source.name.value, table.name.value);
     let doing = || format!("cannot list the files of `{name}`");
     let location = Location::parse(&source.location.value, parts.root)?;
@@ -105,21 +117,23 @@ pub(super) async fn find(
     };
     files.retain(|f| !is_hidden(f) && glob.is_none_or(|glob| as_deep(&url, glob, f)));
     files.sort_by(|a, b| a.location.cmp(&b.location));
-    if files.is_empty() {
+    let place = location.join(&table.path.value)?.to_string();
+    let gone = kept::gone(parts, (&name, table), &place, &files.iter().map(|f| f.location.as_ref()).collect());
+    if files.is_empty() && gone.is_empty() {
         findings.push(
             Diagnostic::error(Code::NoFiles, table.path.span, format!("no files for `{name}`"))
                 .with_label("nothing here")
-                .with_note(format!("looked in {}", location.join(&table.path.value)?))
+                .with_note(format!("looked in {place}"))
                 .with_help("correct `location` or `path`, or set `enabled: false` while the table has no data"),
         );
         return Ok(None);
     }
-    let partitions = partitions(&url, &files);
+    let gone_paths = gone.iter().filter_map(|kept| Path::parse(&kept.file.path).ok());
+    let partitions = partitions(&url, files.iter().map(|f| f.location.clone()).chain(gone_paths).next());
     // hive folders are read through the folder; everything else file by file, so that hidden files stay out
     let urls = if partitions.is_empty() { file_urls(root.as_str(), &files)? } else { vec![url] };
-    let place = location.join(&table.path.value)?.to_string();
     let on_disk = matches!(location, Location::Folder(_));
-    Ok(Some(Found { urls, store, files, place, on_disk, partitions }))
+    Ok(Some(Found { urls, store, files, place, on_disk, partitions, gone, delta: None }))
 }
 
 /// The folders before the first wildcard, and the pattern from there on.
@@ -158,9 +172,10 @@ fn is_hidden(file: &ObjectMeta) -> bool {
     name.starts_with('_') || name.starts_with('.') || (file.size == 0 && !name.contains('.'))
 }
 
-fn partitions(url: &ListingTableUrl, files: &[ObjectMeta]) -> Vec<(String, DataType)> {
-    let Some(first) = files.first() else { return Vec::new() };
-    let Some(relative) = url.strip_prefix(&first.location) else { return Vec::new() };
+/// The columns that the folders of the first file say; those of all are the same.
+fn partitions(url: &ListingTableUrl, first: Option<Path>) -> Vec<(String, DataType)> {
+    let Some(first) = first else { return Vec::new() };
+    let Some(relative) = url.strip_prefix(&first) else { return Vec::new() };
     let folders: Vec<&str> = relative.collect();
     let folders = &folders[..folders.len().saturating_sub(1)];
     let names: Option<Vec<_>> =
@@ -176,13 +191,8 @@ pub(super) async fn schema(
     found: &Found,
     findings: &mut Vec<Diagnostic>,
 ) -> Result<Option<SchemaRef>> {
-    if table.format == Format::Delta {
-        findings.push(
-            Diagnostic::error(Code::NotAvailable, table.path.span, "`format: delta` is not available in this version")
-                .with_label("a Delta table")
-                .with_help("read the table's Parquet files with a later version, or export them"),
-        );
-        return Ok(None);
+    if let Some(delta) = &found.delta {
+        return Ok(Some(delta.schema()));
     }
     let schemas: Vec<(String, Result<SchemaRef>)> = stream::iter(found.files.iter())
         .map(|file| async move { (shown(file), file_schema(parts, table.format, found, file).await) })
@@ -198,6 +208,9 @@ pub(super) async fn schema(
     }
     if readable.len() < found.files.len() {
         return Ok(None);
+    }
+    for kept in &found.gone {
+        readable.push((format!("{} (gone, kept)", kept.name()), kept.schema()?));
     }
     if table.format == Format::Csv {
         return Ok(same_header(table, name, &readable, findings));

@@ -15,6 +15,7 @@ mod committed;
 mod compare;
 mod consent;
 mod constant;
+mod delta;
 mod digests;
 mod entities;
 mod erased;
@@ -31,6 +32,7 @@ mod identity_report;
 mod identity_rules;
 mod identity_tables;
 mod increment;
+mod kept;
 mod keyed;
 mod late;
 mod lineage;
@@ -66,6 +68,7 @@ mod text_spill;
 mod threads;
 mod timeline;
 mod validate;
+mod versions;
 mod wide;
 mod words;
 
@@ -73,11 +76,13 @@ pub use between::{JsonRow, RowChange, TableChanges};
 pub use build::{Built, Facts, Output, RunContext, Updated};
 pub use checks::{CheckResult, CheckStatus, KEPT_ROWS};
 pub use compare::RowChanges;
+pub use digests::Manifests;
 pub use evidence::LinkRows;
 pub use expected::{Actual, ExpectedCell, ExpectedRow};
 pub use functions::Judged;
 pub use history::CHANGES;
 pub use identity_report::{IdentityFacts, SizeCount, SourceRows};
+pub use kept::{Copy, Kept, KeptFile};
 pub use membership::{ConditionNote, ConditionResult, ListNote, Membership, RowNote};
 pub use partials::Partials;
 pub use planned::{PlannedRows, RowStream};
@@ -131,6 +136,8 @@ pub(crate) struct EngineParts<'a> {
     pub project: &'a Project,
     /// Whose rows may not be read.
     pub tombstones: Option<&'a Arc<Tombstones>>,
+    /// Copies of source files.
+    pub kept: Option<&'a Kept>,
 }
 
 impl EngineParts<'_> {
@@ -197,6 +204,7 @@ pub struct Engine {
     lock: SchemaLock,
     without_data: bool,
     tombstones: Option<Arc<Tombstones>>,
+    kept: Option<Kept>,
     sources: BTreeMap<String, OpenTable>,
     relations: BTreeMap<String, Relation>,
     late: BTreeMap<String, Arc<LateTable>>,
@@ -233,6 +241,7 @@ impl Engine {
             lock: SchemaLock::default(),
             without_data: false,
             tombstones: None,
+            kept: None,
             sources: BTreeMap::new(),
             relations: BTreeMap::new(),
             late: BTreeMap::new(),
@@ -294,6 +303,7 @@ impl Engine {
             timezone: &self.project.settings.timezone,
             project: &self.project,
             tombstones: self.tombstones.as_ref(),
+            kept: self.kept.as_ref(),
         }
     }
 
@@ -509,12 +519,15 @@ impl Engine {
         self.sources.get(table).map(|t| (t.found.files.len(), t.found.files.iter().map(|f| f.size).sum()))
     }
 
-    /// Rows of an opened source table's files, where their format says it (Parquet); nothing else is read.
+    /// Rows of an opened source table's files, where their format says it (Parquet, Delta); nothing else is read.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub async fn source_rows(&self, table: &str) -> Result<Option<u64>> {
         let Some(open) = self.sources.get(table) else { return Ok(None) };
+        if let Some(delta) = &open.found.delta {
+            return Ok(delta.rows());
+        }
         let parquet = self.project.source_table(table).is_some_and(|(_, t)| t.format == crate::model::Format::Parquet);
         if parquet { files::count_rows(&self.parts(), &open.found, &open.schema).await } else { Ok(None) }
     }

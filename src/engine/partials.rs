@@ -19,7 +19,7 @@ use super::{Engine, internal};
 use crate::error::Result;
 use crate::plan::{Contents, PartialSet, PartialUse, keyed};
 use crate::privacy::Tombstones;
-use crate::warehouse::PartialFiles;
+use crate::warehouse::StateFiles;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::empty::EmptyTable;
@@ -36,13 +36,13 @@ pub struct Partials {
     pub(super) sets: Vec<PartialSet>,
     /// By source table, its files now.
     files: BTreeMap<String, Contents>,
-    pub(super) store: PartialFiles,
+    pub(super) store: StateFiles,
     used: Mutex<PartialUse>,
 }
 
 impl Partials {
     /// The sets that earlier runs left, for source tables with these files; new ones go to `store`.
-    pub fn new(key: [u8; 32], sets: Vec<PartialSet>, files: BTreeMap<String, Contents>, store: PartialFiles) -> Self {
+    pub fn new(key: [u8; 32], sets: Vec<PartialSet>, files: BTreeMap<String, Contents>, store: StateFiles) -> Self {
         Self { key, sets, files, store, used: Mutex::default() }
     }
 

@@ -229,7 +229,10 @@ impl Engine {
                     columns: columns.into_iter().collect(),
                     of: schema.fields().len(),
                     filters: scan.filters.iter().map(|filter| filter.to_string().replace("?table?.", "")).collect(),
-                    parquet: self.project.source_table(table).is_none_or(|(_, t)| t.format == Format::Parquet),
+                    parquet: self
+                        .project
+                        .source_table(table)
+                        .is_none_or(|(_, t)| matches!(t.format, Format::Parquet | Format::Delta)),
                 });
             }
             Ok(TreeNodeRecursion::Continue)

@@ -7,7 +7,9 @@
 
 use super::bind::Binder;
 use super::files;
+use super::kept::{self, United};
 use super::session::register;
+use super::storable;
 use super::{Engine, EngineParts};
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -41,6 +43,8 @@ pub(super) struct OpenTable {
     pub time: Option<String>,
     /// Column that names a row.
     pub row_id: Option<String>,
+    /// Columns of its files that are read for it.
+    pub reads: BTreeSet<String>,
     /// The files behind it, and the schema they agree on.
     pub found: Arc<files::Found>,
     pub schema: SchemaRef,
@@ -59,6 +63,27 @@ impl Engine {
         let (Some(open), Some((_, table))) = (self.sources.get(name), self.project.source_table(name)) else {
             return Err(Error::new(ErrorKind::Failed, format!("`{name}` is no source table")));
         };
+        if let Some(delta) = &open.found.delta {
+            let rows = delta.over(&open.found.files, |file| files.contains(file.location.as_ref()));
+            return Ok(Arc::new(rows));
+        }
+        let listed = self.over_listed(name, table.format, open, files)?;
+        let mut copies = open.found.gone.iter().filter(|kept| files.contains(&kept.file.path)).peekable();
+        if copies.peek().is_none() {
+            return Ok(listed);
+        }
+        let copies = kept::over(&self.parts(), name, copies, &open.columns())?;
+        Ok(Arc::new(United(vec![listed, copies])))
+    }
+
+    /// The rows of some files that are there.
+    fn over_listed(
+        &self,
+        name: &str,
+        format: Format,
+        open: &OpenTable,
+        files: &BTreeSet<String>,
+    ) -> Result<Arc<dyn TableProvider>> {
         let doing = || format!("cannot read `{name}`");
         let mut folders: BTreeMap<Vec<String>, Vec<&ObjectMeta>> = BTreeMap::new();
         for file in open.found.files.iter().filter(|file| files.contains(file.location.as_ref())) {
@@ -67,7 +92,7 @@ impl Engine {
         let mut parts = Vec::new();
         for (values, files) in folders {
             let urls = open.found.urls_of(files)?;
-            let rows = over_files(name, table.format, urls, &[], &open.schema)?;
+            let rows = over_files(name, format, urls, &[], &open.schema)?;
             let columns = open.schema.fields().iter().map(|field| ident(field.name()));
             let names = open.found.partitions.iter().map(|(partition, _)| partition);
             let constant = names.zip(values).map(|(partition, value)| lit(value).alias(partition));
@@ -121,7 +146,8 @@ pub(super) fn opened(
     findings: &mut Vec<Diagnostic>,
 ) -> Result<Option<OpenTable>> {
     let unchanged = raw.logical_plan().clone();
-    let Some(unguarded) = relation(parts, name, table, raw, findings)? else { return Ok(None) };
+    let Some((unguarded, reads)) = relation(parts, name, table, raw, findings)? else { return Ok(None) };
+    findings.extend(kept::lacking(name, table, &found, &reads));
     let guarded = super::erased::guarded(parts, name, unguarded.clone());
     let plan = guarded.or_fail(ErrorKind::Failed, || format!("cannot leave anybody out of `{name}`"))?;
     register(parts.context, name, Arc::new(ViewTable::new(plan.clone(), None)))?;
@@ -131,6 +157,7 @@ pub(super) fn opened(
         raw: unchanged,
         time: table.time.as_ref().map(|t| t.value.clone()),
         row_id: table.row_id.as_ref().map(|t| t.value.clone()),
+        reads,
         found: Arc::new(found),
         schema,
     }))
@@ -146,10 +173,34 @@ async fn listing(
 ) -> Result<Option<(files::Found, SchemaRef, DataFrame)>> {
     let Some(found) = files::find(parts, source, table, findings).await? else { return Ok(None) };
     let Some(raw_schema) = files::schema(parts, name, table, &found, findings).await? else { return Ok(None) };
-    let listing = over_files(name, table.format, found.urls.clone(), &found.partitions, &raw_schema)?;
-    let raw =
-        parts.context.read_table(Arc::new(listing)).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
+    let rows: Arc<dyn TableProvider> = match &found.delta {
+        Some(delta) => Arc::new(delta.over(&found.files, |_| true)),
+        None => all_rows(parts, name, table.format, &found, &raw_schema)?,
+    };
+    let raw = parts.context.read_table(rows).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
     Ok(Some((found, raw_schema, raw)))
+}
+
+/// The rows of the files that are there, and of the copies of those that are gone.
+fn all_rows(
+    parts: &EngineParts<'_>,
+    name: &str,
+    format: Format,
+    found: &files::Found,
+    schema: &SchemaRef,
+) -> Result<Arc<dyn TableProvider>> {
+    let folders = found.partitions.iter().map(|(folder, data_type)| Field::new(folder, data_type.clone(), true));
+    let columns = schema.fields().iter().map(|field| field.as_ref().clone()).chain(folders);
+    let columns: SchemaRef = Arc::new(Schema::new(columns.collect::<Vec<_>>()));
+    let mut tables: Vec<Arc<dyn TableProvider>> = Vec::new();
+    if !found.files.is_empty() {
+        tables.push(Arc::new(over_files(name, format, found.urls.clone(), &found.partitions, schema)?));
+    }
+    if !found.gone.is_empty() {
+        tables.push(kept::over(parts, name, found.gone.iter(), &columns)?);
+    }
+    let only = if tables.len() == 1 { tables.pop() } else { None };
+    Ok(only.unwrap_or_else(|| Arc::new(United(tables))))
 }
 
 /// The rows of some files, as they are.
@@ -168,25 +219,56 @@ pub(super) fn over_files(
     ListingTable::try_new(config).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))
 }
 
-/// Applies selection, declared types, versions and deduplication.
+/// The rows that `select` lets through, and their columns.
+pub(super) struct Selected {
+    pub frame: DataFrame,
+    /// In the author's types.
+    pub columns: Vec<Expr>,
+    /// The columns of the files that are read for all this.
+    pub reads: BTreeSet<String>,
+    /// Whether the same rows pass in every run.
+    pub steady: bool,
+}
+
+/// Applies `select`; what is wrong with it is a finding.
+pub(super) fn selected(
+    parts: &EngineParts<'_>,
+    name: &str,
+    table: &SourceTable,
+    raw: DataFrame,
+    findings: &mut Vec<Diagnostic>,
+) -> Result<Option<Selected>> {
+    let (mut frame, mut reads, mut steady) = (raw, BTreeSet::new(), true);
+    let names = |expr: &Expr| expr.column_refs().into_iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+    if let Some(filter) = &table.select.filter {
+        match parts.binder().predicate(filter, frame.schema(), name) {
+            Ok(predicate) => {
+                reads.extend(names(&predicate));
+                steady = storable::steady(&predicate).is_ok();
+                frame = frame.filter(predicate).or_fail(ErrorKind::Data, || format!("cannot read `{name}`"))?;
+            }
+            Err(finding) => findings.push(*finding),
+        }
+    }
+    let Some(columns) = columns(parts, name, table, frame.schema(), findings) else { return Ok(None) };
+    reads.extend(columns.iter().flat_map(names));
+    Ok(Some(Selected { frame, columns, reads, steady }))
+}
+
+/// Applies selection, declared types, versions and deduplication; also the columns of the files that are read.
 fn relation(
     parts: &EngineParts<'_>,
     name: &str,
     table: &SourceTable,
     raw: DataFrame,
     findings: &mut Vec<Diagnostic>,
-) -> Result<Option<LogicalPlan>> {
+) -> Result<Option<(LogicalPlan, BTreeSet<String>)>> {
     let doing = || format!("cannot read `{name}`");
     let before = findings.len();
-    let mut frame = raw;
-    if let Some(filter) = &table.select.filter {
-        match parts.binder().predicate(filter, frame.schema(), name) {
-            Ok(predicate) => frame = frame.filter(predicate).or_fail(ErrorKind::Data, doing)?,
-            Err(finding) => findings.push(*finding),
-        }
-    }
-    let Some(columns) = columns(parts, name, table, frame.schema(), findings) else { return Ok(None) };
-    frame = frame.select(columns).or_fail(ErrorKind::Data, doing)?;
+    let Some(Selected { frame, columns, reads, .. }) = selected(parts, name, table, raw, findings)? else {
+        return Ok(None);
+    };
+    let mut frame = frame.select(columns).or_fail(ErrorKind::Data, doing)?;
     check_column(table.time.as_ref(), "time", name, &frame, findings);
     check_clock(table.time.as_ref(), name, &frame, findings);
     check_column(table.row_id.as_ref(), "row_id", name, &frame, findings);
@@ -201,7 +283,7 @@ fn relation(
     if let Some(dedupe) = &table.dedupe {
         frame = delivered_once(frame, dedupe, table.time.as_ref()).or_fail(ErrorKind::Data, doing)?;
     }
-    Ok(Some(frame.into_unoptimized_plan()))
+    Ok(Some((frame.into_unoptimized_plan(), reads)))
 }
 
 /// The selected columns in the author's types.

@@ -142,7 +142,7 @@ async fn times(engine: &Engine, name: &str, table: &SourceTable, findings: &mut 
         Format::Csv | Format::Ndjson => scanned_range(engine, name, &open.plan, &time.value).await?,
     };
     let Some((rows, low, high)) = range else { return Ok(()) };
-    if rows == 0 {
+    if rows == 0 && open.found.gone.is_empty() {
         findings.push(
             Diagnostic::warning(Code::NoRows, table.path.span, format!("`{name}` has no rows"))
                 .with_label("files without rows")

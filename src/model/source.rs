@@ -66,6 +66,8 @@ pub enum Vanished {
     /// Something went wrong: the run stops.
     #[default]
     Error,
+    /// Its rows stay: a copy of them is kept.
+    Keep,
     /// Its rows are gone.
     Forget,
 }

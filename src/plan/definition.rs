@@ -93,6 +93,15 @@ impl From<Doc> for Value {
     }
 }
 
+/// What a table says of files that are gone, beside that it is a mistake.
+fn vanished_word(vanished: Vanished) -> Option<&'static str> {
+    match vanished {
+        Vanished::Error => None,
+        Vanished::Keep => Some("keep"),
+        Vanished::Forget => Some("forget"),
+    }
+}
+
 impl Writer<'_> {
     /// What a model means.
     pub fn model(&self, model: &Model) -> Value {
@@ -177,7 +186,7 @@ impl Writer<'_> {
             .maybe("version", version.as_ref().map(|t| self.text(t)))
             .maybe("dedupe", dedupe.as_ref().map(|d| self.dedupe(d)))
             .flag("append_only", *append_only)
-            .maybe("vanished", (*vanished == Vanished::Forget).then_some("forget"))
+            .maybe("vanished", vanished_word(*vanished))
             .maybe("enabled", (!enabled).then_some(false))
             .maybe("select", (!select.0.is_empty()).then_some(select))
             .maybe("columns", self.columns(columns))

@@ -86,7 +86,8 @@ impl FileChange {
 pub type NewFiles = BTreeMap<String, BTreeSet<String>>;
 
 /// How an incremental model comes to the rows that it must have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Update {
     /// Rows of the keys that these files' rows touch are made again.
     Keys(NewFiles),

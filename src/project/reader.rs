@@ -111,15 +111,6 @@ impl Reader<'_> {
         }
     }
 
-    /// Reports that `what` is not in this version.
-    pub(super) fn unavailable(&mut self, span: Span, what: &str) {
-        self.findings.push(
-            Diagnostic::error(Code::NotAvailable, span, format!("{what} is not available in this version"))
-                .with_label("would be ignored")
-                .with_help("remove it: what it says would not happen"),
-        );
-    }
-
     /// The author's text at a span, on one line and not too long.
     pub(super) fn shown(&self, span: Span) -> String {
         let words: Vec<&str> = self.sources.text(span).split_whitespace().collect();

@@ -4,7 +4,7 @@ use super::checks;
 use super::privacy;
 use super::reader::{Fields, Reader};
 use super::yaml::{Node, NodeKind};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::model::{Column, Dedupe, Format, Source, SourceTable, TableSelect, Vanished};
 
 pub(super) const FILE_KEYS: [&str; 1] = ["sources"];
@@ -107,6 +107,9 @@ fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTab
         reader.undecided.insert(format!("{source}.{}", name.value));
     }
     let table_path = path?;
+    if format == Some(Format::Delta) {
+        of_delta(reader, &fields, &table_path);
+    }
     let tests = checks::named(reader, tests);
     Some(SourceTable {
         name,
@@ -126,14 +129,21 @@ fn table(reader: &mut Reader<'_>, node: &Node, source: &str) -> Option<SourceTab
     })
 }
 
-fn vanished(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vanished {
-    let words = [("error", Some(Vanished::Error)), ("keep", None), ("forget", Some(Vanished::Forget))];
-    let Some(node) = fields.get("vanished") else { return Vanished::default() };
-    let word = reader.word("vanished", node, &words);
-    if word == Some(None) {
-        reader.unavailable(node.span, "`vanished: keep`");
+/// What a table may not say whose files a log names.
+fn of_delta(reader: &mut Reader<'_>, fields: &Fields<'_>, path: &Spanned<String>) {
+    fields.meaningless(reader, &["vanished"], "a Delta table's log says which rows are gone");
+    if path.value.contains(['*', '?', '[']) {
+        reader.findings.push(
+            Diagnostic::error(Code::Conflict, path.span, format!("`{}` is a pattern", path.value))
+                .with_label("of one Delta table")
+                .with_help("name the folder that has `_delta_log` in it; write a table for each, and a SQL model that unites them"),
+        );
     }
-    word.flatten().unwrap_or_default()
+}
+
+fn vanished(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vanished {
+    let words = [("error", Vanished::Error), ("keep", Vanished::Keep), ("forget", Vanished::Forget)];
+    fields.get("vanished").and_then(|node| reader.word("vanished", node, &words)).unwrap_or_default()
 }
 
 /// The format that a path's ending shows, else Parquet.

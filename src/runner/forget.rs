@@ -23,7 +23,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::{ModelKind, Project, SyncModel};
 use crate::privacy::{Decision, Tombstone};
 use crate::sync::forget_logs;
-use crate::warehouse::{PARTIALS, Run, StagedTable, Warehouse, WriteMode, number_of, numbered, to_json};
+use crate::warehouse::{KEPT, PARTIALS, Run, StagedTable, Warehouse, WriteMode, number_of, numbered, to_json};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch};
 use deltalake_core::arrow::compute::filter_record_batch;
@@ -90,7 +90,7 @@ pub struct Certificate {
     pub untraced: BTreeSet<String>,
     /// The first run that can be read.
     pub history_begins_at_run: u64,
-    /// Tables that were searched; the partial states of source tables were, too.
+    /// Tables that were searched; partial states and copies of source tables were, too.
     pub searched_tables: usize,
     /// Rows of them.
     pub searched_rows: u64,
@@ -357,7 +357,7 @@ struct Left {
     owed: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Reads every table, and every partial state, and looks for them.
+/// Reads every table, every partial state and every copy of a source file, and looks for them.
 async fn search(warehouse: &Warehouse, wanted: &Wanted, all: &[Open]) -> Result<Left> {
     let mut left = Left::default();
     let snapshot = warehouse.snapshot(None).await?;
@@ -370,9 +370,11 @@ async fn search(warehouse: &Warehouse, wanted: &Wanted, all: &[Open]) -> Result<
             }
         }
     }
-    for file in warehouse.partial_names().await? {
-        for batch in warehouse.partial_rows(&file).await? {
-            left.look(&format!("{PARTIALS}/{file}"), &batch, wanted, all)?;
+    for folder in [PARTIALS, KEPT] {
+        for file in warehouse.state_names(folder).await? {
+            for batch in warehouse.state_rows(folder, &file).await? {
+                left.look(&format!("{folder}/{file}"), &batch, wanted, all)?;
+            }
         }
     }
     Ok(left)
@@ -405,7 +407,7 @@ fn residue(left: &Left) -> Option<Error> {
     let error = Error::new(ErrorKind::Failed, format!("something of them is left: {}", tables.join(", ")));
     Some(error.with_help(
         "tables that no link table leads to are not known to be about somebody, and rules and lists of the project may name them: \
-         leave these rows out there, and remove a file of partial states that no run names; then run the same `kinfold \
+         leave these rows out there, and remove a file of partial states or a copy that no run names; then run the same `kinfold \
          forget` again; nothing was certified",
     ))
 }

@@ -1,10 +1,11 @@
 //! What runs did, as tables: `kinfold.runs`, `kinfold.nodes`, `kinfold.checks`, `kinfold.test_failures`,
 //! `kinfold.columns`, `kinfold.syncs`, and what they did it from: `kinfold.definitions`, `kinfold.files`,
-//! `kinfold.inputs`, `kinfold.partials`.
+//! `kinfold.inputs`, `kinfold.partials`, `kinfold.kept`.
 
+use super::kept::KEPT_FILES;
 use super::report::{NodeReport, SyncReport, UnchangedReport};
-use crate::engine::{CheckResult, Engine, Facts, Output, SourceFileAt};
-use crate::error::{Context, ErrorKind, Result};
+use crate::engine::{CheckResult, Copy, Engine, Facts, KeptFile, Output, SourceFileAt};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::graph::{ColumnRef, Columns};
 use crate::model::Project;
 use crate::plan::{Entry, Made, Manifest, PartialSet};
@@ -55,6 +56,18 @@ impl Rows {
         let values: TimestampMicrosecondArray = values.map(|t| Some(t.timestamp_micros())).collect();
         self.columns.push(Arc::new(values.with_timezone("UTC")));
         self
+    }
+
+    /// Files of source tables, with the names of these.
+    fn files(self, files: &[(&String, &SourceFileAt)]) -> Self {
+        self.texts("table_name", files.iter().map(|(table, _)| Some(table.as_str())))
+            .texts("path", files.iter().map(|(_, f)| Some(f.path.as_str())))
+            .numbers("bytes", files.iter().map(|(_, f)| Some(f.bytes)))
+            .times("modified_at", files.iter().map(|(_, f)| f.modified_at))
+            .texts("content", files.iter().map(|(_, f)| Some(f.content.as_str())))
+            .texts("stamp", files.iter().map(|(_, f)| Some(f.stamp.as_str())))
+            .texts("place", files.iter().map(|(_, f)| Some(f.place.as_str())))
+            .times("read_at", files.iter().map(|(_, f)| f.read_at))
     }
 
     fn output(self, table: &str, mode: WriteMode) -> Result<Output> {
@@ -240,20 +253,31 @@ pub(super) fn manifest_of(rows: &[RecordBatch]) -> Manifest {
 /// Files by source table that the last runs left in `kinfold.files`.
 pub(super) fn files_of(rows: &[RecordBatch]) -> BTreeMap<String, Vec<SourceFileAt>> {
     let mut files: BTreeMap<String, Vec<SourceFileAt>> = BTreeMap::new();
-    for batch in rows {
+    for (table, file) in rows.iter().flat_map(files_in) {
+        files.entry(table).or_default().push(file);
+    }
+    files
+}
+
+/// The files that a batch of `kinfold.files` or `kinfold.kept` names, row by row, with their tables.
+fn files_in(batch: &RecordBatch) -> Vec<(String, SourceFileAt)> {
+    let mut files = Vec::new();
+    {
         let texts = |name: &str| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
         let times = |name: &str| {
             let column = batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
             column.cloned().unwrap_or_else(|| TimestampMicrosecondArray::new_null(batch.num_rows()))
         };
         let bytes = batch.column_by_name("bytes").and_then(|c| c.as_primitive_opt::<Int64Type>());
-        let (Some(tables), Some(paths), Some(bytes)) = (texts("table_name"), texts("path"), bytes) else { continue };
+        let (Some(tables), Some(paths), Some(bytes)) = (texts("table_name"), texts("path"), bytes) else {
+            return files;
+        };
         let (modified, read) = (times("modified_at"), times("read_at"));
         // an older version wrote fewer columns: then nothing is known of the content
         let text = |name: &str, row: usize| texts(name).map(|c| c.value(row).to_owned()).unwrap_or_default();
         let time = |of: &TimestampMicrosecondArray, row| DateTime::from_timestamp_micros(of.value(row));
         for row in 0..batch.num_rows() {
-            files.entry(tables.value(row).to_owned()).or_default().push(SourceFileAt {
+            let file = SourceFileAt {
                 path: paths.value(row).to_owned(),
                 bytes: bytes.value(row).cast_unsigned(),
                 modified_at: time(&modified, row).unwrap_or_default(),
@@ -261,10 +285,47 @@ pub(super) fn files_of(rows: &[RecordBatch]) -> BTreeMap<String, Vec<SourceFileA
                 stamp: text("stamp", row),
                 place: text("place", row),
                 read_at: time(&read, row).unwrap_or_default(),
-            });
+            };
+            files.push((tables.value(row).to_owned(), file));
         }
     }
     files
+}
+
+/// The copies of source files that the last runs left in `kinfold.kept`.
+///
+/// # Errors
+/// `Data` when it does not say what a copy has: without that rows would be missed.
+pub(super) fn kept_of(rows: &[RecordBatch]) -> Result<Vec<KeptFile>> {
+    let doing = || "`kinfold.kept` is damaged".to_owned();
+    let mut kept = Vec::new();
+    for batch in rows {
+        let texts = |name: &str| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+        let (Some(copies), Some(parts)) = (texts("copy"), texts("parts")) else {
+            return Err(Error::new(ErrorKind::Data, doing()));
+        };
+        for (row, (table, file)) in files_in(batch).into_iter().enumerate() {
+            let copy: Copy = serde_json::from_str(copies.value(row)).or_fail(ErrorKind::Data, doing)?;
+            let parts = serde_json::from_str(parts.value(row)).or_fail(ErrorKind::Data, doing)?;
+            kept.push(KeptFile { table, file, copy: Copy { parts, ..copy } });
+        }
+    }
+    Ok(kept)
+}
+
+/// The copies of source files that there are.
+pub(super) fn kept(kept: &[KeptFile], run: u64) -> Result<Output> {
+    let json = |value: serde_json::Result<String>| value.or_fail(ErrorKind::Failed, || "a copy has no text".to_owned());
+    let copies = kept.iter().map(|k| json(serde_json::to_string(&k.copy))).collect::<Result<Vec<_>>>()?;
+    let parts = kept.iter().map(|k| json(serde_json::to_string(&k.copy.parts))).collect::<Result<Vec<_>>>()?;
+    let files: Vec<(&String, &SourceFileAt)> = kept.iter().map(|kept| (&kept.table, &kept.file)).collect();
+    Rows::new()
+        .files(&files)
+        .numbers("rows", kept.iter().map(|k| Some(k.copy.rows)))
+        .texts("parts", parts.iter().map(|text| Some(text.as_str())))
+        .texts("copy", copies.iter().map(|text| Some(text.as_str())))
+        .numbers("run", kept.iter().map(|_| Some(run)))
+        .output(KEPT_FILES, WriteMode::Overwrite)
 }
 
 /// What the last runs left in `kinfold.inputs`: results of stages, and what they were made from.
@@ -384,14 +445,7 @@ pub(super) fn files(read: &BTreeMap<String, Vec<SourceFileAt>>, run: u64, before
     let files: Vec<(&String, &SourceFileAt)> =
         read.iter().flat_map(|(table, files)| files.iter().map(move |f| (table, f))).collect();
     let output = Rows::new()
-        .texts("table_name", files.iter().map(|(table, _)| Some(table.as_str())))
-        .texts("path", files.iter().map(|(_, f)| Some(f.path.as_str())))
-        .numbers("bytes", files.iter().map(|(_, f)| Some(f.bytes)))
-        .times("modified_at", files.iter().map(|(_, f)| f.modified_at))
-        .texts("content", files.iter().map(|(_, f)| Some(f.content.as_str())))
-        .texts("stamp", files.iter().map(|(_, f)| Some(f.stamp.as_str())))
-        .texts("place", files.iter().map(|(_, f)| Some(f.place.as_str())))
-        .times("read_at", files.iter().map(|(_, f)| f.read_at))
+        .files(&files)
         .numbers("run", files.iter().map(|_| Some(run)))
         .output("kinfold.files", WriteMode::Overwrite)?;
     keep(output, before, "table_name", |table| !read.contains_key(table))

@@ -13,6 +13,7 @@ mod difference;
 mod explain;
 mod forget;
 mod history;
+mod kept;
 mod labels;
 mod lineage;
 mod listing;

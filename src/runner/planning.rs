@@ -10,7 +10,7 @@ use crate::engine::{CheckResult, CheckStatus, Engine, RowChanges, RunContext};
 use crate::error::Result;
 use crate::graph::{ColumnRef, Graph};
 use crate::model::{ModelKind, Project};
-use crate::plan::{Action, Plan, Reason, Work};
+use crate::plan::{Action, Plan, Reason, Update, Work};
 use crate::sync::SyncCounts;
 pub use crate::sync::SyncSample;
 use chrono::{DateTime, Utc};
@@ -75,6 +75,9 @@ pub struct Step {
     pub kind: &'static str,
     /// Why; nothing for a table that is only read.
     pub reasons: Vec<Reason>,
+    /// How an incremental model is made: `keys`, with the new files by source table, or `whole`, with the reasons.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update: Option<Update>,
 }
 
 /// A column that later readers may miss.
@@ -228,6 +231,7 @@ fn steps(project: &Project, order: &[String], plan: &Plan, work: &Work) -> Vec<S
         action,
         kind: project.models.get(model).map_or("", |m| m.kind.word()),
         reasons: work.reasons.get(model).cloned().unwrap_or_default(),
+        update: work.updates.get(model).cloned(),
     };
     // tests have no reason of their own: they follow what they test
     let done = plan.stages.iter().filter_map(|stage| {

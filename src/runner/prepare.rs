@@ -1,5 +1,6 @@
 //! From a folder to bound models, with all findings.
 
+use super::kept::kept;
 use super::labels;
 use super::run::warehouse_of;
 use super::schemas;
@@ -211,12 +212,18 @@ pub(super) async fn prepare_with(
     let Outline { project, graph, order, selected, broken, mut engine, as_of, warnings: mut findings } = outline;
     let selected = if also.alone { BTreeSet::new() } else { selected };
     engine.use_schemas(schemas::read(&options.root)?, purpose != Purpose::Run);
-    if purpose == Purpose::Run
-        && let Some(tombstones) = tombstones(&*warehouse_of(&project, options)?).await?
-    {
-        engine.use_tombstones(tombstones);
+    let mut tables = also.tables.clone();
+    if purpose == Purpose::Run {
+        let warehouse = warehouse_of(&project, options)?;
+        if let Some(tombstones) = tombstones(&warehouse).await? {
+            engine.use_tombstones(tombstones);
+        }
+        if let Some(kept) = kept(&warehouse, &project).await? {
+            engine.use_kept(kept);
+            tables.extend(engine.to_thin());
+        }
     }
-    let needed = graph.needed(&selected, &also.tables);
+    let needed = graph.needed(&selected, &tables);
     let order: Vec<String> = order.into_iter().filter(|n| needed.models.contains(n)).collect();
     let sound: Vec<String> = order.iter().filter(|n| !broken.contains(*n)).cloned().collect();
     let bound = engine.bind(&needed.tables, &sound, graph.needs()).await;

@@ -1,5 +1,6 @@
 //! What `show`, `query` and `status` need: the committed tables, without binding any model.
 
+use super::kept::kept;
 use super::prepare::{Failure, Options, engine_of, loaded};
 use super::run::{as_of, warehouse_of};
 use super::tombstones::tombstones;
@@ -48,6 +49,9 @@ async fn reader_of(
     let mut engine = engine_of(options, &project, map, as_of)?;
     if let Some(tombstones) = tombstones(&warehouse).await? {
         engine.use_tombstones(tombstones);
+    }
+    if let Some(kept) = kept(&warehouse, &project).await? {
+        engine.use_kept(kept);
     }
     Ok(Reader::new(engine, warehouse, snapshot, at_run))
 }

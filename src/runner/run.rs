@@ -2,6 +2,7 @@
 
 use super::audit;
 use super::history;
+use super::kept::still_current;
 use super::prepare::{Failure, Options, Prepared};
 use super::progress::Progress;
 use super::report::{NodeReport, RunReport, Stage, UnchangedReport, Withheld};
@@ -10,7 +11,8 @@ use super::syncs;
 use super::work::{Decided, Past, Question, contents_by_file, decide};
 use crate::diagnostic::Severity;
 use crate::engine::{
-    CHANGES, CheckResult, CheckStatus, Engine, Output, Partials, RunContext, SourceFileAt, validate_text_tables,
+    CHANGES, CheckResult, CheckStatus, Engine, KeptFile, Output, Partials, RunContext, SourceFileAt,
+    validate_text_tables,
 };
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::graph::{Graph, tests_stage};
@@ -194,8 +196,9 @@ async fn build_and_commit(
         Ok(done) => done,
         Err(error) => return Err(given_back(run, error).await),
     };
+    let (run, kept) = keep(&engine, &decided, run).await?;
     held.committing.store(true, Ordering::Relaxed);
-    let used = Used::new(&project, &graph, &plan, decided, past, &done.withheld);
+    let used = Used { kept, ..Used::new(&project, &graph, &plan, decided, past, &done.withheld) };
     commit(run, done, &engine, used, &context, &mut report).await?;
     audit::note(warehouse, options, "run", facts(&report)).await?;
     if plan.count(&Action::Sync) > withheld_syncs(&plan, &report) {
@@ -226,6 +229,14 @@ async fn partials(
     sets.retain(|set| project.source_table(&set.table).is_some());
     let partials = Partials::new(key, sets, contents_by_file(&decided.files), run.partial_files());
     Ok(Some(Arc::new(partials)))
+}
+
+/// Copies the files of tables that keep them.
+async fn keep(engine: &Engine, decided: &Decided, run: Run) -> Result<(Run, Vec<KeptFile>), Failure> {
+    match engine.keep_files(&decided.files, &run.kept_files()).await {
+        Ok(kept) => Ok((run, kept)),
+        Err(error) => Err(given_back(run, error).await),
+    }
 }
 
 /// What the audit log keeps of a run.
@@ -272,12 +283,14 @@ async fn check_first(
     warehouse: &Warehouse,
     run: &Run,
 ) -> Result<(Past, Decided), Failure> {
+    still_current(&prepared.engine, run.base())?;
     let past = Past::read(warehouse, run.base()).await?;
     not_back_in_time(prepared.as_of, past.as_of)?;
     let key = warehouse.secret(INPUTS_KEY).await?;
     let question =
         Question { base: run.base(), past: &past, run: run.number(), full: options.full, now: options.now, key };
     let mut decided = decide(prepared, &question).await?;
+    decided.notes.iter().for_each(|note| progress.note(note));
     if let Some(refusal) = decided.refusal.take() {
         return Err(refusal.into());
     }
@@ -333,6 +346,8 @@ struct Used {
     files: BTreeMap<String, Vec<SourceFileAt>>,
     work: Work,
     past: Past,
+    /// Copies of source files.
+    kept: Vec<KeptFile>,
     /// Stages that there still are.
     stages: BTreeSet<String>,
 }
@@ -355,12 +370,12 @@ impl Used {
         });
         let mut names: BTreeSet<String> = to.collect();
         names.extend(built.iter().chain(&synced).cloned().chain(graph.tables_of(&built)));
-        let Decided { work, mut files, manifest, refusal: _ } = decided;
+        let Decided { work, mut files, manifest, refusal: _, notes: _ } = decided;
         let read = graph.tables_of(built.union(&plan.unchanged));
         files.retain(|table, _| read.contains(table));
         let tests = project.tested().into_iter().map(|owner| tests_stage(&owner));
         let stages = project.models.keys().cloned().chain(tests).chain([OVERLAP.to_owned()]).collect();
-        Self { project: Arc::clone(project), manifest, names, files, work, past, stages }
+        Self { project: Arc::clone(project), manifest, names, files, work, past, kept: Vec::new(), stages }
     }
 
     /// Results of stages after this run; those of stages that are no longer defined go.
@@ -473,8 +488,8 @@ async fn write(
     outputs.extend(overlap);
     outputs.extend(used.tables(engine, number, &made, &report.nodes)?);
     let sets = context.partials.as_ref().map(|partials| partials.after()).unwrap_or_default();
-    let listed = history::partials(&sets)?;
-    outputs.extend(Some(listed).filter(|o| !history::is_same(o, used.past.rows(&o.table))));
+    let listed = [history::partials(&sets)?, history::kept(&used.kept, number)?];
+    outputs.extend(listed.into_iter().filter(|o| !history::is_same(o, used.past.rows(&o.table))));
     for output in outputs {
         staged.push(stages::write(run, &output).await?);
     }

@@ -1,18 +1,23 @@
 //! What a run has to do: what the runs before left, what there is now, and the difference.
 
 use super::history;
+use super::kept::KEPT_FILES;
 use super::prepare::Prepared;
 use super::run::last_as_of;
 use super::state::{exact, manifest};
-use crate::engine::SourceFileAt;
+use crate::engine::{Engine, Manifests, SourceFileAt};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{ModelKind, Project, Vanished};
+use crate::model::{Format, ModelKind, Project, Vanished};
 use crate::plan::{Compared, Contents, FileChange, Made, Manifest, NewFiles, PartialSet, Work, World, keyed};
 use crate::privacy::Tombstones;
 use crate::warehouse::{Snapshot, Warehouse};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Tables about runs that are written anew.
+const LEFT: [&str; 6] =
+    ["kinfold.definitions", "kinfold.files", "kinfold.inputs", "kinfold.columns", "kinfold.partials", KEPT_FILES];
 
 /// What the last runs left.
 pub(super) struct Past {
@@ -33,7 +38,7 @@ impl Past {
     /// Reads what is visible.
     pub(super) async fn read(warehouse: &Warehouse, base: &Snapshot) -> Result<Self> {
         let mut rows = BTreeMap::new();
-        for table in ["kinfold.definitions", "kinfold.files", "kinfold.inputs", "kinfold.columns", "kinfold.partials"] {
+        for table in LEFT {
             let Some(at) = base.tables.get(table) else { continue };
             rows.insert(table, warehouse.read_all(&*warehouse.table(at).await?).await?);
         }
@@ -79,6 +84,8 @@ pub(super) struct Decided {
     pub manifest: Manifest,
     /// Why a run must not begin; nothing when it may.
     pub refusal: Option<Error>,
+    /// What could not be told, for people.
+    pub notes: Vec<String>,
 }
 
 /// Decides what a run of a prepared project has to do.
@@ -88,7 +95,7 @@ pub(super) struct Decided {
 pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Result<Decided> {
     let Prepared { project, graph, order, selected, engine, as_of, .. } = prepared;
     let Question { base, past, run, full, now, key } = question;
-    let files = engine.manifests(&past.files, *now).await?;
+    let Manifests { now: files, before, notes } = engine.manifests(&past.files, *now).await?;
     let shown = manifest(project, graph, engine);
     let (exact, tests) = exact(project, graph, engine);
     // people who may not be read are as if the files were without them
@@ -98,7 +105,7 @@ pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Resu
     };
     let as_of = as_of.timestamp_micros();
     let world = World { project, graph, exact: &exact, tests: &tests, files: &hashes(&files), as_of, key };
-    let changes = files.iter().filter_map(|(table, now)| Some((table.clone(), change(past.files.get(table)?, now))));
+    let changes = files.iter().filter_map(|(table, now)| Some((table.clone(), change(before.get(table)?, now))));
     let tables: BTreeSet<String> = base.tables.keys().cloned().collect();
     let compared = Compared {
         world: &world,
@@ -108,16 +115,17 @@ pub(super) async fn decide(prepared: &Prepared, question: &Question<'_>) -> Resu
         tables: &tables,
         files: &changes.collect(),
         read: &hashes(&past.files),
-        unread: &unread(&past.files, &files),
+        unread: &unread(&before, &files),
         keyed: &engine.keyed_tables()?,
         run: *run,
         full: *full,
     };
     let work = Work::decide(order, selected, &compared);
     let read = graph.tables_of(work.build.union(&work.unchanged));
-    let vanished = if *full { None } else { vanished(project, &read, &past.files, &files) };
+    let vanished = if *full { None } else { vanished(project, &read, &before, &files) };
+    let vanished = vanished.or_else(|| moved(engine, &before, &files));
     let refusal = vanished.or_else(|| outdated(project, &work));
-    Ok(Decided { work, files, manifest: shown, refusal })
+    Ok(Decided { work, files, manifest: shown, refusal, notes })
 }
 
 /// By source table, what tells the content of each file.
@@ -141,8 +149,11 @@ fn unread(before: &BTreeMap<String, Vec<SourceFileAt>>, now: &BTreeMap<String, V
     now.iter().map(of_table).collect()
 }
 
-/// The names, sizes and contents of files as one text.
+/// The names, sizes and contents of files as one text, or what tells their rows wherever they lie.
 fn contents(files: &[SourceFileAt]) -> String {
+    if let Some(rows) = files.first().and_then(SourceFileAt::rows_of_table) {
+        return rows;
+    }
     let lines: Vec<String> = files.iter().map(|f| format!("{}\n{}\n{}", f.path, f.bytes, f.content)).collect();
     lines.join("\n")
 }
@@ -174,7 +185,10 @@ fn vanished(
 ) -> Option<Error> {
     let mut lines = Vec::new();
     for table in tables {
-        let may = project.source_table(table).is_none_or(|(_, t)| t.vanished == Vanished::Forget);
+        // the log of a Delta table says what is gone
+        let may = project
+            .source_table(table)
+            .is_none_or(|(_, t)| t.vanished == Vanished::Forget || t.format == Format::Delta);
         let (Some(before), Some(now)) = (before.get(table), now.get(table)) else { continue };
         let there: BTreeSet<(&str, &str)> = now.iter().map(|f| (f.place.as_str(), f.path.as_str())).collect();
         let places: BTreeSet<&str> = now.iter().map(|f| f.place.as_str()).collect();
@@ -193,6 +207,28 @@ fn vanished(
         "bring them back, or say `vanished: forget` at the table if files come and go there; `kinfold run --full` \
          goes on with what is there, this once",
     ))
+}
+
+/// Refuses a file that was moved where files are kept: its rows would count at both places.
+fn moved(
+    engine: &Engine,
+    before: &BTreeMap<String, Vec<SourceFileAt>>,
+    now: &BTreeMap<String, Vec<SourceFileAt>>,
+) -> Option<Error> {
+    for (table, files) in now {
+        let known: BTreeSet<&str> = before.get(table).into_iter().flatten().map(|f| f.path.as_str()).collect();
+        let new = files.iter().filter(|f| !known.contains(f.path.as_str()));
+        let new: BTreeMap<(u64, &str), &str> = new.map(|f| ((f.bytes, f.content.as_str()), f.path.as_str())).collect();
+        for kept in engine.gone(table).iter().filter(|kept| kept.copy.rows > 0) {
+            let Some(there) = new.get(&(kept.file.bytes, kept.file.content.as_str())) else { continue };
+            let message = format!("`{table}`: {} is gone, and the new file {there} is the same", kept.file.path);
+            return Some(Error::new(ErrorKind::Data, message).with_help(
+                "`vanished: keep` would count the rows of a file that was moved twice: give it its name back, or say \
+                 `vanished: forget` for one run, which lets the rows of all files go that are gone",
+            ));
+        }
+    }
+    None
 }
 
 #[cfg(test)]

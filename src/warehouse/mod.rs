@@ -9,6 +9,7 @@
 //! | `_kinfold/staged/<run>.json` | all that run `<run>` commits, down to the bytes |
 //! | `_kinfold/runs/<run>.json` | run `<run>` is over; the versions of all tables that belong together |
 //! | `_kinfold/partials/…` | partial states of source tables, as `kinfold.partials` names them |
+//! | `_kinfold/kept/…` | copies of files of source tables, as `kinfold.kept` names them |
 //! | `_kinfold/secrets/<name>` | keys made once (see [`Warehouse::secret`]) |
 //! | `_kinfold/sync/<sync>/…` | acknowledgements of syncs |
 //! | `_kinfold/audit/<n>.json` | what was done with people's data (see [`AuditLog`]) |
@@ -43,6 +44,7 @@ mod record;
 mod recover;
 mod retry;
 mod run;
+mod source;
 mod store;
 mod table;
 mod types;
@@ -63,7 +65,8 @@ pub use location::{Environment, Location};
 pub use merge::OnKey;
 pub use record::{RunRecord, RunStatus, Snapshot, TableAt};
 pub use recover::Recovered;
-pub use run::{KeepAlive, PARTIALS, PartialFiles, Run, RunRequest};
+pub use run::{KEPT, KeepAlive, PARTIALS, Run, RunRequest, StateFiles};
+pub use source::{DataChanges, DeltaSource, DeltaSourceFile, data_changes};
 pub use store::{Created, State, number_of, numbered, to_json};
 pub use table::{DataFile, Table};
 pub use types::{storable_batch, storable_schema};

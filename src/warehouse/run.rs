@@ -24,6 +24,8 @@ use tokio::task::JoinHandle;
 
 /// Folder of the files with partial states.
 pub const PARTIALS: &str = "_kinfold/partials";
+/// Folder of the copies of source files.
+pub const KEPT: &str = "_kinfold/kept";
 
 /// Who wants to run, and for how long without a sign of life.
 #[derive(Debug, Clone)]
@@ -129,11 +131,21 @@ impl Run {
     }
 
     /// Where the run writes partial states.
-    pub fn partial_files(&self) -> PartialFiles {
-        PartialFiles {
+    pub fn partial_files(&self) -> StateFiles {
+        self.state_files("partial states", PARTIALS)
+    }
+
+    /// Where the run writes copies of source files.
+    pub fn kept_files(&self) -> StateFiles {
+        self.state_files("copies of source files", KEPT)
+    }
+
+    fn state_files(&self, what: &'static str, folder: &str) -> StateFiles {
+        StateFiles {
+            what,
             target: Target {
                 store: Arc::clone(self.warehouse.store()),
-                folder: self.warehouse.state.path(PARTIALS),
+                folder: self.warehouse.state.path(folder),
                 epoch: self.lease.epoch(),
                 counter: Arc::clone(&self.files),
                 workers: self.warehouse.workers,
@@ -251,19 +263,20 @@ impl Run {
     }
 }
 
-/// Writes files with partial states. They belong to no table: the run that commits names them in its own way.
+/// Writes files with rows that belong to no table: the run that commits names them in its own way.
 #[derive(Debug, Clone)]
-pub struct PartialFiles {
+pub struct StateFiles {
+    what: &'static str,
     target: Target,
 }
 
-impl PartialFiles {
-    /// A writer for one set of states.
+impl StateFiles {
+    /// A writer for some of them.
     ///
     /// # Errors
     /// `Data` when the schema cannot be stored.
     pub fn writer(&self, schema: &Schema) -> Result<TableWriter> {
-        TableWriter::new("partial states", schema, WriteMode::Overwrite, self.target.clone())
+        TableWriter::new(self.what, schema, WriteMode::Overwrite, self.target.clone())
     }
 }
 
@@ -273,20 +286,25 @@ impl Warehouse {
         self.state.path(PARTIALS).join(file)
     }
 
-    /// Names of all files with partial states, whether a run names them or not.
+    /// Where a copy of a source file lies, from the store's root.
+    pub fn kept_path(&self, file: &str) -> Path {
+        self.state.path(KEPT).join(file)
+    }
+
+    /// Names of all files in a folder of partial states or copies, whether a run names them or not.
     ///
     /// # Errors
     /// `Storage` when they cannot be listed.
-    pub async fn partial_names(&self) -> Result<Vec<String>> {
-        self.state.names(PARTIALS).await
+    pub async fn state_names(&self, folder: &str) -> Result<Vec<String>> {
+        self.state.names(folder).await
     }
 
-    /// The states in one of these files.
+    /// The rows in one of these files.
     ///
     /// # Errors
     /// `Data` when the file is damaged; `Storage`.
-    pub async fn partial_rows(&self, file: &str) -> Result<Vec<RecordBatch>> {
-        rows_of(self.store(), &self.partial_path(file), || format!("`{PARTIALS}/{file}` cannot be read")).await
+    pub async fn state_rows(&self, folder: &str, file: &str) -> Result<Vec<RecordBatch>> {
+        rows_of(self.store(), &self.state.path(folder).join(file), || format!("`{folder}/{file}` cannot be read")).await
     }
 
     /// Size of a file with partial states; none when it is not there.

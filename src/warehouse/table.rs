@@ -11,7 +11,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use deltalake_core::arrow::datatypes::SchemaRef;
-use deltalake_core::kernel::EagerSnapshot;
+use deltalake_core::kernel::{EagerSnapshot, LogicalFileView};
 use deltalake_core::logstore::{LogStore, StorageConfig, default_logstore};
 use deltalake_core::{DeltaTable, DeltaTableError, checkpoints};
 use object_store::path::Path;
@@ -91,13 +91,7 @@ impl Table {
         refuse_features(name, &meta, snapshot.metadata().partition_columns())?;
         let mut files = Vec::new();
         for view in snapshot.try_log_data().map_err(|e| unreadable(name, version, e))?.iter() {
-            if view.deletion_vector_descriptor().is_some() {
-                return Err(feature(name, "deletion vectors"));
-            }
-            let relative = view.path().into_owned();
-            if relative.contains("://") || relative.starts_with('/') {
-                return Err(feature(name, "files outside its folder"));
-            }
+            let relative = own_name(name, &view)?;
             files.push(DataFile {
                 path: folder.parts().chain(Path::from(relative.as_str()).parts()).collect(),
                 size: u64::try_from(view.size()).unwrap_or_default(),
@@ -167,24 +161,63 @@ pub(super) async fn checkpoint(state: &State, folder: &Path, url: &Url, version:
     checkpoints::create_checkpoint(&table, None).await
 }
 
-fn log_store(store: &Arc<dyn ObjectStore>, folder: &Path, url: &Url) -> Arc<dyn LogStore> {
+pub(super) fn log_store(store: &Arc<dyn ObjectStore>, folder: &Path, url: &Url) -> Arc<dyn LogStore> {
     let prefixed = Arc::new(PrefixStore::new(Arc::clone(store), folder.clone()));
     default_logstore(prefixed, Arc::clone(store), url, &StorageConfig::default())
 }
 
 fn refuse_features(name: &str, meta: &Meta, partition_columns: &[String]) -> Result<()> {
     if !partition_columns.is_empty() {
-        return Err(feature(name, "partition columns"));
+        return Err(Feature::Partitions.refused(name));
     }
-    if meta.configuration.get("delta.columnMapping.mode").is_some_and(|mode| mode != "none") {
-        return Err(feature(name, "column mapping"));
-    }
-    Ok(())
+    refuse_mapping(name, meta.configuration.get("delta.columnMapping.mode").map(String::as_str))
 }
 
-fn feature(name: &str, what: &str) -> Error {
-    Error::new(ErrorKind::Data, format!("table `{name}` uses {what}, which cannot be read"))
-        .with_help("copy it to a plain Delta table, and read that")
+/// Refuses a table whose files call columns otherwise than its log does.
+pub(super) fn refuse_mapping(name: &str, mode: Option<&str>) -> Result<()> {
+    if mode.is_some_and(|mode| mode != "none") { Err(Feature::ColumnMapping.refused(name)) } else { Ok(()) }
+}
+
+/// The name of a data file below its table's folder, with all of its rows.
+pub(super) fn own_name(table: &str, file: &LogicalFileView) -> Result<String> {
+    if file.deletion_vector_descriptor().is_some() {
+        return Err(Feature::DeletionVectors.refused(table));
+    }
+    let relative = file.path().into_owned();
+    if relative.contains("://") || relative.starts_with('/') {
+        return Err(Feature::OtherFolders.refused(table));
+    }
+    Ok(relative)
+}
+
+/// What a table may have that cannot be read from its Parquet files alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Feature {
+    DeletionVectors,
+    ColumnMapping,
+    OtherFolders,
+    Partitions,
+    /// One that the log's reader does not know.
+    Unknown,
+}
+
+impl Feature {
+    pub(super) fn refused(self, table: &str) -> Error {
+        let (what, help) = match self {
+            Self::DeletionVectors => (
+                "deletion vectors",
+                "switch them off (`delta.enableDeletionVectors = false`) and rewrite the files that have some, in Spark with \
+                 `REORG TABLE ... APPLY (PURGE)`",
+            ),
+            Self::ColumnMapping => ("column mapping", "copy it to a table without, and read that"),
+            Self::OtherFolders => {
+                ("files outside its folder", "it may be a shallow clone: make a deep one, and read that")
+            }
+            Self::Partitions => ("partition columns", "copy it to a plain Delta table, and read that"),
+            Self::Unknown => ("a feature that is not known here", "copy it to a plain Delta table, and read that"),
+        };
+        Error::new(ErrorKind::Data, format!("table `{table}` uses {what}, which cannot be read")).with_help(help)
+    }
 }
 
 fn unreadable(name: &str, version: Option<u64>, e: DeltaTableError) -> Error {

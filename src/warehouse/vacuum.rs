@@ -18,7 +18,7 @@
 
 use super::commit::{FOLDER as STAGED, version_of};
 use super::record::{self, AT_ONCE, Snapshot, TableAt};
-use super::run::PARTIALS;
+use super::run::{KEPT, PARTIALS};
 use super::store::numbered;
 use super::table::{DataFile, Table};
 use super::writer::{StagedTable, WriteMode, epoch_of};
@@ -36,7 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A table is compacted when it has so many small files.
 const MANY_FILES: usize = 10;
 /// The table that names the files with partial states.
-const PARTIAL_SETS: &str = "kinfold.partials";
+const STATES: [(&str, &str); 2] = [(PARTIALS, "kinfold.partials"), (KEPT, "kinfold.kept")];
 /// A file below this size is small.
 const SMALL_BYTES: u64 = 16 << 20;
 
@@ -142,7 +142,9 @@ impl Warehouse {
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        tables.push(self.partial_removals(visible.get(PARTIAL_SETS), epoch).await?);
+        for (folder, list) in STATES {
+            tables.push(self.state_removals(folder, visible.get(list), epoch).await?);
+        }
         tables.retain(|t| t.files + t.log_entries > 0);
         Ok(Vacuum { runs, tables, compacted: Vec::new() })
     }
@@ -186,20 +188,21 @@ impl Warehouse {
         })
     }
 
-    /// The files with partial states that the newest run does not name: older runs are read, but never folded again.
-    async fn partial_removals(&self, sets: Option<&TableAt>, epoch: u64) -> Result<VacuumedTable> {
+    /// The partial states, or copies of source files, that the newest run does not name: older runs are read, but nothing is
+    /// made from them again.
+    async fn state_removals(&self, own: &str, list: Option<&TableAt>, epoch: u64) -> Result<VacuumedTable> {
         let mut needed = BTreeSet::new();
-        if let Some(at) = sets {
+        if let Some(at) = list {
             let table = self.table(at).await?;
             for batch in self.read_all(&table).await? {
-                let damaged = || Error::new(ErrorKind::Data, format!("`{PARTIAL_SETS}` is damaged"));
+                let damaged = || Error::new(ErrorKind::Data, format!("`{}` is damaged", at.name));
                 let column = batch.column_by_name("parts").and_then(|c| c.as_string_opt::<i32>());
                 for parts in column.ok_or_else(damaged)?.iter().flatten() {
                     needed.extend(serde_json::from_str::<Vec<String>>(parts).map_err(|e| damaged().caused_by(e))?);
                 }
             }
         }
-        let folder = self.state.path(PARTIALS);
+        let folder = self.state.path(own);
         let doing = || format!("`{folder}` cannot be listed");
         let mut listing = self.store().list(Some(&folder));
         let (mut data, mut bytes) = (Vec::new(), 0);
@@ -210,14 +213,7 @@ impl Warehouse {
                 data.push(object.location);
             }
         }
-        Ok(VacuumedTable {
-            table: PARTIALS.to_owned(),
-            files: data.len(),
-            bytes,
-            log_entries: 0,
-            data,
-            log: Vec::new(),
-        })
+        Ok(VacuumedTable { table: own.to_owned(), files: data.len(), bytes, log_entries: 0, data, log: Vec::new() })
     }
 
     /// Names of the files of all versions of a table from `oldest` to `newest`.

@@ -78,6 +78,12 @@ fn delta_rs_reads_what_syncs_send_to_delta_tables() {
 
 #[test]
 #[ignore = "needs KINFOLD_TEST_PYTHON"]
+fn delta_tables_of_delta_rs_are_read() {
+    tool("delta_source.py", &[]);
+}
+
+#[test]
+#[ignore = "needs KINFOLD_TEST_PYTHON"]
 fn what_operators_are_told_is_right() {
     tool("check_operations.py", &[]);
 }

@@ -306,6 +306,23 @@ fn what_a_sync_sent_that_is_no_longer_defined_is_told() {
 }
 
 #[test]
+fn copies_of_source_files_are_searched_too() {
+    let project = project(UPSERT, FILES);
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let folder = "target/warehouse/_kinfold/kept";
+    let names: datafusion::arrow::array::ArrayRef =
+        std::sync::Arc::new(datafusion::arrow::array::StringArray::from(vec!["ann@x.com"]));
+    let batch = datafusion::arrow::array::RecordBatch::try_from_iter([("email", names)]).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    project.write_bytes(&format!("{folder}/copy.parquet"), &writer.into_inner().unwrap());
+    let told = project.kinfold(&["forget", "card:card-0001", "--reason", "r"]).exits(1);
+    assert!(told.stderr.contains("rows of `_kinfold/kept/copy.parquet`"), "{told}");
+    project.remove(&format!("{folder}/copy.parquet"));
+    project.kinfold(&["forget", "card:card-0001", "--reason", "r"]).exits(0);
+}
+
+#[test]
 fn partial_states_are_searched_too() {
     let project = project(UPSERT, FILES);
     project.kinfold(&["run", "--quiet"]).exits(0);

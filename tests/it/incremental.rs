@@ -359,7 +359,14 @@ fn plans_and_unit_tests_know_models_that_grow() {
     shop.orders("2.csv", &["b,s1,1", "c,s1,1"]);
     let plan = shop.0.kinfold(&["plan", "--effects", "always"]).exits(0);
     assert!(plan.stdout.contains("shop.orders: 1 new file"), "{plan}");
+    assert!(plan.stdout.contains("made in part: the keys of 1 new file"), "{plan}");
     assert_eq!(shop.rows(), ["a,1,1", "b,1,2"], "a plan writes nothing");
     shop.run();
     shop.made_keys(2, 2);
+    shop.orders("1.csv", &["a,s1,7"]);
+    shop.orders("3.csv", &["d,s1,1"]);
+    let plan = shop.0.kinfold(&["plan", "--output", "markdown"]).exits(0);
+    assert!(plan.stdout.contains("<br>made whole: shop.orders: 1 new file (0.0 kB), 1 changed file"), "{plan}");
+    let steps: Value = serde_json::from_str(&shop.0.kinfold(&["plan", "--output", "json"]).exits(0).stdout).unwrap();
+    assert_eq!(steps["steps"][0]["update"]["whole"][0]["reason"], "files");
 }

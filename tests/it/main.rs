@@ -23,6 +23,7 @@ mod consent;
 mod crash;
 mod daily;
 mod data_tests;
+mod delta_sources;
 #[allow(clippy::disallowed_methods, reason = "UPDATE_EXPECTED is read by the test that knows what to do with it")]
 mod diagnostics;
 mod external;
@@ -33,6 +34,7 @@ mod identities;
 mod identity_explain;
 mod identity_undo;
 mod incremental;
+mod kept;
 mod lineage;
 mod meanings;
 mod merged;

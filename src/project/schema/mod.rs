@@ -5,8 +5,7 @@
 //! two together: the keys are those of the readers, and what a schema says of a document is what `check` says of
 //! its shape.
 //!
-//! Rules: what a schema refuses `check` refuses too, so that an editor never marks what is right. Keys and words that
-//! this version refuses (K0901) are left out. References, SQL and what depends on other files are `check`'s part.
+//! Rules: what a schema refuses `check` refuses too, so that an editor never marks what is right. References, SQL and what depends on other files are `check`'s part.
 
 #[expect(dead_code, reason = "only the derived schema is used")]
 mod audience;

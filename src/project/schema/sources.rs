@@ -40,7 +40,7 @@ pub(super) struct Table {
     name: Name,
     /// Free text for people.
     description: Option<Anything>,
-    /// Folder, file or pattern (`*`, `?`, `[ab]`) below the location. Folders are read with their subfolders, and
+    /// Folder, file or pattern (`*`, `?`, `[ab]`) below the location; of a Delta table its folder. Folders are read with their subfolders, and
     /// folders such as `day=2026-03-01/` become text columns.
     path: Filled,
     /// Format of the files; default by the path's ending, else `parquet`.
@@ -55,8 +55,8 @@ pub(super) struct Table {
     dedupe: Option<Dedupe>,
     /// `true`: only new files appear. Kept for later versions, changes nothing yet.
     append_only: Option<Boolean>,
-    /// What a file means that the last run read and that is gone: `error` (default) stops the run, `forget` lets its
-    /// rows go.
+    /// What a file means that the last run read and that is gone: `error` (default) stops the run, `keep` leaves its
+    /// rows as they were, from a copy, `forget` lets them go.
     vanished: Option<Word<Vanished>>,
     /// `false`: the table is not read, and using it is an error.
     enabled: Option<Boolean>,
@@ -88,6 +88,7 @@ pub(super) enum TableFormat {
     Parquet,
     Csv,
     Ndjson,
+    Delta,
 }
 
 /// What a file that disappeared means.
@@ -95,6 +96,7 @@ pub(super) enum TableFormat {
 #[schemars(rename_all = "lowercase", inline)]
 pub(super) enum Vanished {
     Error,
+    Keep,
     Forget,
 }
 
