@@ -9,8 +9,9 @@ use super::progress::Progress;
 use super::report::{RunReport, SyncReport};
 use super::run::{Held, begin, now};
 use super::stages::write;
-use crate::engine::{Engine, Output, SyncRows};
-use crate::error::{Error, ErrorKind, Result};
+use super::suppressed::suppressed;
+use crate::engine::{Engine, JudgedRows, Output, SyncRows, Why};
+use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::model::{Destination, DestinationKind, ModelKind, Project, SyncModel};
 use crate::plan::{Action, Plan};
 use crate::sync::destinations::delta::Delta;
@@ -22,9 +23,11 @@ use crate::sync::{
 };
 use crate::warehouse::{Location, Run, Snapshot, StagedTable, Warehouse, WriteMode};
 use chrono::Utc;
-use deltalake_core::arrow::array::RecordBatch;
+use deltalake_core::arrow::array::{AsArray as _, BooleanArray, RecordBatch};
+use deltalake_core::arrow::compute::filter_record_batch;
+use deltalake_core::arrow::datatypes::SchemaRef;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -115,12 +118,35 @@ fn state_output(sync: &str, state: RecordBatch) -> Output {
 
 /// What a sync needs: its rows, and where they go.
 struct Ready {
-    rows: SyncRows,
+    rows: Taken,
     /// Keys of entities that are part of others, and the keys of these.
     merged: BTreeMap<String, String>,
     /// The audience is too small to be sent.
     hold: bool,
     target: Box<dyn sync::Destination>,
+}
+
+/// The rows of a sync that are sent, and what is held back.
+struct Taken {
+    schema: SchemaRef,
+    rows: Vec<RecordBatch>,
+    withheld: BTreeMap<Why, u64>,
+    withdrawn: BTreeSet<String>,
+}
+
+async fn taken(mut made: SyncRows) -> Result<Taken> {
+    let (mut rows, mut withheld, mut withdrawn) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+    while let Some(JudgedRows { rows: batch, held }) = made.next().await? {
+        for (key, why) in batch.column(0).as_string::<i32>().iter().zip(&held) {
+            let Some(why) = why else { continue };
+            *withheld.entry(*why).or_default() += 1;
+            withdrawn.extend(key.filter(|_| why.withdraws()).map(str::to_owned));
+        }
+        let sent: BooleanArray = held.iter().map(|why| Some(why.is_none())).collect();
+        let doing = || "the rows of a sync cannot be taken".to_owned();
+        rows.push(filter_record_batch(&batch, &sent).or_fail(ErrorKind::Failed, doing)?);
+    }
+    Ok(Taken { schema: made.schema, rows, withheld, withdrawn })
 }
 
 async fn ready(
@@ -136,7 +162,8 @@ async fn ready(
         .iter()
         .find(|d| d.name.value == model.to.value)
         .ok_or_else(|| Error::new(ErrorKind::Usage, format!("no destination `{}`", model.to.value)))?;
-    let mut rows = engine.sync_rows(name).await?;
+    let people = suppressed(project, warehouse, base).await?;
+    let mut rows = taken(engine.sync_rows(name, &people).await?).await?;
     rows.withdrawn.extend(keys_to_delete(warehouse).await?.remove(name).unwrap_or_default());
     let mut merged = merged_keys(engine, project, model, (warehouse, base)).await?;
     // whoever withdrew is deleted and not renamed
@@ -176,7 +203,7 @@ fn request<'a>(
         now: Utc::now(),
         schema: Arc::clone(&ready.rows.schema),
         rows: &ready.rows.rows,
-        withheld: ready.rows.withheld.values().chain(ready.rows.small.values()).sum(),
+        withheld: ready.rows.withheld.values().sum(),
         withdrawn: &ready.rows.withdrawn,
         merged: &ready.merged,
         hold: ready.hold,
@@ -193,7 +220,7 @@ async fn send(
     reasons: &mut Option<String>,
 ) -> Result<SyncOutcome> {
     let ready = ready(engine, project, name, model, (run.warehouse(), run.base()), options).await?;
-    *reasons = told(&ready.rows);
+    *reasons = told(&ready.rows.withheld);
     let secret = run.warehouse().secret("sync").await?;
     let previous = previous(name, run.warehouse(), run.base()).await?;
     let request = request((name, model), &ready, options, secret, run.epoch());
@@ -214,18 +241,23 @@ pub(super) async fn preview(
     // nothing is sent, so that no idempotency key is made from the secret
     let request = request((name, model), &ready, options, [0; 32], 0);
     let (counts, samples) = preview_sync(state.0.state(), &*ready.target, &request, previous).await?;
-    let reasons: Vec<String> = told(&ready.rows).into_iter().chain(owed(counts.owed)).collect();
+    let reasons: Vec<String> = told(&ready.rows.withheld).into_iter().chain(owed(counts.owed)).collect();
     Ok((counts, samples, (!reasons.is_empty()).then(|| reasons.join("; "))))
 }
 
 /// Why rows were held back; nothing if none were.
-fn told(rows: &SyncRows) -> Option<String> {
-    let told = [("consent withholds", &rows.withheld), ("small cells withhold", &rows.small)].map(|(what, by)| {
-        let total: u64 = by.values().sum();
-        let by_reason: Vec<String> = by.iter().map(|(why, count)| format!("{count} {why}")).collect();
-        (total > 0).then(|| format!("{what} {total}: {}", by_reason.join(", ")))
-    });
-    let told: Vec<String> = told.into_iter().flatten().collect();
+fn told(withheld: &BTreeMap<Why, u64>) -> Option<String> {
+    let mut told = Vec::new();
+    for by in ["suppression withholds", "consent withholds", "small cells withhold"] {
+        let these = withheld.iter().filter(|(why, _)| why.by() == by);
+        let mut by_reason: Vec<(&str, u64)> = these.map(|(why, count)| (why.words(), *count)).collect();
+        by_reason.sort_unstable();
+        let total: u64 = by_reason.iter().map(|(_, count)| count).sum();
+        let reasons: Vec<String> = by_reason.iter().map(|(why, count)| format!("{count} {why}")).collect();
+        if total > 0 {
+            told.push(format!("{by} {total}: {}", reasons.join(", ")));
+        }
+    }
     (!told.is_empty()).then(|| told.join("; "))
 }
 
