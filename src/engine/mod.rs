@@ -56,6 +56,7 @@ mod scans;
 mod schemas;
 mod segment;
 mod session;
+mod sorted;
 mod sources;
 mod spelling;
 mod standing;

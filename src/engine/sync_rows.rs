@@ -3,7 +3,7 @@
 use super::cells::{self, BoundCells, Counted};
 use super::consent::{self, BoundConsent};
 use super::standing::{Judge, Suppressed, Why};
-use super::{BoundModel, Engine, fold};
+use super::{BoundModel, Engine, fold, sorted};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::SyncModel;
@@ -15,7 +15,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Column, JoinType};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident};
 use futures::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -86,15 +86,14 @@ impl BoundSync {
         names.map(|field| field.name().clone()).collect()
     }
 
-    /// The rows by key, with what a judge reads.
+    /// The rows, with what a judge reads.
     pub(super) fn rows_for(&self, judge: &Judge) -> datafusion::error::Result<LogicalPlan> {
         let own = self.schema.fields().len() + self.cells();
         let reads = judge.reads();
         let fields = self.wide.schema().iter().enumerate();
         let kept = fields.filter(|(at, (_, field))| *at < own || reads.contains(field.name()));
         let columns: Vec<Expr> = kept.map(|(_, field)| Expr::Column(Column::from(field))).collect();
-        let key = columns.first().cloned().unwrap_or_else(|| lit(true));
-        LogicalPlanBuilder::from(self.wide.clone()).project(columns)?.sort([key.sort(true, true)])?.build()
+        LogicalPlanBuilder::from(self.wide.clone()).project(columns)?.build()
     }
 }
 
@@ -259,8 +258,7 @@ impl Engine {
         let judge = self.judge(name, bound, suppressed).await?;
         let doing = || unreadable(name);
         let plan = bound.rows_for(&judge).or_fail(ErrorKind::Failed, doing)?;
-        let frame = self.context.execute_logical_plan(plan).await.or_fail(ErrorKind::Failed, doing)?;
-        let rows = frame.execute_stream().await.or_fail(ErrorKind::Failed, doing)?;
+        let rows = sorted::by_first_column(&self.context, plan).await.or_fail(ErrorKind::Failed, doing)?;
         let (schema, name) = (bound.schema(), name.to_owned());
         let mut found = SyncRows { schema, name, judge, rows, made: VecDeque::new() };
         if let Some(cells) = &bound.cells {

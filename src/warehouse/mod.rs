@@ -42,6 +42,7 @@ mod merge;
 mod record;
 mod recover;
 mod retry;
+mod rows;
 mod run;
 mod store;
 mod table;
