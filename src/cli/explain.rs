@@ -3,6 +3,7 @@
 use super::args::OutputFormat;
 use super::exit::Exit;
 use super::explain_audience::{AudienceArguments, audience};
+use super::explain_consent::{ConsentArguments, consent};
 use super::explain_identity::{IdentityArguments, identity};
 use super::explain_plan::{PlanArguments, plan};
 use super::printer::Printer;
@@ -38,6 +39,11 @@ enum Topic {
   kinfold explain audience searched_not_booked email:ann@x.com
   kinfold explain audience searched_not_booked 8b2ccd1f --output json")]
     Audience(AudienceArguments),
+    /// Say whether a sync may send somebody, by what people agreed to, and which answer decides.
+    #[command(after_help = "Examples:
+  kinfold explain consent callers_to_lake email:ann@x.com
+  kinfold explain consent callers_to_lake 8b2ccd1f --output json")]
+    Consent(ConsentArguments),
     /// Say how a profile or an audience reads its tables: which traits and conditions share a scan, and what it reads.
     #[command(after_help = "Example: kinfold explain plan patient_profile")]
     Plan(PlanArguments),
@@ -58,6 +64,7 @@ pub(super) async fn topic(arguments: &ExplainArguments, options: &Options, print
     }
     match &arguments.topic {
         Some(Topic::Audience(arguments)) => audience(arguments, options, printer).await,
+        Some(Topic::Consent(arguments)) => consent(arguments, options, printer).await,
         Some(Topic::Plan(arguments)) => plan(arguments, options, printer).await,
         Some(Topic::Identity(arguments)) => identity(arguments, options, printer).await,
         None => code(arguments, printer),

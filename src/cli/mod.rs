@@ -12,6 +12,7 @@ mod early;
 mod exit;
 mod explain;
 mod explain_audience;
+mod explain_consent;
 mod explain_identity;
 mod explain_plan;
 mod forget;

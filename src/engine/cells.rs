@@ -11,18 +11,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::ColumnRef;
 use crate::model::{Cells, ModelKind, SyncModel};
 use crate::privacy::{Cell, Withheld, suppressed};
-use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
-use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
-use datafusion::arrow::error::ArrowError;
 use datafusion::logical_expr::{Expr, LogicalPlan, cast};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-/// What is counted of rows that are held back.
-pub(super) const SMALL: &str = "small cell";
-pub(super) const BESIDE: &str = "beside a small cell";
-
-/// Bound columns of groups: they are the last ones of the rows that are read.
+/// Bound columns of groups.
 #[derive(Debug, Clone)]
 pub(super) struct BoundCells {
     /// How many people, then the dimensions.
@@ -133,39 +127,20 @@ fn bare(expr: &Expr) -> &Expr {
     }
 }
 
-/// Rows that may be sent, and of the others the number by reason and the keys.
-pub(super) struct Sifted {
-    /// Without the columns of cells.
-    pub rows: Vec<RecordBatch>,
-    pub withheld: BTreeMap<&'static str, u64>,
-    pub keys: BTreeSet<String>,
-}
-
 impl BoundCells {
-    /// Takes out what is too small, and what would tell of it. The first column is the key.
+    /// By row, whether it is too small, or would tell of one that is. Its columns are those from `first` on.
     ///
     /// # Errors
     /// `Data` when two rows are the same group.
-    pub(super) fn sift(&self, batches: &[RecordBatch]) -> Result<Sifted> {
-        let cells: Vec<Cell> = batches.iter().flat_map(|batch| self.cells(batch)).collect();
-        let why = suppressed(&cells, self.minimum).map_err(|by| self.twice(&by))?;
-        let mut sifted = Sifted { rows: Vec::new(), withheld: BTreeMap::new(), keys: BTreeSet::new() };
-        let mut left = why.as_slice();
-        for batch in batches {
-            let (here, rest) = left.split_at(batch.num_rows());
-            left = rest;
-            sifted.take(batch, here, self.columns.len()).map_err(|e| {
-                Error::new(ErrorKind::Failed, format!("small cells of `{}` cannot be taken out", self.model))
-                    .caused_by(e)
-            })?;
-        }
-        Ok(sifted)
+    pub(super) fn withheld(&self, batches: &[RecordBatch], first: usize) -> Result<Vec<Option<Withheld>>> {
+        let cells: Vec<Cell> = batches.iter().flat_map(|batch| self.cells(batch, first)).collect();
+        suppressed(&cells, self.minimum).map_err(|by| self.twice(&by))
     }
 
-    fn cells(&self, batch: &RecordBatch) -> Vec<Cell> {
-        let first = batch.num_columns() - self.columns.len();
+    fn cells(&self, batch: &RecordBatch, first: usize) -> Vec<Cell> {
         let people = batch.column(first).as_primitive::<Int64Type>();
-        let by: Vec<_> = (first + 1..batch.num_columns()).map(|at| batch.column(at).as_string::<i32>()).collect();
+        let by: Vec<_> =
+            (first + 1..first + self.columns.len()).map(|at| batch.column(at).as_string::<i32>()).collect();
         let cell = |row: usize| Cell {
             by: by.iter().map(|texts| texts.is_valid(row).then(|| texts.value(row).to_owned())).collect(),
             // what counts nothing is as small as can be
@@ -182,21 +157,5 @@ impl BoundCells {
         };
         Error::new(ErrorKind::Data, format!("{what}, so that small cells cannot be told"))
             .with_help("name all columns that the model groups by under `by`; null in one of them means all of them")
-    }
-}
-
-impl Sifted {
-    fn take(&mut self, batch: &RecordBatch, why: &[Option<Withheld>], columns: usize) -> Result<(), ArrowError> {
-        let keys = batch.column(0).as_string::<i32>();
-        for (key, why) in keys.iter().zip(why) {
-            let Some(why) = why else { continue };
-            let reason = if *why == Withheld::Small { SMALL } else { BESIDE };
-            *self.withheld.entry(reason).or_default() += 1;
-            self.keys.extend(key.map(str::to_owned));
-        }
-        let sent: BooleanArray = why.iter().map(|why| Some(why.is_none())).collect();
-        let own: Vec<usize> = (0..batch.num_columns() - columns).collect();
-        self.rows.push(filter_record_batch(batch, &sent)?.project(&own)?);
-        Ok(())
     }
 }

@@ -169,7 +169,7 @@ impl Engine {
             return Ok(output.batches.clone());
         }
         if let Some(BoundModel::Sync(_)) = self.models.get(name) {
-            return Ok(self.sync_rows(name).await?.rows);
+            return self.sync_rows(name, &[]).await?.sent().await;
         }
         let doing = || format!("cannot read `{name}`");
         let relation = self.relations.get(name).ok_or_else(|| Error::new(ErrorKind::Failed, doing()))?;

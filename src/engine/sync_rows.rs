@@ -1,19 +1,23 @@
 //! The rows of a sync: its columns over the model that it sends (an audience comes joined to its profile).
 
 use super::cells::{self, BoundCells, Counted};
-use super::consent::{self, Answers, BoundConsent, MISSING};
-use super::{BoundModel, Engine, fold};
+use super::consent::{self, BoundConsent};
+use super::standing::{Judge, Suppressed, Why};
+use super::{BoundModel, Engine, fold, sorted};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::SyncModel;
+use crate::privacy::addresses;
 use crate::warehouse::storable_schema;
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::error::ArrowError;
-use datafusion::common::JoinType;
+use datafusion::common::{Column, JoinType};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident};
-use std::collections::{BTreeMap, BTreeSet};
+use futures::StreamExt as _;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// A bound sync: the key as text, then the author's columns.
@@ -21,50 +25,75 @@ use std::sync::Arc;
 pub(super) struct BoundSync {
     pub plan: LogicalPlan,
     schema: SchemaRef,
-    asked: Option<AskedRows>,
-    sifted: Option<SiftedRows>,
+    /// The same rows with what they count, if small groups are held back, and then every column of the model as text.
+    wide: LogicalPlan,
+    /// People's answers, if the sync asks.
+    asked: Option<BoundConsent>,
+    cells: Option<BoundCells>,
     /// The columns of groups of people, if small ones are held back.
     pub counted: Option<Counted>,
 }
 
-/// A sync of groups: the same rows with what they count, which stands last.
-#[derive(Debug, Clone)]
-struct SiftedRows {
-    plan: LogicalPlan,
-    cells: BoundCells,
-}
-
-/// A sync that asks: the same rows and whose they are, and people's answers.
-#[derive(Debug, Clone)]
-struct AskedRows {
-    plan: LogicalPlan,
-    consent: BoundConsent,
-}
-
-/// Rows of a sync, and those that consent holds back.
-#[derive(Debug)]
+/// Rows of a sync while they are made, in the order of their keys.
 pub struct SyncRows {
     /// Their columns: the key, then those that are sent.
     pub schema: SchemaRef,
-    /// Rows that may be sent.
-    pub rows: Vec<RecordBatch>,
-    /// How many may not for lack of consent, by reason.
-    pub withheld: BTreeMap<&'static str, u64>,
-    /// How many may not because they count too few people, or would tell of such a group.
-    pub small: BTreeMap<&'static str, u64>,
-    /// The keys of these.
-    pub withdrawn: BTreeSet<String>,
+    name: String,
+    judge: Judge,
+    rows: SendableRecordBatchStream,
+    /// What is made and judged already, where rows are judged together.
+    made: VecDeque<JudgedRows>,
+}
+
+/// Some rows of a sync.
+#[derive(Debug)]
+pub struct JudgedRows {
+    /// The rows, sent or not.
+    pub rows: RecordBatch,
+    /// By row, why it is held back, if it is.
+    pub held: Vec<Option<Why>>,
 }
 
 impl BoundSync {
-    /// What is read to know who agreed.
+    /// What is read to know who agreed. What is told of answers decides nothing, and nothing of it is sent.
     pub(super) fn answers(&self) -> impl Iterator<Item = &LogicalPlan> {
-        self.asked.iter().flat_map(|asked| [&asked.consent.answers, &asked.consent.times])
+        self.asked.iter().flat_map(|asked| [&asked.answers, &asked.times])
     }
 
     /// Columns of the rows that are sent.
     pub(super) fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    /// What people answered, if the sync asks.
+    pub(super) fn asked(&self) -> Option<&BoundConsent> {
+        self.asked.as_ref()
+    }
+
+    fn cells(&self) -> usize {
+        self.cells.as_ref().map_or(0, |cells| cells.columns.len())
+    }
+
+    /// The column of the model as the judge reads it, if it can be read as text.
+    fn read(&self, column: &str) -> Option<String> {
+        let name = format!("{READ}{column}");
+        self.wide.schema().has_column_with_unqualified_name(&name).then_some(name)
+    }
+
+    /// All columns of the model that can be read as text.
+    fn all_read(&self) -> Vec<String> {
+        let names = self.wide.schema().fields().iter().skip(self.schema.fields().len() + self.cells());
+        names.map(|field| field.name().clone()).collect()
+    }
+
+    /// The rows, with what a judge reads.
+    pub(super) fn rows_for(&self, judge: &Judge) -> datafusion::error::Result<LogicalPlan> {
+        let own = self.schema.fields().len() + self.cells();
+        let reads = judge.reads();
+        let fields = self.wide.schema().iter().enumerate();
+        let kept = fields.filter(|(at, (_, field))| *at < own || reads.contains(field.name()));
+        let columns: Vec<Expr> = kept.map(|(_, field)| Expr::Column(Column::from(field))).collect();
+        LogicalPlanBuilder::from(self.wide.clone()).project(columns)?.build()
     }
 }
 
@@ -101,21 +130,21 @@ pub(super) fn bind(
         }
     }
     let cells = model.cells.as_ref().and_then(|cells| cells::bind((&binder, &rows), (cells, over), findings));
-    let with_cells: Vec<Expr> = columns.iter().chain(cells.iter().flat_map(|c| &c.columns)).cloned().collect();
-    let asked = asked(engine, model, &rows, &with_cells, findings);
+    let asked = asked(engine, model, &rows, findings);
     if findings.len() > before {
         return None;
     }
+    let counts = cells.iter().flat_map(|cells| &cells.columns).cloned();
+    let wide: Vec<Expr> = columns.iter().cloned().chain(counts).chain(as_texts(&rows)).collect();
     let project = |columns| LogicalPlanBuilder::from(rows.clone()).project(columns).and_then(LogicalPlanBuilder::build);
-    let sifted = cells.map(|cells| project(with_cells).map(|plan| SiftedRows { plan, cells })).transpose();
-    let planned = project(columns).and_then(|plan| Ok((plan, sifted?))).and_then(|(plan, sifted)| {
+    let planned = project(columns).and_then(|plan| Ok((plan, project(wide)?))).and_then(|(plan, wide)| {
         let state = &engine.state;
         let typed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
-        Ok((plan, sifted, Arc::new(typed.schema().as_arrow().clone())))
+        Ok((plan, wide, Arc::new(typed.schema().as_arrow().clone())))
     });
     match planned {
-        Ok((plan, sifted, schema)) => match storable_schema(&schema) {
-            Ok(schema) => Some(BoundSync { plan, schema, asked, sifted, counted: engine.people_counted(model) }),
+        Ok((plan, wide, schema)) => match storable_schema(&schema) {
+            Ok(schema) => Some(BoundSync { plan, schema, wide, asked, cells, counted: engine.people_counted(model) }),
             Err(e) => {
                 let finding = Diagnostic::error(Code::SyncColumns, model.from.span, format!("sync `{name}`: {e}"));
                 findings.push(finding.with_label("cannot be stored"));
@@ -129,14 +158,32 @@ pub(super) fn bind(
     }
 }
 
-/// The rows with the person behind each, if the sync asks.
+/// Begins the names of the model's columns as they are read to judge a row.
+const READ: &str = "__read_";
+
+/// The model's columns as texts, where they are values.
+fn as_texts(rows: &LogicalPlan) -> Vec<Expr> {
+    let mut seen = BTreeSet::new();
+    let plain = |kind: &DataType| {
+        !kind.is_nested() && !matches!(kind, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+    };
+    let fields =
+        rows.schema().iter().filter(|(_, field)| plain(field.data_type()) && seen.insert(field.name().clone()));
+    fields
+        .map(|field| {
+            let name = format!("{READ}{}", field.1.name());
+            cast(Expr::Column(Column::from(field)), DataType::Utf8).alias(name)
+        })
+        .collect()
+}
+
+/// What people answered, if the sync asks.
 fn asked(
     engine: &Engine,
     model: &SyncModel,
     rows: &LogicalPlan,
-    columns: &[Expr],
     findings: &mut Vec<Diagnostic>,
-) -> Option<AskedRows> {
+) -> Option<BoundConsent> {
     let (asked, consent) = (model.asked.as_ref()?, engine.project.consent.as_ref()?);
     let id = format!("{}_id", consent.identity.value);
     if rows.schema().field_with_unqualified_name(&id).is_err() {
@@ -149,16 +196,8 @@ fn asked(
         );
         return None;
     }
-    let bound = consent::bind(engine, consent, asked, findings)?;
-    let person = std::iter::once(cast(ident(&id), DataType::Utf8).alias(PERSON));
-    let columns: Vec<Expr> = columns.iter().cloned().chain(person).collect();
-    let planned = LogicalPlanBuilder::from(rows.clone()).project(columns).and_then(LogicalPlanBuilder::build);
-    let planned = planned.map_err(|e| findings.push(engine.parts().binder().engine_finding(&e, model.from.span)));
-    planned.ok().map(|plan| AskedRows { plan, consent: bound })
+    consent::bind(engine, consent, asked, findings)
 }
-
-/// Name of the column that says whose a row is.
-const PERSON: &str = "__person";
 
 /// The relation that columns are over.
 fn rows(engine: &Engine, model: &SyncModel) -> datafusion::error::Result<Option<LogicalPlan>> {
@@ -209,61 +248,121 @@ impl Engine {
         Ok(keys)
     }
 
-    /// The rows that a sync would send if nothing had been sent before: the key, then its columns.
+    /// The rows that a sync would send if nothing had been sent before, by key: the key, then its columns; and those that are
+    /// held back.
     ///
     /// # Errors
     /// When its model is not built or loaded, or an expression fails; `Refused` when consent cannot be told.
-    pub async fn sync_rows(&self, name: &str) -> Result<SyncRows> {
-        let Some(BoundModel::Sync(bound)) = self.models.get(name) else {
-            return Err(Error::new(ErrorKind::Failed, format!("sync `{name}` is not bound")));
-        };
-        let doing = || format!("cannot read the rows of sync `{name}`");
-        let of_cells = bound.sifted.as_ref().map_or(&bound.plan, |sifted| &sifted.plan);
-        let plan = bound.asked.as_ref().map_or(of_cells, |asked| &asked.plan);
-        let batches = fold::execute(&self.context, plan.clone()).await.or_fail(ErrorKind::Failed, doing)?;
-        let mut found = SyncRows::new(&bound.schema);
-        let answers = match &bound.asked {
-            Some(asked) => Some(self.answers(&asked.consent).await?),
-            None => None,
-        };
-        let mut rows = Vec::new();
-        for batch in batches {
-            rows.push(match &answers {
-                Some(answers) => found.granted(batch, answers).or_fail(ErrorKind::Failed, doing)?,
-                None => batch,
+    pub async fn sync_rows(&self, name: &str, suppressed: &[Suppressed]) -> Result<SyncRows> {
+        let bound = self.bound_sync(name)?;
+        let judge = self.judge(name, bound, suppressed).await?;
+        let doing = || unreadable(name);
+        let plan = bound.rows_for(&judge).or_fail(ErrorKind::Failed, doing)?;
+        let rows = sorted::by_first_column(&self.context, plan).await.or_fail(ErrorKind::Failed, doing)?;
+        let (schema, name) = (bound.schema(), name.to_owned());
+        let mut found = SyncRows { schema, name, judge, rows, made: VecDeque::new() };
+        if let Some(cells) = &bound.cells {
+            found.judge_together(cells).await?;
+        }
+        Ok(found)
+    }
+
+    pub(super) fn bound_sync(&self, name: &str) -> Result<&BoundSync> {
+        match self.models.get(name) {
+            Some(BoundModel::Sync(bound)) => Ok(bound),
+            _ => Err(Error::new(ErrorKind::Failed, format!("sync `{name}` is not bound"))),
+        }
+    }
+
+    pub(super) async fn judge(&self, name: &str, bound: &BoundSync, suppressed: &[Suppressed]) -> Result<Judge> {
+        let mut judge = Judge { answers: None, addresses: Vec::new(), suppressed: Vec::new() };
+        for people in suppressed {
+            judge.suppressed.push(match bound.read(&format!("{}_id", people.identity)) {
+                Some(column) => (vec![column], people.ids.clone()),
+                // no column says whose a row is
+                None => (bound.all_read(), people.ids.union(&people.cells).cloned().collect()),
             });
         }
-        if let Some(sifted) = &bound.sifted {
-            let left = sifted.cells.sift(&rows)?;
-            (rows, found.small) = (left.rows, left.withheld);
-            found.withdrawn.extend(left.keys);
+        if let Some(asked) = &bound.asked {
+            let person = bound.read(&format!("{}_id", asked.identity)).unwrap_or_default();
+            judge.answers = Some((self.answers(asked).await?, person));
+            judge.addresses = self.addresses_of(name, bound, asked);
         }
-        found.rows = rows.iter().map(|batch| super::build::conform(batch, &bound.schema)).collect::<Result<_>>()?;
-        Ok(found)
+        Ok(judge)
+    }
+
+    /// The columns of what a sync is `from` that hold addresses, as the judge reads them.
+    fn addresses_of(&self, name: &str, bound: &BoundSync, asked: &BoundConsent) -> Vec<String> {
+        match addresses(&self.project, &self.lineage_graph(), name, &asked.identity) {
+            Some(found) => found.iter().filter_map(|column| bound.read(column)).collect(),
+            None => bound.all_read(),
+        }
     }
 }
 
+fn unreadable(sync: &str) -> String {
+    format!("cannot read the rows of sync `{sync}`")
+}
+
 impl SyncRows {
-    fn new(schema: &SchemaRef) -> Self {
-        let (withheld, small) = (BTreeMap::new(), BTreeMap::new());
-        Self { schema: Arc::clone(schema), rows: Vec::new(), withheld, small, withdrawn: BTreeSet::new() }
+    /// The next rows; `None` at the end.
+    ///
+    /// # Errors
+    /// When they cannot be made, or a value does not fit its column.
+    pub async fn next(&mut self) -> Result<Option<JudgedRows>> {
+        if let Some(made) = self.made.pop_front() {
+            return Ok(Some(made));
+        }
+        let Some((batch, held)) = self.next_judged().await? else { return Ok(None) };
+        self.own(&batch, held).map(Some)
     }
 
-    /// The rows of people who agreed, without the column that says whose they are; the others are counted.
-    fn granted(&mut self, batch: RecordBatch, answers: &Answers) -> Result<RecordBatch, ArrowError> {
-        let last = batch.num_columns() - 1;
-        let (keys, people) = (batch.column(0).as_string::<i32>(), batch.column(last).as_string::<i32>());
-        let mut sent = Vec::with_capacity(batch.num_rows());
-        for (key, person) in keys.iter().zip(people) {
-            let why = answers.withheld(person);
-            if let Some(why) = why {
-                *self.withheld.entry(why).or_default() += 1;
-                // who never answered has withdrawn nothing: half an export must not delete everybody
-                self.withdrawn.extend(key.filter(|_| why != MISSING).map(str::to_owned));
-            }
-            sent.push(why.is_none());
+    /// All that is sent, at once.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub(super) async fn sent(mut self) -> Result<Vec<RecordBatch>> {
+        let mut sent = Vec::new();
+        while let Some(JudgedRows { rows, held }) = self.next().await? {
+            sent.push(without(&rows, &held).or_fail(ErrorKind::Failed, || unreadable(&self.name))?);
         }
-        let columns: Vec<usize> = (0..last).collect();
-        filter_record_batch(&batch, &BooleanArray::from(sent))?.project(&columns)
+        Ok(sent)
     }
+
+    async fn next_judged(&mut self) -> Result<Option<(RecordBatch, Vec<Option<Why>>)>> {
+        let Some(batch) = self.rows.next().await else { return Ok(None) };
+        let batch = batch.or_fail(ErrorKind::Failed, || unreadable(&self.name))?;
+        let held = self.judge.judge(&batch)?;
+        Ok(Some((batch, held)))
+    }
+
+    /// Small groups are told by all the others, without those that are held back for another reason.
+    async fn judge_together(&mut self, cells: &BoundCells) -> Result<()> {
+        let (mut all, mut left) = (Vec::new(), Vec::new());
+        while let Some((batch, held)) = self.next_judged().await? {
+            left.push(without(&batch, &held).or_fail(ErrorKind::Failed, || unreadable(&self.name))?);
+            all.push((batch, held));
+        }
+        let mut withheld = cells.withheld(&left, self.schema.fields().len())?.into_iter();
+        for (batch, mut held) in all {
+            for why in held.iter_mut().filter(|why| why.is_none()) {
+                *why = withheld.next().flatten().map(Why::from);
+            }
+            let made = self.own(&batch, held)?;
+            self.made.push_back(made);
+        }
+        Ok(())
+    }
+
+    /// The rows as they are sent, without what they were judged by.
+    fn own(&self, batch: &RecordBatch, held: Vec<Option<Why>>) -> Result<JudgedRows> {
+        let rows = super::build::conform(batch, &self.schema)?;
+        Ok(JudgedRows { rows, held })
+    }
+}
+
+/// The rows that are not held back.
+fn without(rows: &RecordBatch, held: &[Option<Why>]) -> Result<RecordBatch, ArrowError> {
+    let sent: BooleanArray = held.iter().map(|why| Some(why.is_none())).collect();
+    filter_record_batch(rows, &sent)
 }

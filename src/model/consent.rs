@@ -26,6 +26,8 @@ pub struct ConsentModel {
     pub valid_from: Spanned<String>,
     /// SQL: until when; null is without end.
     pub valid_to: Option<Spanned<String>>,
+    /// SQL: what proves the answer, such as the id of a form or a recording.
+    pub evidence: Option<Spanned<String>>,
     /// Newest answers older than this are no answers.
     pub stale_after: Option<Spanned<Duration>>,
 }

@@ -511,6 +511,7 @@ impl Writer<'_> {
             granted,
             valid_from,
             valid_to,
+            evidence,
             stale_after,
         } = consent;
         Doc::default()
@@ -523,6 +524,7 @@ impl Writer<'_> {
             .list("granted", self.sorted(granted))
             .set("valid_from", self.sql(valid_from))
             .maybe("valid_to", valid_to.as_ref().map(|v| self.sql(v)))
+            .maybe("evidence", evidence.as_ref().map(|e| self.sql(e)))
             .maybe("stale_after", stale_after.as_ref().map(|d| d.value.to_string()))
     }
 

@@ -1,5 +1,6 @@
 //! What may be known of a person, and where it goes. Pure.
 //!
+//! - [`address`]: which columns of a sync hold what people are reached by.
 //! - [`cells`]: which groups of an aggregate count too few people to be published, or would give such a group away.
 //! - [`label`]: classes of data (`identity.email`, `phi.diagnosis`), and what approved functions lower them to.
 //! - [`map`]: labels follow the data, by column lineage, from source columns through every model.
@@ -12,6 +13,7 @@
 //! rows, so that a column need not carry them again. Labels go only through an approved function or `declassify`.
 //! Lineage is never too small, so a label may be carried too far and is never lost.
 
+mod address;
 mod cells;
 mod label;
 mod map;
@@ -19,6 +21,7 @@ mod policy;
 mod suggestion;
 mod tombstone;
 
+pub use address::addresses;
 pub use cells::{Cell, Withheld, suppressed};
 pub use label::{DERIVED, Label, REGION, UNLABELLED, covers, derived, is_health, lowered};
 pub use map::{LabelMap, Labels, Step};

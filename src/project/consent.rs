@@ -6,7 +6,7 @@ use super::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic, Spanned};
 use crate::model::{Asked, ConsentModel, Destination, Model, ModelKind};
 
-pub(super) const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 15] = [
     "kind",
     "name",
     "description",
@@ -20,6 +20,7 @@ pub(super) const KEYS: [&str; 14] = [
     "granted",
     "valid_from",
     "valid_to",
+    "evidence",
     "stale_after",
 ];
 
@@ -35,7 +36,7 @@ pub(super) fn read(reader: &mut Reader<'_>, document: &Node, consent: &mut Optio
     let (identifier, purpose, decision) = (sql("identifier"), sql("purpose"), sql("decision"));
     let valid_from = sql("valid_from");
     let mut maybe = |key| fields.get(key).and_then(|n| reader.sql(key, n));
-    let (channel, valid_to) = (maybe("channel"), maybe("valid_to"));
+    let (channel, valid_to, evidence) = (maybe("channel"), maybe("valid_to"), maybe("evidence"));
     let granted = fields.get("granted").map(|n| reader.text_list("granted", n)).unwrap_or_default();
     let stale_after = fields.get("stale_after").and_then(|n| reader.duration("stale_after", n));
     let read = || {
@@ -50,6 +51,7 @@ pub(super) fn read(reader: &mut Reader<'_>, document: &Node, consent: &mut Optio
             granted,
             valid_from: valid_from?,
             valid_to,
+            evidence,
             stale_after,
         })
     };

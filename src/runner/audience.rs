@@ -6,18 +6,16 @@
 //! has its own.
 
 use super::audit::{Reading, note_reading};
+use super::committed::{Clock, Ready};
 use super::explain::{Story, resolve};
-use super::prepare::{Failure, Options, Purpose, loaded, prepare_for};
+use super::prepare::{Failure, Options};
 use super::reading::reader;
-use super::run::{last_as_of, warehouse_of};
-use crate::engine::{AudienceFacts, Engine, Facts, ListNote, Membership, Output, RunContext};
+use crate::engine::{AudienceFacts, Facts, ListNote, Membership, Output};
 use crate::error::{Error, ErrorKind};
 use crate::identity::Asked;
 use crate::model::{AudienceModel, ListEntry, ModelKind, Project};
-use crate::plan::{Action, Plan};
 use crate::project::nearest;
 use chrono::{DateTime, Utc};
-use std::sync::Arc;
 
 /// Why somebody is in an audience, or is not.
 #[derive(Debug, Clone)]
@@ -43,7 +41,7 @@ pub struct AudienceAnswer {
 /// # Errors
 /// Findings when the project does not load; `Usage` when there is no such audience, or nothing was built yet.
 pub async fn explain_audience(options: &Options, audience: &str, id: &str) -> Result<AudienceAnswer, Failure> {
-    let ready = Ready::new(options, audience).await?;
+    let ready = Ready::new(options, audience, Clock::LastRun, |p| audience_of(p, audience).map(drop)).await?;
     let model = audience_of(&ready.project, audience)?;
     let identity = identity_of(&ready.project, model)?;
     let id = id.trim();
@@ -91,7 +89,7 @@ pub struct AudiencePreview {
 /// # Errors
 /// As [`explain_audience`].
 pub async fn preview_audience(options: &Options, audience: &str, limit: usize) -> Result<AudiencePreview, Failure> {
-    let ready = Ready::new(options, audience).await?;
+    let ready = Ready::new(options, audience, Clock::LastRun, |p| audience_of(p, audience).map(drop)).await?;
     let built = ready.engine.build(audience, &ready.context).await?;
     let (Facts::Audience(facts), Some(mut first)) = (built.facts, built.outputs.into_iter().next()) else {
         return Err(Error::new(ErrorKind::Failed, format!("`{audience}` has no members to show")).into());
@@ -103,39 +101,6 @@ pub async fn preview_audience(options: &Options, audience: &str, limit: usize) -
     }
     let (audience, as_of) = (audience.to_owned(), ready.as_of);
     Ok(AudiencePreview { audience, as_of, facts, first })
-}
-
-/// A bound audience, and what it needs as it was committed.
-struct Ready {
-    project: Arc<Project>,
-    engine: Engine,
-    context: RunContext,
-    as_of: DateTime<Utc>,
-}
-
-impl Ready {
-    async fn new(options: &Options, audience: &str) -> Result<Self, Failure> {
-        let (project, map, warnings) = loaded(options)?;
-        audience_of(&project, audience)?;
-        let warehouse = warehouse_of(&project, options)?;
-        let base = warehouse.snapshot(None).await?;
-        let Some(last) = last_as_of(&warehouse, &base).await? else {
-            let error = Error::new(ErrorKind::Usage, format!("what `{audience}` is made of has not been built yet"));
-            return Err(error.with_help("run `kinfold run` first").into());
-        };
-        let as_of = options.as_of.unwrap_or(last);
-        let select = vec![audience.to_owned()];
-        let options = Options { as_of: Some(as_of), select, exclude: Vec::new(), ..options.clone() };
-        let prepared = prepare_for(&options, Purpose::Run, project, map, warnings).await?;
-        let plan = Plan::new(&prepared.project, &prepared.graph, &prepared.order, &prepared.selected);
-        let number = base.run.unwrap_or(0) + 1;
-        let context =
-            RunContext { number, warehouse, base, selected: plan.built(), partials: None, updates: Arc::default() };
-        for stage in plan.stages.iter().filter(|stage| stage.action == Action::Load) {
-            prepared.engine.load(&stage.model, &context).await?;
-        }
-        Ok(Self { project: prepared.project, engine: prepared.engine, context, as_of })
-    }
 }
 
 /// The audience of this name.

@@ -6,11 +6,12 @@
 
 use super::progress::Progress;
 use super::report::{NodeReport, Withheld};
-use crate::engine::{Built, CheckResult, CheckStatus, Engine, Output, PlannedRows, RunContext};
+use crate::engine::{Built, CheckResult, CheckStatus, Engine, Output, PlannedRows, RowStream, RunContext};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::graph::tests_stage;
 use crate::plan::{Action, Plan, Stage};
 use crate::warehouse::{Run, StagedTable, WriteMode};
+use futures::stream;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -228,23 +229,15 @@ pub(super) async fn write(run: &Run, output: &Output) -> Result<StagedTable> {
 
 /// Stages one table whose rows are made meanwhile.
 async fn write_planned(run: &Run, engine: &Engine, planned: &PlannedRows) -> Result<StagedTable> {
+    let next = |mut rows: RowStream| async move {
+        let batch = rows.next().await?;
+        Ok(batch.map(|batch| (batch, rows)))
+    };
     let written = async {
-        let mut rows = engine.stream(planned).await?;
-        let mut writer = run.writer(&planned.table, &planned.schema, planned.mode)?;
-        loop {
-            let batch = match rows.next().await {
-                Ok(Some(batch)) => batch,
-                Ok(None) => return Ok(writer.finish().await?.replacing(planned.replaces.clone())),
-                Err(error) => {
-                    writer.abort().await;
-                    return Err(error);
-                }
-            };
-            if let Err(error) = writer.write(&batch).await {
-                writer.abort().await;
-                return Err(error);
-            }
-        }
+        let rows = stream::try_unfold(engine.stream(planned).await?, next);
+        let writer = run.writer(&planned.table, &planned.schema, planned.mode)?;
+        let staged = Box::pin(writer.write_stream(rows)).await?;
+        Ok::<_, Error>(staged.replacing(planned.replaces.clone()))
     };
     written.await.map_err(|e| e.context(format!("cannot write the table `{}`", planned.table)))
 }

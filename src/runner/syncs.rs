@@ -9,7 +9,8 @@ use super::progress::Progress;
 use super::report::{RunReport, SyncReport};
 use super::run::{Held, begin, now};
 use super::stages::write;
-use crate::engine::{Engine, Output, SyncRows};
+use super::suppressed::suppressed;
+use crate::engine::{Engine, JudgedRows, SyncRows, Why};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Destination, DestinationKind, ModelKind, Project, SyncModel};
 use crate::plan::{Action, Plan};
@@ -18,14 +19,16 @@ use crate::sync::destinations::files::FilesDestination;
 use crate::sync::destinations::http::Http;
 use crate::sync::destinations::postgres::Postgres;
 use crate::sync::{
-    self, Pacing, SyncCounts, SyncOutcome, SyncRequest, SyncSample, preview_sync, run_sync, state_schema,
+    self, Fate, Incoming, IncomingRows, NewState, Pacing, Previous, SyncCounts, SyncOutcome, SyncRequest, SyncSample,
+    preview_sync, run_sync, state_schema,
 };
 use crate::warehouse::{Location, Run, Snapshot, StagedTable, Warehouse, WriteMode};
 use chrono::Utc;
-use deltalake_core::arrow::array::RecordBatch;
+use deltalake_core::arrow::datatypes::SchemaRef;
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Sends what changed and commits the syncs' states in a run of their own.
@@ -88,7 +91,7 @@ async fn send_all(
         progress.synced(&sync);
         report.syncs.push(sync);
         if let Ok(SyncOutcome { state: Some(state), .. }) = one {
-            staged.push(write(run, &state_output(&stage.model, state)).await?);
+            staged.push(write_state(run, &stage.model, &state).await?);
         }
     }
     let history = history::syncs(report.run, &report.syncs)?;
@@ -109,18 +112,49 @@ fn state_table(sync: &str) -> String {
     format!("kinfold.sync_{sync}")
 }
 
-fn state_output(sync: &str, state: RecordBatch) -> Output {
-    Output { table: state_table(sync), schema: state_schema(), batches: vec![state], mode: WriteMode::Overwrite }
+async fn write_state(run: &Run, sync: &str, state: &NewState) -> Result<StagedTable> {
+    let table = state_table(sync);
+    let writer = run.writer(&table, &state_schema(), WriteMode::Overwrite)?.in_small_groups();
+    let written = Box::pin(writer.write_stream(state.batches()?)).await;
+    written.map_err(|e| e.context(format!("cannot write the table `{table}`")))
 }
 
 /// What a sync needs: its rows, and where they go.
 struct Ready {
-    rows: SyncRows,
+    schema: SchemaRef,
+    withheld: Withheld,
+    /// Keys of which nothing may be there any more.
+    withdrawn: BTreeSet<String>,
     /// Keys of entities that are part of others, and the keys of these.
     merged: BTreeMap<String, String>,
     /// The audience is too small to be sent.
     hold: bool,
     target: Box<dyn sync::Destination>,
+}
+
+/// Rows that are held back, by reason; counted while the rows are compared.
+type Withheld = Arc<Mutex<BTreeMap<Why, u64>>>;
+
+/// The rows as a sync takes them.
+fn incoming(made: SyncRows, withheld: &Withheld) -> IncomingRows<'static> {
+    let withheld = Arc::clone(withheld);
+    let next = |mut made: SyncRows| async move {
+        let next = made.next().await?;
+        Ok(next.map(|rows| (rows, made)))
+    };
+    let fates = move |JudgedRows { rows, held }: JudgedRows| {
+        let mut withheld = withheld.lock().unwrap_or_else(PoisonError::into_inner);
+        for why in held.iter().flatten() {
+            *withheld.entry(*why).or_default() += 1;
+        }
+        let fate = |why: Option<Why>| match why {
+            None => Fate::Sent,
+            Some(why) if why.withdraws() => Fate::Withdrawn,
+            Some(_) => Fate::Held,
+        };
+        Incoming { rows, fates: held.into_iter().map(fate).collect() }
+    };
+    futures::stream::try_unfold(made, next).map_ok(fates).boxed()
 }
 
 async fn ready(
@@ -130,27 +164,31 @@ async fn ready(
     model: &SyncModel,
     (warehouse, base): (&Warehouse, &Snapshot),
     options: &Options,
-) -> Result<Ready> {
+) -> Result<(Ready, IncomingRows<'static>)> {
     let destination = project
         .destinations
         .iter()
         .find(|d| d.name.value == model.to.value)
         .ok_or_else(|| Error::new(ErrorKind::Usage, format!("no destination `{}`", model.to.value)))?;
-    let mut rows = engine.sync_rows(name).await?;
-    rows.withdrawn.extend(keys_to_delete(warehouse).await?.remove(name).unwrap_or_default());
+    let people = suppressed(project, warehouse, base).await?;
+    let made = engine.sync_rows(name, &people).await?;
+    let withdrawn = keys_to_delete(warehouse).await?.remove(name).unwrap_or_default();
     let mut merged = merged_keys(engine, project, model, (warehouse, base)).await?;
     // whoever withdrew is deleted and not renamed
-    merged.retain(|key, _| !rows.withdrawn.contains(key));
+    merged.retain(|key, _| !withdrawn.contains(key));
     let hold = engine.too_small(&model.from.value).is_some();
-    Ok(Ready { rows, merged, hold, target: open(destination, project, options)? })
+    let (schema, withheld, target) =
+        (Arc::clone(&made.schema), Withheld::default(), open(destination, project, options)?);
+    let rows = incoming(made, &withheld);
+    Ok((Ready { schema, withheld, withdrawn, merged, hold, target }, rows))
 }
 
-/// The rows of a sync's state table as committed.
-async fn previous(name: &str, warehouse: &Warehouse, base: &Snapshot) -> Result<Vec<RecordBatch>> {
-    match base.tables.get(&state_table(name)) {
-        Some(at) => warehouse.read_all(&*warehouse.table(at).await?).await,
-        None => Ok(Vec::new()),
-    }
+/// A sync's state table as committed.
+async fn previous(name: &str, warehouse: &Warehouse, base: &Snapshot) -> Result<Previous> {
+    Ok(match base.tables.get(&state_table(name)) {
+        Some(at) => Previous::Stored(warehouse.table(at).await?, Arc::clone(warehouse.store())),
+        None => Previous::none(),
+    })
 }
 
 fn request<'a>(
@@ -174,10 +212,8 @@ fn request<'a>(
         secret,
         epoch,
         now: Utc::now(),
-        schema: Arc::clone(&ready.rows.schema),
-        rows: &ready.rows.rows,
-        withheld: ready.rows.withheld.values().chain(ready.rows.small.values()).sum(),
-        withdrawn: &ready.rows.withdrawn,
+        schema: Arc::clone(&ready.schema),
+        withdrawn: &ready.withdrawn,
         merged: &ready.merged,
         hold: ready.hold,
     }
@@ -192,12 +228,13 @@ async fn send(
     options: &Options,
     reasons: &mut Option<String>,
 ) -> Result<SyncOutcome> {
-    let ready = ready(engine, project, name, model, (run.warehouse(), run.base()), options).await?;
-    *reasons = told(&ready.rows);
+    let (ready, rows) = ready(engine, project, name, model, (run.warehouse(), run.base()), options).await?;
     let secret = run.warehouse().secret("sync").await?;
     let previous = previous(name, run.warehouse(), run.base()).await?;
     let request = request((name, model), &ready, options, secret, run.epoch());
-    run_sync(run.warehouse().state(), &*ready.target, &request, previous).await
+    let outcome = run_sync(run.warehouse().state(), &*ready.target, &request, rows, previous).await;
+    *reasons = told(&ready.withheld);
+    outcome
 }
 
 /// What a sync would send, from the rows that the engine holds, and why it would hold rows back; sends and writes nothing.
@@ -209,23 +246,29 @@ pub(super) async fn preview(
     state: (&Warehouse, &Snapshot),
     options: &Options,
 ) -> Result<(SyncCounts, Vec<SyncSample>, Option<String>)> {
-    let ready = ready(engine, project, name, model, state, options).await?;
+    let (ready, rows) = ready(engine, project, name, model, state, options).await?;
     let previous = previous(name, state.0, state.1).await?;
     // nothing is sent, so that no idempotency key is made from the secret
     let request = request((name, model), &ready, options, [0; 32], 0);
-    let (counts, samples) = preview_sync(state.0.state(), &*ready.target, &request, previous).await?;
-    let reasons: Vec<String> = told(&ready.rows).into_iter().chain(owed(counts.owed)).collect();
+    let (counts, samples) = preview_sync(state.0.state(), &*ready.target, &request, rows, previous).await?;
+    let reasons: Vec<String> = told(&ready.withheld).into_iter().chain(owed(counts.owed)).collect();
     Ok((counts, samples, (!reasons.is_empty()).then(|| reasons.join("; "))))
 }
 
 /// Why rows were held back; nothing if none were.
-fn told(rows: &SyncRows) -> Option<String> {
-    let told = [("consent withholds", &rows.withheld), ("small cells withhold", &rows.small)].map(|(what, by)| {
-        let total: u64 = by.values().sum();
-        let by_reason: Vec<String> = by.iter().map(|(why, count)| format!("{count} {why}")).collect();
-        (total > 0).then(|| format!("{what} {total}: {}", by_reason.join(", ")))
-    });
-    let told: Vec<String> = told.into_iter().flatten().collect();
+fn told(withheld: &Withheld) -> Option<String> {
+    let withheld = withheld.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut told = Vec::new();
+    for by in ["suppression withholds", "consent withholds", "small cells withhold"] {
+        let these = withheld.iter().filter(|(why, _)| why.by() == by);
+        let mut by_reason: Vec<(&str, u64)> = these.map(|(why, count)| (why.words(), *count)).collect();
+        by_reason.sort_unstable();
+        let total: u64 = by_reason.iter().map(|(_, count)| count).sum();
+        let reasons: Vec<String> = by_reason.iter().map(|(why, count)| format!("{count} {why}")).collect();
+        if total > 0 {
+            told.push(format!("{by} {total}: {}", reasons.join(", ")));
+        }
+    }
     (!told.is_empty()).then(|| told.join("; "))
 }
 

@@ -1,100 +1,68 @@
-//! Current rows as they were given, checked, and batches made from changes.
+//! Current rows that are kept to be sent, and batches made from changes.
 
 use super::destination::{Batch, BatchId};
 use super::diff::Change;
-use super::hash::{RowHash, row_hashes};
 use super::life::Operation;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::SyncMode;
-use crate::warehouse::{storable_batch, storable_schema};
-use deltalake_core::arrow::array::{
-    Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray, new_null_array,
-};
+use crate::warehouse::storable_schema;
+use deltalake_core::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, new_null_array};
 use deltalake_core::arrow::compute::{
     CastOptions, cast_with_options, concat_batches, filter_record_batch, interleave_record_batch,
 };
-use deltalake_core::arrow::datatypes::{DataType, SchemaRef};
-use hashbrown::HashSet;
+use deltalake_core::arrow::datatypes::SchemaRef;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Current rows with their keys and hashes.
+/// Current rows that are kept.
 #[derive(Debug)]
 pub(super) struct Rows {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
-    /// Batch and row of each current row.
+    /// Batch and row of each.
     places: Vec<(usize, usize)>,
-    /// Key and hash of each current row.
-    pub(super) current: Vec<(Arc<str>, RowHash)>,
 }
 
 impl Rows {
+    /// None yet.
+    ///
     /// # Errors
-    /// `Data` when a key is NULL or stands twice, or when a value cannot be stored; `Usage` when a column has a name
-    /// that we use.
-    pub(super) fn new(sync: &str, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Self> {
+    /// `Data` when a column cannot be stored; `Usage` when one has a name that we use.
+    pub(super) fn new(sync: &str, schema: &SchemaRef) -> Result<Self> {
         let schema = storable_schema(schema)?;
         if let Some(field) = schema.fields().iter().find(|f| f.name().starts_with('_')) {
             return Err(Error::new(ErrorKind::Usage, format!("sync `{sync}` has a column `{}`", field.name()))
                 .with_help("names that begin with `_` are ours; give the column another name"));
         }
-        let mut rows = Self { schema, batches: Vec::new(), places: Vec::new(), current: Vec::new() };
-        for batch in batches {
-            rows.take(sync, &storable_batch(batch)?)?;
-        }
-        rows.check_unique(sync)?;
-        Ok(rows)
+        Ok(Self { schema, batches: Vec::new(), places: Vec::new() })
     }
 
-    fn take(&mut self, sync: &str, batch: &RecordBatch) -> Result<()> {
-        let key = batch.column(0);
-        if key.null_count() > 0 {
-            let message = format!("{} rows of sync `{sync}` have no key (`{}` is NULL)", key.null_count(), self.key());
-            return Err(Error::new(ErrorKind::Data, message).with_help("leave such rows out, or choose another key"));
+    /// How many are kept: the place of the next.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Keeps some rows of a batch, which get the next places in their order.
+    ///
+    /// # Errors
+    /// `Failed` when they cannot be taken out of the batch.
+    pub(super) fn keep(&mut self, batch: &RecordBatch, kept: &[bool]) -> Result<()> {
+        if !kept.contains(&true) {
+            return Ok(());
         }
-        let keys = to_text(key)?;
-        let hashes = row_hashes(batch)?;
+        let batch =
+            filter_record_batch(batch, &BooleanArray::from(kept.to_vec())).or_fail(ErrorKind::Failed, together)?;
         let at = self.batches.len();
-        let keys = keys.as_string::<i32>();
-        for (row, hash) in hashes.into_iter().enumerate() {
-            self.places.push((at, row));
-            self.current.push((keys.value(row).into(), hash));
-        }
-        self.batches.push(batch.clone());
+        self.places.extend((0..batch.num_rows()).map(|row| (at, row)));
+        self.batches.push(batch);
         Ok(())
     }
 
-    fn key(&self) -> &str {
+    /// Name of the key's column.
+    pub(super) fn key(&self) -> &str {
         self.schema.field(0).name()
-    }
-
-    fn check_unique(&self, sync: &str) -> Result<()> {
-        let mut seen = HashSet::with_capacity(self.current.len());
-        let twice = self.current.iter().filter(|(key, _)| !seen.insert(key.as_ref())).count();
-        if twice == 0 {
-            return Ok(());
-        }
-        let message = format!("{twice} rows of sync `{sync}` have a key that another row has (`{}`)", self.key());
-        Err(Error::new(ErrorKind::Data, message)
-            .with_help("choose a key that names one row, or aggregate to one row a key"))
-    }
-
-    /// Those of the rows that have such a key.
-    pub(super) fn only(&self, keep: impl Fn(&str) -> bool) -> Result<Self> {
-        let mut kept = Self { schema: Arc::clone(&self.schema), batches: vec![], places: vec![], current: vec![] };
-        let mut current = self.current.iter();
-        for (at, batch) in self.batches.iter().enumerate() {
-            let rows: Vec<_> = current.by_ref().take(batch.num_rows()).collect();
-            let mask: BooleanArray = rows.iter().map(|(key, _)| Some(keep(key))).collect();
-            kept.batches.push(filter_record_batch(batch, &mask).or_fail(ErrorKind::Failed, together)?);
-            let stays: Vec<_> = rows.into_iter().filter(|(key, _)| keep(key)).cloned().collect();
-            kept.places.extend((0..stays.len()).map(|row| (at, row)));
-            kept.current.extend(stays);
-        }
-        Ok(kept)
     }
 
     /// All rows as one batch.
@@ -162,12 +130,6 @@ impl Rows {
 
 fn together() -> String {
     "the rows of a batch cannot be put together".to_owned()
-}
-
-fn to_text(key: &ArrayRef) -> Result<ArrayRef> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(key, &DataType::Utf8, &options)
-        .or_fail(ErrorKind::Data, || format!("a key of type {} cannot be written as text", key.data_type()))
 }
 
 /// Makes idempotency keys: HMAC-SHA-256 over destination, sync, key, change number and operation.

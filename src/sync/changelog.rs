@@ -4,6 +4,7 @@
 //! of events. A log that the committed state table contains is removed at the next start.
 
 use super::destination::BatchId;
+use super::known::{Known, Previous};
 use super::life::{StateRow, SyncState, fold, to_batch};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::points::Point;
@@ -11,7 +12,7 @@ use crate::warehouse::{Created, State};
 use deltalake_core::arrow::array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const PLANNED: &str = "1-planned";
@@ -22,34 +23,6 @@ const ANSWERED: &str = "2-answered";
 pub(super) struct ChangeLog<'a> {
     state: &'a State,
     sync: &'a str,
-}
-
-/// What the state table and the log say together.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    pub(super) rows: SyncState,
-    /// Batches that were planned and never answered, oldest first, with the rows they were planned with.
-    pub(super) unanswered: BTreeMap<BatchId, Vec<StateRow>>,
-    /// Nothing is known of the place.
-    pub(super) first: bool,
-    /// Some of it is not in the committed state table.
-    pub(super) changed: bool,
-    /// Newest run that the committed state table contains.
-    pub(super) committed: Option<u64>,
-}
-
-impl Known {
-    /// What this says about one place; nothing, when that is to be forgotten.
-    pub(super) fn at(mut self, place: &Arc<str>, forget: bool) -> Self {
-        let here = |row: &StateRow| &row.place == place && !forget;
-        self.first = !self.rows.values().any(here);
-        self.unanswered.retain(|_, rows| rows.iter().all(here));
-        for row in self.rows.values_mut().filter(|row| !here(row)) {
-            *row = row.clone().elsewhere(place);
-        }
-        self.changed |= self.first && !self.rows.is_empty();
-        self
-    }
 }
 
 impl<'a> ChangeLog<'a> {
@@ -66,17 +39,12 @@ impl<'a> ChangeLog<'a> {
         format!("{}/{:020}-{:06}-{step}{part}.parquet", self.folder(), batch.epoch, batch.number)
     }
 
-    /// Folds the log over the rows of the committed state table.
+    /// What the committed state table says of a place, with the log over it; nothing, when that is to be forgotten.
     ///
     /// # Errors
     /// `Data` when the table or the log is damaged; `Storage`.
-    pub(super) async fn read(&self, previous: Vec<RecordBatch>) -> Result<Known> {
-        let mut known = Known::default();
-        known.rows.reserve(previous.iter().map(RecordBatch::num_rows).sum());
-        for batch in previous {
-            fold(&mut known.rows, &batch)?;
-        }
-        known.committed = known.rows.values().map(|r| r.epoch).max();
+    pub(super) async fn read(&self, previous: Previous, place: &Arc<str>, forget: bool) -> Result<Known> {
+        let mut known = Known::of(previous, place, forget).await?;
         let mut answered = BTreeSet::new();
         for name in self.state.names(&self.folder()).await? {
             let Some((batch, step)) = self.parse(&name) else { continue };
@@ -86,18 +54,17 @@ impl<'a> ChangeLog<'a> {
             known.changed = true;
             let mut rows = SyncState::new();
             for part in self.load(&name).await? {
-                fold(&mut known.rows, &part)?;
+                fold(&mut known.log, &part)?;
                 fold(&mut rows, &part)?;
             }
             if step == ANSWERED {
                 answered.insert(batch);
             } else {
-                let mut rows: Vec<StateRow> = rows.into_values().collect();
-                rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-                known.unanswered.insert(batch, rows);
+                known.unanswered.insert(batch, rows.into_values().collect());
             }
         }
         known.unanswered.retain(|batch, _| !answered.contains(batch));
+        known.settle();
         Ok(known)
     }
 

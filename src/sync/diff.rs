@@ -1,9 +1,8 @@
-//! Decides what to send: what a destination is known to hold against the current rows. Pure.
+//! Decides what to send: what a destination is known to hold against the current rows, key by key. Pure.
 
 use super::hash::RowHash;
-use super::life::{Life, Operation, StateRow, SyncState};
+use super::life::{Life, Operation, StateRow};
 use crate::model::SyncMode;
-use hashbrown::HashSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -16,10 +15,14 @@ pub struct Rules<'a> {
     pub full: bool,
     /// Send again what was rejected for good.
     pub retry_rejected: bool,
-    /// Keys that may not be there any more, where the destination can delete.
-    pub withdrawn: Option<&'a BTreeSet<String>>,
-    /// Keys of entities that are part of others now, and the keys of these, where the destination can delete or rename.
-    pub merged: Option<&'a BTreeMap<String, String>>,
+    /// The destination can delete.
+    pub deletes: bool,
+    /// The destination can give a row another key.
+    pub renames: bool,
+    /// Keys that may not be there any more.
+    pub withdrawn: &'a BTreeSet<String>,
+    /// Keys of entities that are part of others now, and the keys of these.
+    pub merged: &'a BTreeMap<String, String>,
     /// Nothing of the current rows may be sent; what left and what was withdrawn is deleted all the same.
     pub hold: bool,
 }
@@ -37,14 +40,16 @@ pub struct Change {
     pub attempt: i64,
     /// Hash of the row; none for a delete.
     pub hash: Option<RowHash>,
-    /// Its place among the current rows; none for a delete.
+    /// Its place among the rows that are kept; none for a delete.
     pub row: Option<usize>,
+    /// What was known of the key before.
+    pub known: Option<Box<StateRow>>,
 }
 
 /// What to send and what that amounts to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diff {
-    /// In the order of the current rows; then deletes by key; then those of merged entities.
+    /// By key; then deletes by key; then those of merged entities.
     pub changes: Vec<Change>,
     /// Rows of the state that are settled without sending.
     pub settled: Vec<StateRow>,
@@ -66,37 +71,110 @@ pub struct Diff {
     pub held: u64,
     /// Rows that the destination holds or may hold.
     pub there: u64,
+    /// Keys of which anything is known.
+    pub known: u64,
+    /// Rows that may be there and should be deleted, where the destination cannot.
+    pub owed: u64,
+    /// Rows that are left as they are and that the next run sends whether they change or not.
+    pub again: u64,
 }
 
-/// Compares `current` (key and hash of each row, no key twice) with what is known.
-pub fn diff(known: &SyncState, current: &[(Arc<str>, RowHash)], rules: Rules<'_>) -> Diff {
-    let mut result = Diff { there: known.values().filter(|s| s.may_be_there()).count() as u64, ..Diff::default() };
-    for (row, (key, hash)) in current.iter().enumerate() {
-        if rules.hold {
-            result.held += 1;
-            continue;
-        }
-        let step = present(known.get(key), *hash, rules);
-        result.take(key, Some((row, *hash)), known.get(key), step);
+/// What there is now of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Current {
+    /// A row, its place if it is kept, and its hash.
+    Row(usize, RowHash),
+    /// A row that is held back, and of which nothing may be there.
+    Withdrawn,
+    /// Nothing.
+    Absent,
+}
+
+/// Compares keys, one after the other, each once and in their order.
+#[derive(Debug)]
+pub struct Comparison<'a> {
+    rules: Rules<'a>,
+    result: Diff,
+    /// Deletes, and whether they are of merged entities.
+    gone: Vec<(bool, Change)>,
+}
+
+impl<'a> Comparison<'a> {
+    /// Nothing compared yet.
+    pub fn new(rules: Rules<'a>) -> Self {
+        Self { rules, result: Diff::default(), gone: Vec::new() }
     }
-    let withdrawn = |row: &&StateRow| rules.withdrawn.is_some_and(|keys| keys.contains(row.key.as_ref()));
-    let merged = |row: &StateRow| rules.merged.is_some_and(|keys| keys.contains_key(row.key.as_ref()));
-    let mirrors = matches!(rules.mode, SyncMode::Mirror | SyncMode::Replace);
-    let named =
-        rules.withdrawn.is_some_and(|keys| !keys.is_empty()) || rules.merged.is_some_and(|keys| !keys.is_empty());
-    if mirrors || named {
-        let keys: HashSet<&str> = current.iter().map(|(k, _)| k.as_ref()).collect();
-        let goes = |row: &&StateRow| mirrors || withdrawn(row) || merged(row);
-        let mut gone: Vec<&StateRow> =
-            known.values().filter(|row| !keys.contains(row.key.as_ref())).filter(goes).collect();
-        gone.sort_unstable_by(|a, b| (merged(a), &a.key).cmp(&(merged(b), &b.key)));
-        for row in gone {
-            let before = result.deleted;
-            result.take(&row.key, None, Some(row), left(row, rules));
-            result.withdrawn += if withdrawn(&row) { result.deleted - before } else { 0 };
+
+    /// Decides what becomes of a key; whether its row must be kept to be sent.
+    pub fn take(&mut self, key: &Arc<str>, known: Option<&StateRow>, current: Current) -> bool {
+        if let Some(known) = known {
+            self.seen(known, current);
+        }
+        match (current, known) {
+            (Current::Row(..), _) if self.rules.hold => {
+                self.result.held += 1;
+                self.leave(known);
+                // a table that is replaced has the present values of who is there
+                self.rules.mode == SyncMode::Replace && known.is_some_and(StateRow::may_be_there)
+            }
+            (Current::Row(row, hash), _) => {
+                let step = present(known, hash, self.rules);
+                let change = self.result.take(key, Some((row, hash)), known, step);
+                let changes = change.is_some();
+                self.result.changes.extend(change);
+                changes || self.rules.mode == SyncMode::Replace
+            }
+            (Current::Withdrawn | Current::Absent, Some(known)) => {
+                self.gone(key, known, current);
+                false
+            }
+            (Current::Withdrawn | Current::Absent, None) => false,
         }
     }
-    result
+
+    fn seen(&mut self, known: &StateRow, current: Current) {
+        self.result.known += 1;
+        if !known.may_be_there() {
+            return;
+        }
+        self.result.there += 1;
+        let owed = (self.withdrawn(known, current) && !self.rules.deletes)
+            || (self.merged(known) && !self.rules.deletes && !self.rules.renames);
+        self.result.owed += u64::from(owed);
+    }
+
+    fn gone(&mut self, key: &Arc<str>, known: &StateRow, current: Current) {
+        let mirrors = matches!(self.rules.mode, SyncMode::Mirror | SyncMode::Replace);
+        let withdrawn = self.rules.deletes && self.withdrawn(known, current);
+        let merged = (self.rules.deletes || self.rules.renames) && self.merged(known);
+        if !(mirrors || withdrawn || merged) {
+            return self.leave(Some(known));
+        }
+        let before = self.result.deleted;
+        let change = self.result.take(key, None, Some(known), left(known, self.rules));
+        self.result.withdrawn += if withdrawn { self.result.deleted - before } else { 0 };
+        self.gone.extend(change.map(|change| (merged, change)));
+    }
+
+    fn withdrawn(&self, known: &StateRow, current: Current) -> bool {
+        current == Current::Withdrawn || self.rules.withdrawn.contains(known.key.as_ref())
+    }
+
+    fn merged(&self, known: &StateRow) -> bool {
+        self.rules.merged.contains_key(known.key.as_ref())
+    }
+
+    fn leave(&mut self, known: Option<&StateRow>) {
+        self.result.again += u64::from(known.is_some_and(StateRow::is_sent_again));
+    }
+
+    /// What is to be sent.
+    pub fn finish(self) -> Diff {
+        let Self { mut result, gone, .. } = self;
+        let (merged, others): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(merged, _)| *merged);
+        result.changes.extend(others.into_iter().chain(merged).map(|(_, change)| change));
+        result
+    }
 }
 
 /// What becomes of one key.
@@ -168,32 +246,24 @@ fn left(known: &StateRow, rules: Rules<'_>) -> Step {
 }
 
 impl Diff {
-    fn take(&mut self, key: &Arc<str>, row: Option<(usize, RowHash)>, known: Option<&StateRow>, step: Step) {
-        let change = match step {
-            Step::Keep => {
-                self.unchanged += 1;
-                return;
-            }
-            Step::Ignore => {
-                self.ignored += 1;
-                return;
-            }
-            Step::Wait => {
-                self.waiting += 1;
-                return;
-            }
-            Step::Gone => return,
-            Step::Settle => {
-                self.unchanged += 1;
-                self.settled.extend(known.map(settled));
-                return;
+    /// Counts a step; what it sends, if anything.
+    fn take(
+        &mut self,
+        key: &Arc<str>,
+        row: Option<(usize, RowHash)>,
+        known: Option<&StateRow>,
+        step: Step,
+    ) -> Option<Change> {
+        let (operation, number, again) = match step {
+            Step::Keep | Step::Ignore | Step::Wait | Step::Gone | Step::Settle => {
+                self.left_alone(known, step);
+                return None;
             }
             Step::Again => {
                 (known.map_or(Operation::Insert, |k| k.operation), known.map_or(1, |k| k.change_number), true)
             }
             Step::New(operation) => (operation, known.map_or(1, |k| k.change_number + 1), false),
         };
-        let (operation, number, again) = change;
         match operation {
             Operation::Insert => self.inserted += 1,
             Operation::Update => self.updated += 1,
@@ -201,7 +271,23 @@ impl Diff {
         }
         let attempt = if again { known.map_or(1, |k| k.attempt + 1) } else { 1 };
         let (row, hash) = row.unzip();
-        self.changes.push(Change { key: Arc::clone(key), operation, number, attempt, hash, row });
+        let known = known.map(|known| Box::new(known.clone()));
+        Some(Change { key: Arc::clone(key), operation, number, attempt, hash, row, known })
+    }
+
+    fn left_alone(&mut self, known: Option<&StateRow>, step: Step) {
+        match step {
+            Step::Keep => self.unchanged += 1,
+            Step::Ignore => self.ignored += 1,
+            Step::Wait => self.waiting += 1,
+            Step::Settle => {
+                self.unchanged += 1;
+                self.settled.extend(known.map(settled));
+                return;
+            }
+            Step::Gone | Step::Again | Step::New(_) => {}
+        }
+        self.again += u64::from(known.is_some_and(StateRow::is_sent_again));
     }
 }
 
@@ -212,7 +298,23 @@ fn settled(known: &StateRow) -> StateRow {
 
 #[cfg(test)]
 mod tests {
+    use super::super::life::SyncState;
     use super::*;
+
+    /// Compares `current` (key and hash of each row, no key twice) with what is known.
+    fn diff(known: &SyncState, current: &[(Arc<str>, RowHash)], rules: Rules<'_>) -> Diff {
+        let rows: BTreeMap<&Arc<str>, Current> =
+            current.iter().enumerate().map(|(row, (key, hash))| (key, Current::Row(row, *hash))).collect();
+        let keys: BTreeSet<&Arc<str>> = known.keys().chain(rows.keys().copied()).collect();
+        let mut comparison = Comparison::new(rules);
+        for key in keys {
+            comparison.take(key, known.get(key), rows.get(key).copied().unwrap_or(Current::Absent));
+        }
+        comparison.finish()
+    }
+
+    static NOBODY: BTreeSet<String> = BTreeSet::new();
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
 
     fn hash(n: u8) -> RowHash {
         RowHash::from_hex(&format!("{n:02x}").repeat(16)).unwrap()
@@ -238,8 +340,10 @@ mod tests {
         mode: SyncMode::Upsert,
         full: false,
         retry_rejected: false,
-        withdrawn: None,
-        merged: None,
+        deletes: true,
+        renames: false,
+        withdrawn: &NOBODY,
+        merged: &NONE,
         hold: false,
     };
 
@@ -269,7 +373,7 @@ mod tests {
         let merged = BTreeMap::from([("a".to_owned(), "c".to_owned()), ("never".to_owned(), "c".to_owned())]);
         let withdrawn = BTreeSet::from(["b".to_owned()]);
         for mode in [SyncMode::Upsert, SyncMode::Insert, SyncMode::Append, SyncMode::Mirror] {
-            let rules = Rules { mode, merged: Some(&merged), withdrawn: Some(&withdrawn), ..RULES };
+            let rules = Rules { mode, merged: &merged, withdrawn: &withdrawn, ..RULES };
             let found = diff(&known, &[("c".into(), hash(1))], rules);
             let keys: Vec<&str> = found.changes.iter().map(|c| c.key.as_ref()).collect();
             // those who merged count against the limit, those who withdrew do not
@@ -380,7 +484,7 @@ mod tests {
         let current = [("stays".into(), hash(2)), ("new".into(), hash(1))];
         let keys = BTreeSet::from(["withdrew".to_owned()]);
         for (mode, deleted) in [(SyncMode::Mirror, vec!["left", "withdrew"]), (SyncMode::Upsert, vec!["withdrew"])] {
-            let found = diff(&known, &current, Rules { mode, hold: true, withdrawn: Some(&keys), ..RULES });
+            let found = diff(&known, &current, Rules { mode, hold: true, withdrawn: &keys, ..RULES });
             let changes: Vec<&str> = found.changes.iter().map(|c| c.key.as_ref()).collect();
             assert_eq!((changes, found.held, found.inserted + found.updated), (deleted, 2, 0), "{mode:?}");
         }
@@ -394,12 +498,27 @@ mod tests {
         };
         let keys = BTreeSet::from(["k".to_owned(), "never sent".to_owned()]);
         for mode in [SyncMode::Upsert, SyncMode::Insert, SyncMode::Update, SyncMode::Append] {
-            let found = diff(&known(), &[], Rules { mode, withdrawn: Some(&keys), ..RULES });
+            let found = diff(&known(), &[], Rules { mode, withdrawn: &keys, ..RULES });
             assert_eq!(sent(&found), Some((Operation::Delete, 5, 1)), "{mode:?}");
             assert_eq!((found.deleted, found.withdrawn), (1, 1));
         }
-        let found = diff(&known(), &[], Rules { mode: SyncMode::Mirror, withdrawn: Some(&keys), ..RULES });
+        let found = diff(&known(), &[], Rules { mode: SyncMode::Mirror, withdrawn: &keys, ..RULES });
         assert_eq!((found.deleted, found.withdrawn), (2, 1));
+    }
+
+    #[test]
+    fn a_row_that_is_held_back_is_absent_or_withdrawn_and_owed_where_nothing_is_deleted() {
+        let row = state("k", Some(1), Some(1), Operation::Insert, Life::Acknowledged);
+        let of = |mode, deletes, current| {
+            let mut comparison = Comparison::new(Rules { mode, deletes, ..RULES });
+            assert!(!comparison.take(&row.key, Some(&row), current), "no row is sent");
+            let found = comparison.finish();
+            (found.deleted, found.withdrawn, found.owed)
+        };
+        assert_eq!(of(SyncMode::Upsert, true, Current::Withdrawn), (1, 1, 0));
+        assert_eq!(of(SyncMode::Upsert, false, Current::Withdrawn), (0, 0, 1));
+        assert_eq!(of(SyncMode::Upsert, true, Current::Absent), (0, 0, 0));
+        assert_eq!(of(SyncMode::Mirror, true, Current::Absent), (1, 0, 0));
     }
 
     #[test]

@@ -11,8 +11,8 @@ use deltalake_core::arrow::array::{
     StringArray, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
 };
 use deltalake_core::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// What is done with a row at the destination.
@@ -127,8 +127,8 @@ impl StateRow {
     }
 }
 
-/// What is known of all keys of a sync, by key. Looked up row by row, so hashed; sorted where order shows.
-pub type SyncState = HashMap<Arc<str>, StateRow>;
+/// What is known of some keys of a sync, by key.
+pub type SyncState = BTreeMap<Arc<str>, StateRow>;
 
 /// Schema of the state table: one row a key, sorted by key.
 pub fn state_schema() -> SchemaRef {
@@ -149,16 +149,6 @@ pub fn state_schema() -> SchemaRef {
         text("place"),
         Field::new(PERHAPS_THERE, DataType::Boolean, true),
     ]))
-}
-
-/// All that is known as a batch of the state table, sorted by key.
-///
-/// # Errors
-/// `Failed` when the batch cannot be made.
-pub(super) fn table_of(state: &SyncState) -> Result<RecordBatch> {
-    let mut rows: Vec<&StateRow> = state.values().collect();
-    rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    to_batch(rows.iter().copied())
 }
 
 /// State rows as a batch of the state table.
@@ -238,15 +228,7 @@ impl StateColumns {
 /// # Errors
 /// `Data` when the rows are not those of a state table.
 pub(super) fn fold(state: &mut SyncState, batch: &RecordBatch) -> Result<()> {
-    let columns = Columns::of(batch)?;
-    let mut place: Arc<str> = "".into();
-    for index in 0..batch.num_rows() {
-        // One text for all rows that are at one place, which is nearly always all.
-        let at = value(columns.places, index).unwrap_or_default();
-        if place.as_ref() != at {
-            place = at.into();
-        }
-        let row = columns.row(index, &place)?;
+    for row in state_rows(batch)? {
         match state.entry(Arc::clone(&row.key)) {
             Entry::Occupied(mut known) if known.get().epoch <= row.epoch => drop(known.insert(row)),
             Entry::Occupied(_) => {}
@@ -254,6 +236,24 @@ pub(super) fn fold(state: &mut SyncState, batch: &RecordBatch) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The rows of a batch of the state table, or of the log.
+///
+/// # Errors
+/// As [`fold`].
+pub(super) fn state_rows(batch: &RecordBatch) -> Result<Vec<StateRow>> {
+    let columns = Columns::of(batch)?;
+    let mut place: Arc<str> = "".into();
+    let mut row = |index: usize| {
+        // One text for all rows that are at one place, which is nearly always all.
+        let at = value(columns.places, index).unwrap_or_default();
+        if place.as_ref() != at {
+            place = at.into();
+        }
+        columns.row(index, &place)
+    };
+    (0..batch.num_rows()).map(&mut row).collect()
 }
 
 /// A column that tables of earlier versions lack.
@@ -372,7 +372,7 @@ mod tests {
         let rows = [row("a", rejected, 2), row("b", Life::Sent, 3), row("c", Life::Acknowledged, 1)];
         let mut state = SyncState::new();
         fold(&mut state, &to_batch(rows.iter()).unwrap()).unwrap();
-        assert_eq!(table_of(&state).unwrap(), to_batch(rows.iter()).unwrap());
+        assert_eq!(to_batch(state.values()).unwrap(), to_batch(rows.iter()).unwrap());
         assert!(rows.iter().all(|r| state[&r.key] == *r));
 
         let later = [row("a", Life::Acknowledged, 2), row("b", Life::Acknowledged, 2)];

@@ -18,6 +18,9 @@
 //! A batch that is refused as a whole is halved until the bad row is found. One that the destination cannot take now is
 //! sent again after a pause, for as long as the sync says ([`Pacing`]).
 //!
+//! Neither the rows nor the state table are ever held: both come by key, a few rows at a time, and only rows that are to be sent
+//! and what a run changes of the state are kept ([`compare`], [`known`]). A table that is replaced is kept whole.
+//!
 //! # Rules
 //! - Change detection compares with what was acknowledged, never with what was merely computed or sent.
 //! - Every planned change of a key has the next number of that key: A, B, A is three changes. A change that
@@ -32,11 +35,13 @@
 
 mod batch;
 mod changelog;
+mod compare;
 mod destination;
 pub mod destinations;
 mod diff;
 mod hash;
 mod json;
+mod known;
 mod life;
 mod pace;
 mod run;
@@ -46,9 +51,11 @@ mod sender;
 mod tests;
 
 pub use changelog::forget_logs;
+pub use compare::{Fate, Incoming, IncomingRows};
 pub use destination::{Batch, BatchId, Capabilities, Delivery, Destination, RowOutcome};
-pub use diff::{Change, Diff, Rules, diff};
+pub use diff::{Change, Comparison, Current, Diff, Rules};
 pub use hash::RowHash;
+pub use known::{NewState, Previous};
 pub use life::{Life, Operation, StateRow, state_schema};
 pub use pace::Pacing;
 pub use run::{SyncCounts, SyncOutcome, SyncRequest, SyncSample, preview_sync, run_sync};

@@ -1,18 +1,19 @@
 //! Carries out a sync: fold the log, compare, refuse too many deletes, send, keep the answers.
 
 use super::batch::Rows;
-use super::changelog::{ChangeLog, Known};
-use super::destination::{BatchId, Destination};
-use super::diff::{Change, Diff, Rules, diff};
+use super::changelog::ChangeLog;
+use super::compare::{Compared, IncomingRows, compare};
+use super::destination::Destination;
+use super::diff::{Change, Diff, Rules};
 use super::json::objects;
-use super::life::{Life, Operation, StateRow, SyncState, table_of};
+use super::known::{Known, NewState, Previous};
+use super::life::{Life, Operation, StateRow, SyncState};
 use super::pace::Pacing;
 use super::sender::{Sender, acknowledged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{JsonRow, SyncMode};
 use crate::warehouse::State;
 use chrono::{DateTime, Utc};
-use deltalake_core::arrow::array::RecordBatch;
 use deltalake_core::arrow::datatypes::SchemaRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,11 +50,8 @@ pub struct SyncRequest<'a> {
     pub now: DateTime<Utc>,
     /// Columns of the rows; the first is the key.
     pub schema: SchemaRef,
-    /// Current rows, selected and transformed.
-    pub rows: &'a [RecordBatch],
-    /// Rows that consent or policy held back.
-    pub withheld: u64,
-    /// The keys of these: what was sent of them before is deleted, in every mode and however many they are.
+    /// Keys of which nothing may be there any more, beside those of rows that are withdrawn: what was sent of them before is
+    /// deleted, in every mode and however many they are.
     pub withdrawn: &'a BTreeSet<String>,
     /// Keys of entities that are part of others now, and the keys of these: what was sent of them before is deleted or renamed.
     pub merged: &'a BTreeMap<String, String>,
@@ -100,8 +98,8 @@ pub struct SyncCounts {
 pub struct SyncOutcome {
     /// What it found and did.
     pub counts: SyncCounts,
-    /// All rows of the state table, unless they are the old ones; commit them over these, also after a failure.
-    pub state: Option<RecordBatch>,
+    /// The rows of the state table, unless they are the old ones; commit them over these, also after a failure.
+    pub state: Option<NewState>,
     /// Nothing was known of this place before: all rows were new to it.
     pub first: bool,
     /// How long rows were under way, from the first that was handed over until the last answer was kept.
@@ -122,7 +120,7 @@ pub struct SyncSample {
 /// Rows of each operation that a preview shows.
 const SAMPLES: usize = 3;
 
-/// Says what [`run_sync`] would send, and sends and writes nothing. `previous` as there.
+/// Says what [`run_sync`] would send, and sends and writes nothing. `rows` and `previous` as there.
 ///
 /// # Errors
 /// As [`run_sync`], before sending.
@@ -130,16 +128,15 @@ pub async fn preview_sync(
     state: &State,
     destination: &dyn Destination,
     request: &SyncRequest<'_>,
-    previous: Vec<RecordBatch>,
+    rows: IncomingRows<'_>,
+    previous: Previous,
 ) -> Result<(SyncCounts, Vec<SyncSample>)> {
     check_mode(destination, request)?;
-    let rows = Rows::new(request.sync, &request.schema, request.rows)?;
-    let known =
-        ChangeLog::new(state, request.sync).read(previous).await?.at(&place(destination, request), request.reset);
-    let diff = diff(&known.rows, &rows.current, rules(destination, request));
-    check_deletes(request, &diff)?;
-    let counts = SyncCounts { owed: owed(destination, request, &known.rows), ..counts_of(request, &rows, &diff) };
-    Ok((counts, samples(&rows, &diff)?))
+    let log = ChangeLog::new(state, request.sync);
+    let known = log.read(previous, &place(destination, request), request.reset).await?;
+    let compared = compare((request.sync, &request.schema), rules(destination, request), rows, &known).await?;
+    check_deletes(request, &compared.diff)?;
+    Ok((counts_of(&compared), samples(&compared.rows, &compared.diff)?))
 }
 
 /// The first rows of each operation, with their values.
@@ -158,7 +155,8 @@ fn samples(rows: &Rows, diff: &Diff) -> Result<Vec<SyncSample>> {
     Ok(all)
 }
 
-/// Brings a destination up to date. `previous` are the rows of the state table as committed; none the first time.
+/// Brings a destination up to date. `rows` are the current rows, selected and transformed; `previous` is the state table as
+/// committed.
 ///
 /// # Errors
 /// Before anything is sent: `Usage` when the destination cannot do the mode, `Data` when a key is NULL or stands twice
@@ -168,63 +166,53 @@ pub async fn run_sync(
     state: &State,
     destination: &dyn Destination,
     request: &SyncRequest<'_>,
-    previous: Vec<RecordBatch>,
+    rows: IncomingRows<'_>,
+    previous: Previous,
 ) -> Result<SyncOutcome> {
     check_mode(destination, request)?;
-    let rows = Rows::new(request.sync, &request.schema, request.rows)?;
     let log = ChangeLog::new(state, request.sync);
     let place = place(destination, request);
-    let Known { rows: mut known, unanswered, first, changed, committed } =
-        log.read(previous).await?.at(&place, request.reset);
-    let found = find_lost(destination, &log, request, &mut known, unanswered).await?;
-    let diff = diff(&known, &rows.current, rules(destination, request));
-    check_deletes(request, &diff)?;
-    log.tidy(committed).await;
+    let mut known = log.read(previous, &place, request.reset).await?;
+    let found = find_lost(destination, &log, request, &mut known).await?;
+    let compared = compare((request.sync, &request.schema), rules(destination, request), rows, &known).await?;
+    check_deletes(request, &compared.diff)?;
+    log.tidy(known.committed).await;
 
-    let owed = owed(destination, request, &known);
-    let mut counts = SyncCounts { found, owed, ..counts_of(request, &rows, &diff) };
-    let rows = if request.hold { rows.only(|key| known.get(key).is_some_and(StateRow::may_be_there))? } else { rows };
-    for settled in &diff.settled {
-        known.insert(Arc::clone(&settled.key), StateRow { epoch: request.epoch, ..settled.clone() });
-    }
+    let mut counts = SyncCounts { found, ..counts_of(&compared) };
+    let Compared { rows, diff, .. } = compared;
+    let settled = diff.settled.iter().map(|row| StateRow { epoch: request.epoch, ..row.clone() });
+    let mut changed: SyncState = settled.map(|row| (Arc::clone(&row.key), row)).collect();
     let sender = Sender::new(destination, &log, request, &rows, place);
     let started = Instant::now();
-    let sent = sender.send_all(&diff, &mut known, &mut counts).await;
+    let sent = sender.send_all(&diff, &mut changed, &mut counts).await;
     let delivery = started.elapsed();
-    counts.again = known.values().filter(|row| row.is_sent_again()).count() as u64;
+    counts.again = diff.again + again(&diff, &changed);
     let failure = sent.err().or_else(|| too_many_rejected(request, &counts));
-    let state_changed = changed || found > 0 || counts.sent > 0 || !diff.settled.is_empty();
-    let state = if state_changed { Some(table_of(&known)?) } else { None };
+    let first = known.first;
+    let state_changed = known.changed || found > 0 || counts.sent > 0 || !diff.settled.is_empty();
+    let state = state_changed.then_some(NewState { known, changed });
     Ok(SyncOutcome { counts, state, first, delivery, failure })
+}
+
+/// Changes that the next run sends again, or for the first time though they were tried before.
+fn again(diff: &Diff, changed: &SyncState) -> u64 {
+    let now =
+        |change: &Change| changed.get(&change.key).or(change.known.as_deref()).is_some_and(StateRow::is_sent_again);
+    diff.changes.iter().filter(|change| now(change)).count() as u64
 }
 
 fn rules<'a>(destination: &dyn Destination, request: &SyncRequest<'a>) -> Rules<'a> {
     let capabilities = destination.capabilities();
-    let withdrawn = capabilities.delete.then_some(request.withdrawn);
-    let merged = (capabilities.delete || capabilities.renames).then_some(request.merged);
     Rules {
         mode: request.mode,
         full: request.full,
         retry_rejected: request.retry_rejected,
-        withdrawn,
-        merged,
+        deletes: capabilities.delete,
+        renames: capabilities.renames,
+        withdrawn: request.withdrawn,
+        merged: request.merged,
         hold: request.hold,
     }
-}
-
-/// How many rows may be there that should be deleted and cannot be.
-fn owed(destination: &dyn Destination, request: &SyncRequest<'_>, known: &SyncState) -> u64 {
-    let Rules { withdrawn, merged, .. } = rules(destination, request);
-    if withdrawn.is_some() && merged.is_some() {
-        return 0;
-    }
-    let left = |row: &&StateRow| {
-        let key = row.key.as_ref();
-        row.may_be_there()
-            && ((withdrawn.is_none() && request.withdrawn.contains(key))
-                || (merged.is_none() && request.merged.contains_key(key)))
-    };
-    known.values().filter(left).count() as u64
 }
 
 /// The failure of a sync that sent all it could, when the destination refused too much of it.
@@ -280,16 +268,18 @@ fn check_deletes(request: &SyncRequest<'_>, diff: &Diff) -> Result<()> {
         .with_help("look at what `from` selects; if the deletes are right, raise `max_delete` of the sync"))
 }
 
-fn counts_of(request: &SyncRequest<'_>, rows: &Rows, diff: &Diff) -> SyncCounts {
+fn counts_of(compared: &Compared) -> SyncCounts {
+    let diff = &compared.diff;
     SyncCounts {
-        read: rows.current.len() as u64,
+        read: compared.read,
         inserted: diff.inserted,
         updated: diff.updated,
         deleted: diff.deleted,
         unchanged: diff.unchanged,
         ignored: diff.ignored,
         waiting: diff.waiting,
-        withheld: request.withheld + diff.held,
+        withheld: compared.held + diff.held,
+        owed: diff.owed,
         ..SyncCounts::default()
     }
 }
@@ -299,23 +289,24 @@ async fn find_lost(
     destination: &dyn Destination,
     log: &ChangeLog<'_>,
     request: &SyncRequest<'_>,
-    known: &mut SyncState,
-    unanswered: BTreeMap<BatchId, Vec<StateRow>>,
+    known: &mut Known,
 ) -> Result<u64> {
     let mut found = 0;
-    for (batch, planned) in unanswered {
+    for (batch, planned) in std::mem::take(&mut known.unanswered) {
         if destination.arrived(&batch).await? != Some(true) {
             continue;
         }
         // Only rows whose last change this is.
         let rows: Vec<StateRow> = planned
             .iter()
-            .filter_map(|p| known.get(&p.key).filter(|k| k.change_number == p.change_number && k.life == Life::Sent))
+            .filter_map(|p| {
+                known.log.get(&p.key).filter(|k| k.change_number == p.change_number && k.life == Life::Sent)
+            })
             .map(|k| acknowledged(k, request.now))
             .collect();
         log.answered(&batch, 0, &rows).await?;
         found += rows.len() as u64;
-        known.extend(rows.into_iter().map(|r| (Arc::clone(&r.key), r)));
+        known.log.extend(rows.into_iter().map(|r| (Arc::clone(&r.key), r)));
     }
     Ok(found)
 }

@@ -91,11 +91,12 @@ impl<'a> Sender<'a> {
         Self { destination, log, request, rows, place, pace: Pace::new(request.pacing), size, lanes }
     }
 
-    pub(super) async fn send_all(&self, diff: &Diff, known: &mut SyncState, counts: &mut SyncCounts) -> Result<()> {
+    /// Sends what is to be sent, and takes what became of it into `changed`.
+    pub(super) async fn send_all(&self, diff: &Diff, changed: &mut SyncState, counts: &mut SyncCounts) -> Result<()> {
         if self.request.mode == SyncMode::Replace {
             // The whole table in one step, also when it is new and empty.
-            if !diff.changes.is_empty() || (known.is_empty() && !self.request.hold) {
-                self.send(1, (&diff.changes, usize::MAX), known, counts).await?;
+            if !diff.changes.is_empty() || (diff.known == 0 && !self.request.hold) {
+                self.send(1, (&diff.changes, usize::MAX), changed, counts).await?;
             }
             return Ok(());
         }
@@ -107,7 +108,7 @@ impl<'a> Sender<'a> {
         };
         for (index, changes) in diff.changes.chunks(together).enumerate() {
             let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-            self.send(number, (changes, self.size), known, counts).await?;
+            self.send(number, (changes, self.size), changed, counts).await?;
         }
         Ok(())
     }
@@ -129,13 +130,13 @@ impl<'a> Sender<'a> {
         &self,
         number: u32,
         (changes, size): (&[Change], usize),
-        known: &mut SyncState,
+        changed: &mut SyncState,
         counts: &mut SyncCounts,
     ) -> Result<()> {
         let id = BatchId { sync: self.request.sync.to_owned(), epoch: self.request.epoch, number };
-        let rows: Vec<StateRow> = changes.iter().map(|c| self.planned(c, known.get(&c.key))).collect();
+        let rows: Vec<StateRow> = changes.iter().map(|c| self.planned(c)).collect();
         self.log.planned(&id, &rows).await?;
-        known.extend(rows.iter().map(|r| (Arc::clone(&r.key), r.clone())));
+        changed.extend(rows.iter().map(|r| (Arc::clone(&r.key), r.clone())));
         let planned = Planned { id, changes, rows };
         let mut waiting = batches(changes, size, |change| self.sort_of(change)).into_iter();
         let (mut running, mut part, mut failure) = (FuturesUnordered::new(), 0, None);
@@ -156,9 +157,9 @@ impl<'a> Sender<'a> {
             if let Some(error) = &failure {
                 let unsent = waiting.by_ref().map(|range| (range, false)).collect();
                 all.push(Settled { unsent, ..Settled::default() });
-                self.keep(&planned, (part, all), Some(error), known, counts).await?;
+                self.keep(&planned, (part, all), Some(error), changed, counts).await?;
             } else {
-                self.keep(&planned, (part, all), None, known, counts).await?;
+                self.keep(&planned, (part, all), None, changed, counts).await?;
             }
             part += 1;
         }
@@ -174,7 +175,7 @@ impl<'a> Sender<'a> {
         planned: &Planned<'_>,
         (part, all): (u32, Vec<Settled>),
         failure: Option<&Error>,
-        known: &mut SyncState,
+        changed: &mut SyncState,
         counts: &mut SyncCounts,
     ) -> Result<()> {
         let mut rows = Vec::new();
@@ -197,7 +198,7 @@ impl<'a> Sender<'a> {
         if rows.is_empty() {
             return Ok(());
         }
-        known.extend(rows.iter().map(|r| (Arc::clone(&r.key), r.clone())));
+        changed.extend(rows.iter().map(|r| (Arc::clone(&r.key), r.clone())));
         self.log.answered(&planned.id, part, &rows).await
     }
 
@@ -275,7 +276,8 @@ impl<'a> Sender<'a> {
         )
     }
 
-    fn planned(&self, change: &Change, known: Option<&StateRow>) -> StateRow {
+    fn planned(&self, change: &Change) -> StateRow {
+        let known = change.known.as_deref();
         StateRow {
             key: change.key.clone(),
             row_hash: known.and_then(|k| k.row_hash),

@@ -11,8 +11,10 @@ use chrono::DateTime;
 use deltalake_core::arrow::array::{
     Array as _, ArrayRef, AsArray as _, Int32Array, Int64Array, RecordBatch, StringArray,
 };
+use deltalake_core::arrow::compute::concat_batches;
 use deltalake_core::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use futures::future::BoxFuture;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -38,11 +40,13 @@ fn schema() -> SchemaRef {
 }
 
 fn batches(table: &Table) -> Vec<RecordBatch> {
-    // Two batches, so that places of rows are not trivial.
-    let (first, second): (Vec<_>, Vec<_>) = table.iter().partition(|(k, _)| *k % 2 == 0);
+    // By key as text; two batches, so that places of rows are not trivial.
+    let mut rows: Vec<(&i64, &(Option<String>, i64))> = table.iter().collect();
+    rows.sort_by_key(|(key, _)| key.to_string());
+    let (first, second) = rows.split_at(rows.len() / 2);
     [first, second]
         .into_iter()
-        .map(|rows: Vec<(&i64, &(Option<String>, i64))>| {
+        .map(|rows| {
             let columns: Vec<ArrayRef> = vec![
                 Arc::new(Int64Array::from_iter_values(rows.iter().map(|(k, _)| **k))),
                 Arc::new(rows.iter().map(|(_, v)| v.0.clone()).collect::<StringArray>()),
@@ -51,6 +55,21 @@ fn batches(table: &Table) -> Vec<RecordBatch> {
             RecordBatch::try_new(schema(), columns).unwrap()
         })
         .collect()
+}
+
+/// Rows that may all be sent.
+fn incoming(batches: Vec<RecordBatch>) -> IncomingRows<'static> {
+    let sent = |rows: RecordBatch| Ok(Incoming { fates: vec![Fate::Sent; rows.num_rows()], rows });
+    futures::stream::iter(batches.into_iter().map(sent)).boxed()
+}
+
+/// How a sync ended, with its state at hand.
+#[derive(Debug)]
+struct Left {
+    counts: SyncCounts,
+    state: Option<RecordBatch>,
+    first: bool,
+    failure: Option<Error>,
 }
 
 fn table(rows: &[(i64, &str, i64)]) -> Table {
@@ -85,15 +104,10 @@ impl House {
         }
     }
 
-    async fn attempt(
-        &mut self,
-        log: &State,
-        to: &dyn Destination,
-        mode: SyncMode,
-        rows: &Table,
-    ) -> Result<SyncOutcome> {
+    async fn attempt(&mut self, log: &State, to: &dyn Destination, mode: SyncMode, rows: &Table) -> Result<Left> {
         self.epoch += 1;
-        let rows = batches(rows);
+        let rows = || incoming(batches(rows));
+        let previous = || Previous::Held(self.previous.clone());
         let request = SyncRequest {
             sync: "list",
             destination: "lake",
@@ -109,23 +123,28 @@ impl House {
             epoch: self.epoch,
             now: DateTime::from_timestamp(1_700_000_000 + i64::try_from(self.epoch).unwrap(), 0).unwrap(),
             schema: schema(),
-            rows: &rows,
-            withheld: 0,
             withdrawn: &NOBODY,
             merged: &NONE,
             hold: self.hold,
         };
-        let (preview, _) = preview_sync(log, to, &request, self.previous.clone()).await?;
-        let outcome = run_sync(log, to, &request, self.previous.clone()).await?;
+        let (preview, _) = preview_sync(log, to, &request, rows(), previous()).await?;
+        let outcome = run_sync(log, to, &request, rows(), previous()).await?;
         let planned = |c: &SyncCounts| (c.read, c.inserted, c.updated, c.deleted, c.unchanged, c.ignored, c.waiting);
         if outcome.counts.found == 0 {
             assert_eq!(planned(&preview), planned(&outcome.counts));
         }
-        Ok(outcome)
+        let SyncOutcome { counts, state, first, failure, .. } = outcome;
+        let state = match state {
+            Some(state) => {
+                Some(concat_batches(&state_schema(), &state.batches()?.try_collect::<Vec<_>>().await?).unwrap())
+            }
+            None => None,
+        };
+        Ok(Left { counts, state, first, failure })
     }
 
     /// A run that commits its state.
-    async fn run(&mut self, to: &dyn Destination, mode: SyncMode, rows: &Table) -> SyncOutcome {
+    async fn run(&mut self, to: &dyn Destination, mode: SyncMode, rows: &Table) -> Left {
         let log = self.log.clone();
         let outcome = self.attempt(&log, to, mode, rows).await.unwrap();
         self.previous = outcome.state.clone().map_or_else(|| std::mem::take(&mut self.previous), |state| vec![state]);
@@ -657,7 +676,6 @@ async fn keys_must_name_rows() {
     .unwrap();
     for (rows, kind) in [(twice, ErrorKind::Data), (none, ErrorKind::Data), (ours, ErrorKind::Usage)] {
         let schema = rows.schema();
-        let rows = [rows];
         let request = SyncRequest {
             sync: "list",
             destination: "lake",
@@ -673,13 +691,11 @@ async fn keys_must_name_rows() {
             epoch: 1,
             now: DateTime::UNIX_EPOCH,
             schema,
-            rows: &rows,
-            withheld: 0,
             withdrawn: &NOBODY,
             merged: &NONE,
             hold: false,
         };
-        let error = run_sync(&house.log, &to, &request, Vec::new()).await.unwrap_err();
+        let error = run_sync(&house.log, &to, &request, incoming(vec![rows]), Previous::none()).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.help().is_some());
     }
@@ -799,6 +815,59 @@ async fn another_place_knows_nothing() {
     let outcome = house.run(&new, SyncMode::Replace, &rows).await;
     assert!(outcome.first);
     assert_eq!(new.replay().await.table, rows);
+}
+
+#[tokio::test]
+async fn of_rows_with_one_key_those_count_that_may_be_sent_and_the_others_withdraw() {
+    let one = |id: i64, fates: &[Fate]| {
+        let rows = Table::from([(id, (None, id))]);
+        let rows = vec![batches(&rows).into_iter().find(|batch| batch.num_rows() > 0).unwrap(); fates.len()];
+        rows.into_iter().zip(fates).map(|(rows, fate)| Ok(Incoming { rows, fates: vec![*fate] })).collect::<Vec<_>>()
+    };
+    let rows = [
+        one(1, &[Fate::Held, Fate::Sent, Fate::Withdrawn]),
+        one(2, &[Fate::Held]),
+        one(3, &[Fate::Held, Fate::Withdrawn]),
+        one(5, &[Fate::Withdrawn]),
+    ];
+    let to = Memory::default();
+    let mut house = House::new();
+    house.run(&to, SyncMode::Upsert, &(1..=4).map(|id| (id, (None, 0))).collect()).await;
+    let request = SyncRequest {
+        sync: "list",
+        destination: "lake",
+        mode: SyncMode::Upsert,
+        full: false,
+        reset: false,
+        max_delete_percent: 0.0,
+        retry_rejected: false,
+        fail_above_percent: None,
+        rows_per_batch: None,
+        pacing: Pacing::default(),
+        secret: [7; 32],
+        epoch: 2,
+        now: DateTime::UNIX_EPOCH,
+        schema: schema(),
+        withdrawn: &NOBODY,
+        merged: &NONE,
+        hold: false,
+    };
+    let rows = futures::stream::iter(rows.into_iter().flatten()).boxed();
+    let counts = run_sync(&house.log, &to, &request, rows, Previous::Held(house.previous)).await.unwrap().counts;
+    assert_eq!((counts.read, counts.updated, counts.deleted, counts.withheld), (1, 1, 1, 6));
+    assert_eq!(to.replay().await.table, Table::from([(1, (None, 1)), (2, (None, 0)), (4, (None, 0))]));
+}
+
+#[tokio::test]
+async fn a_state_that_is_in_no_order_is_read_all_the_same() {
+    let to = Memory::default();
+    let mut house = House::new();
+    let rows: Table = (0..9).map(|id| (id, (None, id))).collect();
+    house.run(&to, SyncMode::Mirror, &rows).await;
+    let state = house.previous.remove(0);
+    house.previous = vec![state.slice(5, 4), state.slice(0, 5)];
+    let outcome = house.run(&to, SyncMode::Mirror, &table(&[(0, "", 0), (7, "", 8)])).await;
+    assert_eq!((outcome.counts.unchanged, outcome.counts.updated, outcome.counts.deleted), (1, 1, 7));
 }
 
 // --- killed at any write, at random ---

@@ -43,6 +43,7 @@ mod merge;
 mod record;
 mod recover;
 mod retry;
+mod rows;
 mod run;
 mod source;
 mod store;

@@ -6,13 +6,14 @@ use super::record::{self, RunRecord, RunStatus, Snapshot};
 use super::recover::Recovered;
 use super::store::{Created, numbered};
 use super::table::rows_of;
-use super::writer::{StagedTable, TableWriter, Target, WriteMode, properties, remove_files};
+use super::writer::{ROWS_PER_GROUP, StagedTable, TableWriter, Target, WriteMode, properties, remove_files};
 use super::{Warehouse, check_table_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::points::Point;
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::RecordBatch;
 use deltalake_core::arrow::datatypes::Schema;
+use futures::stream;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use parquet::file::properties::WriterPropertiesPtr;
@@ -126,6 +127,7 @@ impl Run {
             counter: Arc::clone(&self.files),
             workers: self.warehouse.workers,
             properties: Arc::clone(&self.properties),
+            rows_per_group: ROWS_PER_GROUP,
         };
         TableWriter::new(table, schema, mode, target)
     }
@@ -150,6 +152,7 @@ impl Run {
                 counter: Arc::clone(&self.files),
                 workers: self.warehouse.workers,
                 properties: Arc::clone(&self.properties),
+                rows_per_group: ROWS_PER_GROUP,
             },
         }
     }
@@ -165,14 +168,8 @@ impl Run {
         mode: WriteMode,
         rows: &[RecordBatch],
     ) -> Result<StagedTable> {
-        let mut writer = self.writer(table, schema, mode)?;
-        for batch in rows {
-            if let Err(e) = writer.write(batch).await {
-                writer.abort().await;
-                return Err(e);
-            }
-        }
-        writer.finish().await
+        let rows = stream::iter(rows.iter().cloned().map(Ok));
+        Box::pin(self.writer(table, schema, mode)?.write_stream(rows)).await
     }
 
     /// Shows that the run is alive.

@@ -5,15 +5,18 @@
 //! mapping, files elsewhere) is refused rather than read wrongly.
 
 use super::retry::because;
+use super::rows::file_batches;
 use super::store::State;
 use super::types::cast;
 use crate::error::{Context, Error, ErrorKind, Result};
 use chrono::{DateTime, Utc};
 use deltalake_core::arrow::array::{ArrayRef, RecordBatch, new_null_array};
-use deltalake_core::arrow::datatypes::SchemaRef;
+use deltalake_core::arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::kernel::{EagerSnapshot, LogicalFileView};
 use deltalake_core::logstore::{LogStore, StorageConfig, default_logstore};
 use deltalake_core::{DeltaTable, DeltaTableError, checkpoints};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt as _};
@@ -115,6 +118,24 @@ impl Table {
             batches.extend(self.read_file(store, file).await?);
         }
         Ok(batches)
+    }
+
+    /// The rows of its files, one file after the other, a few at a time, in these of its columns. What is held is a row group as
+    /// it is stored.
+    ///
+    /// # Errors
+    /// `Usage` when it has no such column; each item: `Data` when a file is damaged, `Storage`.
+    pub fn batches(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        columns: &[&str],
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let field = |name: &&str| self.schema.field_with_name(name).cloned();
+        let fields: std::result::Result<Vec<_>, _> = columns.iter().map(field).collect();
+        let wanted = fields.or_fail(ErrorKind::Usage, || format!("table `{}` has no such columns", self.name))?;
+        let (store, name, wanted) = (Arc::clone(store), self.name.clone(), Arc::new(Schema::new(wanted)));
+        let open = move |file: DataFile| file_batches(Arc::clone(&store), file, name.clone(), Arc::clone(&wanted));
+        Ok(stream::iter(self.files.clone()).then(open).try_flatten().boxed())
     }
 
     /// Reads the rows of one of its files, in the table's columns.

@@ -14,6 +14,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::points::Point;
 use deltalake_core::arrow::array::{ArrayRef, RecordBatch};
 use deltalake_core::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use futures::{Stream, StreamExt as _};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart};
 use parquet::arrow::ArrowSchemaConverter;
@@ -28,7 +29,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// A row group is closed at so many rows.
-const ROWS_PER_GROUP: usize = 1 << 20;
+pub(super) const ROWS_PER_GROUP: usize = 1 << 20;
+/// The same, of a table that is read a few rows at a time: a reader holds what is stored of one group.
+const ROWS_PER_SMALL_GROUP: usize = 1 << 16;
 /// A row group is closed at so many encoded bytes.
 const BYTES_PER_GROUP: usize = 128 << 20;
 /// A file is closed after the row group that passes so many bytes.
@@ -120,6 +123,7 @@ pub(super) struct Target {
     pub(super) counter: Arc<AtomicU32>,
     pub(super) workers: usize,
     pub(super) properties: WriterPropertiesPtr,
+    pub(super) rows_per_group: usize,
 }
 
 /// Parquet settings of all tables.
@@ -197,6 +201,32 @@ impl TableWriter {
         }
         self.rows += batch.num_rows() as u64;
         Ok(())
+    }
+
+    /// Closes row groups early, so that neither this nor a reader holds much.
+    #[must_use]
+    pub fn in_small_groups(mut self) -> Self {
+        self.target.rows_per_group = ROWS_PER_SMALL_GROUP;
+        self
+    }
+
+    /// Takes all rows while they are made, and ends the last file.
+    ///
+    /// # Errors
+    /// As [`TableWriter::write`]; those of the rows. What was written is removed.
+    pub async fn write_stream(mut self, rows: impl Stream<Item = Result<RecordBatch>> + Send) -> Result<StagedTable> {
+        let mut rows = std::pin::pin!(rows);
+        while let Some(batch) = rows.next().await {
+            let written = match batch {
+                Ok(batch) => self.write(&batch).await,
+                Err(e) => Err(e),
+            };
+            if let Err(e) = written {
+                self.abort().await;
+                return Err(e);
+            }
+        }
+        self.finish().await
     }
 
     /// Ends the last file.
@@ -359,6 +389,7 @@ struct OpenFile {
     factory: ArrowRowGroupWriterFactory,
     schema: SchemaRef,
     workers: usize,
+    rows_per_group: usize,
     group: Option<Group>,
     rows: u64,
     sent: u64,
@@ -388,6 +419,7 @@ impl OpenFile {
             factory,
             schema: Arc::clone(schema),
             workers: target.workers,
+            rows_per_group: target.rows_per_group,
             group: None,
             rows: 0,
             sent: 0,
@@ -396,11 +428,11 @@ impl OpenFile {
 
     /// Rows that the row group in work still takes.
     fn room(&self) -> usize {
-        ROWS_PER_GROUP - self.group.as_ref().map_or(0, |g| g.rows)
+        self.rows_per_group - self.group.as_ref().map_or(0, |g| g.rows)
     }
 
     fn group_is_full(&self) -> bool {
-        self.group.as_ref().is_some_and(|g| g.rows >= ROWS_PER_GROUP || g.bytes() >= BYTES_PER_GROUP)
+        self.group.as_ref().is_some_and(|g| g.rows >= self.rows_per_group || g.bytes() >= BYTES_PER_GROUP)
     }
 
     fn bytes(&self) -> u64 {

@@ -229,3 +229,162 @@ fn what_is_asked_must_be_served_and_answered() {
     asks.remove("models/consent.yaml");
     asks.kinfold(&["check"]).exits(2).says(&["K0204", "no model says what people agreed to"]);
 }
+
+/// Three people share an address, which is a hub; Eve's is blocked; Dan has his own. All of them agreed by what is theirs alone.
+fn shared_addresses(columns: &str) -> Project {
+    let sources = "\
+sources:
+  - name: shop
+    location: data
+    tables:
+      - {name: people, path: people.csv}
+      - {name: answers, path: answers.csv, columns: {at: {type: TIMESTAMP}}}
+";
+    let person = "\
+kind: identity
+name: person
+identifiers: {card: {}, email: {normalize: email, max_links: 2, block: [info@x.com]}}
+links:
+  - {from: shop.people, ids: {card: card, email: email}}
+  - {from: shop.answers, ids: {card: card, email: address}}
+---
+kind: profile
+name: person_profile
+identity: person
+attributes: {name: {from: shop.people.name}, mail: {from: shop.people.email, raw: true}}
+---
+kind: consent
+name: consent
+from: shop.answers
+identity: person
+identifier: coalesce(address, card)
+purpose: purpose
+decision: decision
+valid_from: at
+evidence: form
+";
+    let people = "\
+card,email,name
+c-1,fam@x.com,Ann
+c-2,Fam@x.com ,Bob
+c-3,FAM@x.com,Cid
+c-4,dan@x.com,Dan
+c-5,info@x.com,Eve
+";
+    let sync = format!(
+        "kind: sync\nname: out\nfrom: person_profile\nto: tool\nmode: upsert\nkey: person_id\npurpose: marketing\ncolumns: {columns}\n"
+    );
+    Project::of(&[
+        ("kinfold.yaml", "as_of: \"2026-03-31\"\n"),
+        ("sources.yaml", sources),
+        ("destinations.yaml", "destinations: [{name: tool, type: files, location: out, format: csv}]\n"),
+        ("data/people.csv", people),
+        ("data/answers.csv", AGREED),
+        ("models/person.yaml", person),
+        ("models/out.yaml", &sync),
+    ])
+}
+
+const AGREED: &str = "\
+card,address,purpose,decision,at,form
+c-1,,marketing,granted,2026-03-01T00:00:00Z,form-1
+c-2,,marketing,granted,2026-03-01T00:00:00Z,form-2
+c-3,,marketing,granted,2026-03-01T00:00:00Z,form-3
+c-4,,marketing,granted,2026-03-01T00:00:00Z,form-4
+c-5,,marketing,granted,2026-03-01T00:00:00Z,form-5
+";
+/// Said by nobody in particular: the rows have an address and no card.
+const DENIED_ADDRESSES: &str = "\
+,fam@X.com,marketing,denied,2026-03-02T00:00:00Z,form-9
+,info@x.com,marketing,denied,2026-03-02T00:00:00Z,form-10
+,dan@x.com,research,denied,2026-03-02T00:00:00Z,form-11
+";
+
+#[test]
+fn an_address_that_is_denied_is_not_sent_to_though_it_is_a_hub_or_blocked() {
+    // what is sent is a hash of the address, which is the address all the same
+    let project = shared_addresses("{name: name, mail: sha256(mail)}");
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    assert_eq!(project.lines("SELECT identifier FROM person_hubs"), ["identifier", "fam@x.com"]);
+    assert_eq!(result(&project, "sent"), "5");
+    project.write("data/answers.csv", &format!("{AGREED}{DENIED_ADDRESSES}"));
+    let plan = project.kinfold(&["sync", "--plan"]).exits(0);
+    assert!(plan.stdout.contains("consent withholds 4: 4 address denied"), "{plan}");
+    project.kinfold(&["sync", "--quiet"]).exits(0);
+    assert_eq!(result(&project, "note"), "\"consent withholds 4: 4 address denied\"");
+    // it is withdrawn, which `max_delete` does not stop
+    assert_eq!((result(&project, "deleted"), result(&project, "unchanged")), ("4".into(), "1".into()));
+    // a later answer about the address counts, in the spelling of the first
+    let again = ",fam@X.com,marketing,granted,2026-03-03T00:00:00Z,form-12\n";
+    project.write("data/answers.csv", &format!("{AGREED}{DENIED_ADDRESSES}{again}"));
+    project.kinfold(&["sync", "--quiet"]).exits(0);
+    assert_eq!((result(&project, "inserted"), result(&project, "withheld")), ("3".into(), "1".into()));
+}
+
+#[test]
+fn an_address_that_is_not_sent_forbids_nothing() {
+    let project = shared_addresses("{name: name}");
+    project.write("data/answers.csv", &format!("{AGREED}{DENIED_ADDRESSES}"));
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    assert_eq!((result(&project, "sent"), result(&project, "note")), ("5".into(), "null".into()));
+}
+
+/// What `explain consent` says of somebody.
+fn explained(project: &Project, who: &str) -> serde_json::Value {
+    let outcome = project.kinfold(&["explain", "consent", "out", who, "--output", "json"]).exits(0);
+    serde_json::from_str(&outcome.stdout).unwrap()
+}
+
+#[test]
+fn the_answer_that_decides_is_told_with_its_evidence() {
+    let project = shared_addresses("{name: name, mail: mail}");
+    project.write("data/answers.csv", &format!("{AGREED}{DENIED_ADDRESSES}"));
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let explain = |who: &str| explained(&project, who);
+    let dan = explain("card:c-4");
+    let answer = serde_json::json!({
+        "table": "shop.answers", "about": "c-4", "decision": "granted", "means": "granted", "channel": null,
+        "valid_from": "2026-03-01T00:00:00Z", "valid_to": null, "evidence": "form-4",
+    });
+    assert_eq!((&dan["agreed"], &dan["decided_by"]), (&serde_json::json!(true), &answer), "{dan:#}");
+    assert_eq!(dan["rows"][0]["held"], serde_json::Value::Null, "{dan:#}");
+    // Ann agreed, and her address is denied by what belongs to nobody
+    let ann = explain("card:c-1");
+    assert_eq!((&ann["agreed"], &ann["decided_by"]["evidence"]), (&true.into(), &"form-1".into()), "{ann:#}");
+    assert_eq!(ann["rows"][0]["held"], "address denied", "{ann:#}");
+    assert_eq!(ann["rows"][0]["denied_addresses"][0]["evidence"], "form-9", "{ann:#}");
+    let family = explain("email:FAM@x.com");
+    assert_eq!((&family["entity_id"], &family["agreed"]), (&serde_json::Value::Null, &false.into()), "{family:#}");
+    assert_eq!(family["about_address"][0]["evidence"], "form-9", "{family:#}");
+    let text = project.kinfold(&["explain", "consent", "out", "card:c-1"]).exits(0).stdout;
+    let decided = "decided by shop.answers: `granted` about c-1 (granted), for all channels, since 2026-03-01 00:00:00 UTC, without end; evidence: form-1";
+    assert!(text.contains(decided) && text.contains("is not sent: address denied"), "{text}");
+    assert!(text.contains("`denied` about fam@X.com (denied)") && text.contains("evidence: form-9"), "{text}");
+    project.kinfold(&["explain", "consent", "ouu", "card:c-1"]).exits(2).says(&["did you mean `out`?"]);
+    let sync = project.read("models/out.yaml");
+    project.write("models/out.yaml", &sync.replace("purpose: marketing\n", ""));
+    project.kinfold(&["explain", "consent", "out", "card:c-1"]).exits(2).says(&["asks nobody"]);
+}
+
+#[test]
+fn of_several_answers_the_one_that_decides_is_named_first() {
+    let project = project("upsert", EMAIL);
+    project.kinfold(&["run", "--quiet"]).exits(0);
+    let decided = |who: &str| {
+        let told = explained(&project, who);
+        let first = &told["decided_by"];
+        (
+            told["held"].clone(),
+            first["about"].clone(),
+            first["means"].clone(),
+            told["answers"].as_array().unwrap().len(),
+        )
+    };
+    let of = |held: &str, about: &str, means: &str, answers: usize| (held.into(), about.into(), means.into(), answers);
+    // his grant is later, and about another address
+    assert_eq!(decided("email:cid@x.com"), of("denied", "cid@y.com", "denied", 2));
+    assert_eq!(decided("email:bob@x.com"), of("denied", "bob@x.com", "denied", 1));
+    assert_eq!(decided("email:dan@x.com"), of("expired", "dan@x.com", "expired", 1));
+    let (held, about, ..) = decided("email:fay@x.com");
+    assert_eq!((held, about), ("missing".into(), serde_json::Value::Null));
+}

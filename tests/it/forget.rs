@@ -340,3 +340,38 @@ fn partial_states_are_searched_too() {
     let told = project.kinfold(&["forget", "card:card-0001", "--reason", "r"]).exits(0);
     assert!(told.stdout.contains("certificate:"), "{told}");
 }
+
+#[test]
+fn a_sync_leaves_out_whom_the_tables_have_and_nobody_may_read() {
+    for (mode, deleted) in [("upsert", "0"), ("mirror", "1")] {
+        let sync = UPSERT.replace("upsert", mode) + "max_delete: 100%\n";
+        // no column of the list says whose a row is: the cells that name her do
+        let list = format!(
+            "{sync}---\n{}",
+            sync.replace("name: out", "name: listed")
+                .replace("from: everybody", "from: list")
+                .replace("person_id", "card")
+        );
+        let project = project(&list, FILES);
+        project.write("models/list.sql", "SELECT card, email, phone, name FROM shop.people\n");
+        project.kinfold(&["run", "--quiet"]).exits(0);
+        project.kinfold(&["suppress", "email:ann@x.com", "--reason", "objection"]).exits(0);
+        // what was built before still has her, and is sent anew
+        assert_eq!(names(&project, "list"), BTreeSet::from(["Ann", "Bob", "Cid"].map(str::to_owned)));
+        project.kinfold(&["sync", "--full", "--quiet"]).exits(0);
+        let told = "SELECT sync || ' ' || sent || ' ' || deleted || ' ' || withheld || ' ' || note AS t FROM kinfold.syncs \
+                    WHERE run = (SELECT max(run) FROM kinfold.syncs) ORDER BY sync";
+        let sent = 2 + deleted.parse::<u8>().unwrap();
+        let line = |sync: &str| format!("{sync} {sent} {deleted} 1 suppression withholds 1: 1 suppressed");
+        assert_eq!(project.lines(told), ["t".to_owned(), line("listed"), line("out")], "{mode}");
+        // taken back, she is sent again without any model being built
+        project.kinfold(&["unsuppress", "email:ann@x.com", "--reason", "taken back"]).exits(0);
+        project.kinfold(&["sync", "--quiet"]).exits(0);
+        assert_eq!(
+            project.number("SELECT sum(withheld) FROM kinfold.syncs WHERE run = (SELECT max(run) FROM kinfold.syncs)"),
+            0
+        );
+        let inserted = "SELECT sum(inserted) FROM kinfold.syncs WHERE run = (SELECT max(run) FROM kinfold.syncs)";
+        assert_eq!(project.number(inserted), 2 * deleted.parse::<i64>().unwrap());
+    }
+}

@@ -120,6 +120,7 @@ fn wrong_usage_of_every_command_exits_2() {
         &["explain", "K9999"],
         &["explain", "identity"],
         &["explain", "identity", "nobody"],
+        &["explain", "consent"],
         &["schema"],
         &["schema", "everything"],
         &["schema", "models", "--write", "x"],

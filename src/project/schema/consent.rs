@@ -33,6 +33,8 @@ pub(super) struct Consent {
     valid_from: Sql,
     /// SQL: until when; null is without end.
     valid_to: Option<Sql>,
+    /// SQL: what proves the answer, such as the id of a form or a recording; `kinfold explain consent` shows it.
+    evidence: Option<Sql>,
     /// If the newest answer is older, nothing is sent at all.
     stale_after: Option<Duration>,
 }
