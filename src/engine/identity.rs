@@ -11,7 +11,7 @@ use super::identity_report::SourceRows;
 use super::identity_rules::{self, KnownRules};
 use super::link_rows::{self, Collected};
 use super::proofs::Proofs;
-use super::registry::Registry;
+use super::registry::{Known, Registry};
 use super::text_spill::TextSpill;
 use super::{EngineParts, Relation, time_type};
 use crate::diagnostic::{Code, Diagnostic, Severity};
@@ -136,6 +136,8 @@ pub(super) struct Found {
     pub sources: Vec<SourceRows>,
     /// The rules whose identifiers occur.
     pub rules: KnownRules,
+    /// Identifiers, with their types, that had an id and no longer occur.
+    pub gone: Vec<(String, String)>,
 }
 
 /// Binds the model against its link tables.
@@ -370,7 +372,7 @@ impl BoundIdentity {
         let owners = std::mem::take(&mut rows.owners);
         let sources = self.sources(owners, |code| is_hub(stitched.entity[rows.nodes.dense(code) as usize]));
         rows.make_room(stitching_bytes(rows.nodes.len(), registry.rows) + naming_bytes(stitched.entities as usize))?;
-        let registered = registry.read(&self.type_names(), &rows.nodes, threads).await?;
+        let Known { rows: registered, gone } = registry.read(&self.type_names(), &rows.nodes, threads).await?;
         let (nodes, links) = (&rows.nodes, &rows.links);
         let assigned =
             assign_ids(&IdInput { types, nodes, stitched: &stitched, registered: &registered, key, threads });
@@ -389,7 +391,7 @@ impl BoundIdentity {
         );
         rows.texts.check().or_fail(ErrorKind::Storage, || format!("cannot name the entities of `{}`", self.name))?;
         let tables = self.links.iter().map(|l| l.table.clone()).collect();
-        Ok(self.keep(rows, (stitched, assigned), Found { tables, causes, holdings, suspects, sources, rules }))
+        Ok(self.keep(rows, (stitched, assigned), Found { tables, causes, holdings, suspects, sources, rules, gone }))
     }
 
     fn stitch_input<'a>(&'a self, rows: &'a Collected, rules: &'a KnownRules, threads: usize) -> StitchInput<'a> {

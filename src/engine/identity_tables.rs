@@ -195,7 +195,7 @@ impl IdentityRows {
             IdentityTable::Links => (run.links.len(), Self::links),
             IdentityTable::Rules => (self.rules.len(), Self::rules),
             IdentityTable::Changes => (run.assigned.created.len() + run.assigned.changes.len(), Self::changes),
-            IdentityTable::Registry => (run.assigned.newly_registered.len(), Self::registry),
+            IdentityTable::Registry => (run.assigned.newly_registered.len() + run.found.gone.len(), Self::registry),
             IdentityTable::Hubs | IdentityTable::Report | IdentityTable::Suspects => return None,
         };
         let (rows, columns) = (Arc::clone(self), Arc::clone(schema));
@@ -389,18 +389,26 @@ impl IdentityRows {
         )
     }
 
-    /// Identifiers that were registered for the first time, or under another id.
+    /// Identifiers that were registered for the first time, or under another id; then those that are gone, without one.
     fn registry(&self, schema: &SchemaRef, range: Range<usize>) -> Made<RecordBatch> {
         let Self { bound, run, at: (number, _), .. } = self;
         let nodes = &run.entities.nodes;
         let types = bound.type_names();
         let (mut kinds, mut texts, mut ids) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
         let mut runs = Int64Builder::new();
-        for &node in &run.assigned.newly_registered[range] {
+        let new = &run.assigned.newly_registered;
+        for row in range {
+            runs.append_value(number.cast_signed());
+            let Some(&node) = new.get(row) else {
+                let (kind, text) = &run.found.gone[row - new.len()];
+                kinds.append_value(kind);
+                texts.append_value(text);
+                ids.append_value("");
+                continue;
+            };
             kinds.append_value(types[usize::from(nodes.type_of(node))]);
             texts.append_value(nodes.text(node));
             append_id(&mut ids, run.entities.ids[run.entities.entity[node as usize] as usize]);
-            runs.append_value(number.cast_signed());
         }
         batch(
             schema,

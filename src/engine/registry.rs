@@ -14,9 +14,20 @@ use datafusion::arrow::datatypes::Int64Type;
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
+use std::collections::BTreeMap;
 
 /// Batches that each thread gets at a time.
 const BATCHES: usize = 4;
+
+/// What a registry says.
+#[derive(Default)]
+pub(super) struct Known {
+    pub rows: Vec<Registered>,
+    /// Identifiers, with their types, that no longer occur and have an id as far as the registry says.
+    pub gone: Vec<(String, String)>,
+}
+
+type Absent = ((String, String), u64, bool);
 
 /// The committed rows of a registry, not read yet.
 pub(super) struct Registry {
@@ -59,23 +70,30 @@ impl Registry {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(super) async fn read(self, types: &[&str], nodes: &Nodes, threads: usize) -> Result<Vec<Registered>> {
+    pub(super) async fn read(self, types: &[&str], nodes: &Nodes, threads: usize) -> Result<Known> {
         let doing = || self.doing();
-        let Some(frame) = self.frame.clone() else { return Ok(Vec::new()) };
+        let Some(frame) = self.frame.clone() else { return Ok(Known::default()) };
         let stream = frame.execute_stream().await.or_fail(ErrorKind::Data, doing)?;
         let mut groups = stream.chunks(threads.max(1) * BATCHES);
-        let mut out = Vec::with_capacity(self.rows);
+        let (mut rows, mut absent) = (Vec::with_capacity(self.rows), BTreeMap::new());
         while let Some(group) = groups.next().await {
             let batches = group.into_iter().collect::<Result<Vec<_>, _>>().or_fail(ErrorKind::Data, doing)?;
             let read = threads::map(&batches, threads, |batch| self.rows_of(batch, types, nodes));
-            for rows in read.or_fail(ErrorKind::Failed, doing)? {
-                out.extend(rows?);
+            for of_batch in read.or_fail(ErrorKind::Failed, doing)? {
+                let (some, others) = of_batch?;
+                rows.extend(some);
+                for (identifier, run, known) in others {
+                    let latest = absent.entry(identifier).or_insert((run, known));
+                    *latest = (*latest).max((run, known));
+                }
             }
         }
-        Ok(out)
+        let gone = absent.into_iter().filter(|(_, (_, known))| *known).map(|(identifier, _)| identifier).collect();
+        Ok(Known { rows, gone })
     }
 
-    fn rows_of(&self, batch: &RecordBatch, types: &[&str], nodes: &Nodes) -> Result<Vec<Registered>> {
+    /// The rows of a batch; also the identifiers of types that no longer occur, with the run, and whether they had an id then.
+    fn rows_of(&self, batch: &RecordBatch, types: &[&str], nodes: &Nodes) -> Result<(Vec<Registered>, Vec<Absent>)> {
         let column = |name: &str| {
             batch.column_by_name(name).ok_or_else(|| {
                 Error::new(ErrorKind::Data, format!("the registry of `{}` has no column `{name}`", self.identity))
@@ -85,14 +103,18 @@ impl Registry {
         let texts = column("identifier")?.as_string::<i32>();
         let ids = column(&format!("{}_id", self.identity))?.as_string::<i32>();
         let runs = column("run")?.as_primitive::<Int64Type>();
-        let registered = |row| {
+        let (mut rows, mut absent) = (Vec::with_capacity(batch.num_rows()), Vec::new());
+        for row in 0..batch.num_rows() {
             // a type may be gone; its identifiers still tell how old an id is
             let code = types.iter().position(|name| *name == kinds.value(row));
             let code = code.and_then(|c| u8::try_from(c).ok());
             let node = code.and_then(|code| nodes.lookup(code, texts.value(row))).unwrap_or(NO_NODE);
-            let id = ids.value(row).parse().ok()?;
-            Some(Registered { node, id, run: runs.value(row).cast_unsigned() })
-        };
-        Ok((0..batch.num_rows()).filter_map(registered).collect())
+            let (id, run) = (ids.value(row).parse().ok(), runs.value(row).cast_unsigned());
+            if node == NO_NODE {
+                absent.push(((kinds.value(row).to_owned(), texts.value(row).to_owned()), run, id.is_some()));
+            }
+            rows.push(Registered { node, id, run });
+        }
+        Ok((rows, absent))
     }
 }

@@ -24,7 +24,8 @@
 //! split, each of which is in [`Assigned::changes`].
 //!
 //! An identifier that is a hub now keeps its rows and makes no claim. An identifier that no longer occurs has the
-//! code [`NO_NODE`]: its rows count for the age of an id and keep it from being made afresh.
+//! code [`NO_NODE`]: its rows count for the age of an id and keep it from being made afresh. It gets a row without an id, so
+//! that it has no current id when it comes back: with growth alone it must take none from those who had it meanwhile.
 
 use std::cmp::{Ordering, Reverse};
 use std::thread;
@@ -47,8 +48,8 @@ const PARALLEL_IDS: usize = 1 << 14;
 pub struct Registered {
     /// The identifier, or [`NO_NODE`] if it no longer occurs.
     pub node: u32,
-    /// The id it was registered under.
-    pub id: EntityId,
+    /// The id it was registered under; `None` when it no longer occurred in that run.
+    pub id: Option<EntityId>,
     /// The run that did it.
     pub run: u64,
 }
@@ -154,11 +155,15 @@ impl<'a> Registry<'a> {
         let mut ids: Vec<(KnownId, u32)> = Vec::new();
         let mut numbers = Vec::with_capacity(input.registered.len());
         for row in input.registered {
+            let Some(id) = row.id else {
+                numbers.push(NONE);
+                continue;
+            };
             let next = ids.len() as u32;
-            let number = *index.entry(row.id).or_insert(next);
+            let number = *index.entry(id).or_insert(next);
             numbers.push(number);
             if number == next {
-                ids.push((KnownId { id: row.id, run: row.run, earliest: row.node }, number));
+                ids.push((KnownId { id, run: row.run, earliest: row.node }, number));
                 continue;
             }
             let known = &mut ids[number as usize].0;
@@ -176,7 +181,7 @@ impl<'a> Registry<'a> {
         for ((_, first_number), number) in ids.iter().zip(0..) {
             by_age[*first_number as usize] = number;
         }
-        for number in &mut numbers {
+        for number in numbers.iter_mut().filter(|number| **number != NONE) {
             *number = by_age[*number as usize];
         }
         let ids = ids.into_iter().map(|(known, _)| known).collect();
@@ -187,7 +192,8 @@ impl<'a> Registry<'a> {
 
     /// Rows of identifiers that occur, with the numbers of their ids.
     fn rows(&self) -> impl Iterator<Item = (&Registered, u32)> {
-        self.input.registered.iter().zip(self.numbers.iter().copied()).filter(|(row, _)| row.node != NO_NODE)
+        let rows = self.input.registered.iter().zip(self.numbers.iter().copied());
+        rows.filter(|(row, number)| row.node != NO_NODE && *number != NONE)
     }
 
     /// Finds the current and the first id of every identifier. Of two ids in one run the older counts.
@@ -204,7 +210,7 @@ impl<'a> Registry<'a> {
             if *last == NONE || older(rank(place)) > older(rank(*last)) {
                 *last = place;
             }
-            if *first == NONE || rank(place) < rank(*first) {
+            if row.id.is_some() && (*first == NONE || rank(place) < rank(*first)) {
                 *first = place;
             }
         }

@@ -209,9 +209,12 @@ fn ends(input: &CauseInput<'_>, way: usize) -> (u32, u32) {
 fn ids_of_hubs(input: &CauseInput<'_>) -> HashMap<u32, (u64, EntityId)> {
     let mut ids: HashMap<u32, (u64, EntityId)> = HashMap::new();
     for row in input.registered {
-        if row.node != NO_NODE && input.stitched.entity[row.node as usize] == HUB {
-            let known = ids.entry(row.node).or_insert((row.run, row.id));
-            *known = (*known).max((row.run, row.id));
+        if let Some(id) = row.id
+            && row.node != NO_NODE
+            && input.stitched.entity[row.node as usize] == HUB
+        {
+            let known = ids.entry(row.node).or_insert((row.run, id));
+            *known = (*known).max((row.run, id));
         }
     }
     ids

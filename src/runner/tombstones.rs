@@ -265,7 +265,7 @@ impl Asker<'_> {
         let others = format!("SELECT {name}_id FROM \"{name}\" WHERE {name}_id NOT IN ({now})");
         let before = format!(
             "SELECT DISTINCT r.{name}_id FROM \"{name}_registry\" AS r JOIN ({mine}) AS m USING (identifier_type, identifier) \
-             WHERE r.{name}_id NOT IN ({others})"
+             WHERE r.{name}_id <> '' AND r.{name}_id NOT IN ({others})"
         );
         people.ids.extend(self.column(&before).await?);
         let mut found: BTreeSet<(String, String)> = pairs(texts(self.reader, &mine).await?);

@@ -205,6 +205,41 @@ fn an_id_keeps_its_age_when_the_type_of_its_first_identifier_is_gone() {
     assert_eq!(ids(&project), ["a1", "a2", "c1"].map(|identifier| (identifier.to_owned(), first.clone())).into());
 }
 
+/// Growth changes an id only by a merge or a split that something caused, so who comes back takes nothing away.
+#[test]
+fn an_identifier_that_was_gone_takes_no_id_from_who_has_it_now() {
+    let project = family();
+    let sources = SOURCES.replace("path: visits.csv", "path: visits/, vanished: forget");
+    project.write("sources.yaml", &sources);
+    let visit = |file: &str, row: &str| {
+        project.write(&format!("data/visits/{file}.csv"), &format!("id,cookie,account,page,at\n{row}\n"));
+    };
+    project.write("data/accounts.csv", "account,email,name,at\n");
+    visit("1", "v1,,a1,home,2026-03-01T00:00:00Z");
+    visit("2", "v2,c1,,home,2026-03-02T00:00:00Z");
+    project.kinfold(&["run"]).exits(0);
+    let apart = ids(&project);
+    assert_ne!(apart["a1"], apart["c1"]);
+    visit("3", "v3,c1,a1,home,2026-03-03T00:00:00Z");
+    project.kinfold(&["run"]).exits(0);
+    let one = ids(&project)["c1"].clone();
+    assert_eq!([&one, &one], [&ids(&project)["a1"], &apart["a1"]], "the account was seen first");
+    project.remove("data/visits/1.csv");
+    project.remove("data/visits/3.csv");
+    project.kinfold(&["run"]).exits(0);
+    assert_eq!(ids(&project), BTreeMap::from([("c1".to_owned(), one.clone())]));
+    assert_eq!(project.number("SELECT count(*) AS n FROM person_registry WHERE person_id = ''"), 1);
+    project.kinfold(&["run", "--full"]).exits(0);
+    assert_eq!(project.number("SELECT count(*) AS n FROM person_registry WHERE person_id = ''"), 1, "said once");
+    visit("4", "v4,,a1,home,2026-03-04T00:00:00Z");
+    project.kinfold(&["run"]).exits(0);
+    assert_eq!(ids(&project)["c1"], one);
+    let back = ids(&project)["a1"].clone();
+    assert!(back != one && back != apart["c1"]);
+    let last = project.query("SELECT change, person_id FROM person_changes ORDER BY run DESC LIMIT 1");
+    assert_eq!([&last[0]["change"], &last[0]["person_id"]], [&json!("created"), &json!(back)]);
+}
+
 #[test]
 fn a_never_rule_undoes_a_wrong_merge_and_everything_follows() {
     let project = family();

@@ -53,7 +53,7 @@ impl Registry {
             .iter()
             .map(|((code, text), id, run_number)| Registered {
                 node: run.nodes.lookup(*code, text).unwrap_or(NO_NODE),
-                id: *id,
+                id: Some(*id),
                 run: *run_number,
             })
             .collect()
