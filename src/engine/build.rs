@@ -251,7 +251,11 @@ impl Engine {
             None => run.warehouse.secret(&format!("id_key_{}", bound.name)).await?.to_vec(),
         };
         let threads = self.resources.threads;
-        let stitched = bound.run(&self.context, registry, &key, threads).await?;
+        let mut stitched = bound.run(&self.context, registry, &key, threads).await?;
+        if let Some(tombstones) = self.tombstones() {
+            // of people who must not be known nothing is written down
+            stitched.found.gone.retain(|(kind, text)| tombstones.mark(&bound.name, kind, text).is_none());
+        }
         let facts = IdentityFacts::of(&stitched);
         let at = (run.number, self.as_of);
         let rows = stitched.entities.nodes.len() - stitched.stitched.hubs.len();
