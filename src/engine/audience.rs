@@ -352,7 +352,7 @@ impl<'a> Compiler<'a> {
     fn aggregate(&mut self, function: &str, argument: Expr, reading: &Reading) -> Compiled {
         let udaf = self.scope.parts.aggregate(function);
         let call = AggregateFunction::new_udf(udaf, vec![argument], false, None, Vec::new(), None);
-        let made = column(self.fresh(), std::slice::from_ref(reading), &[&call]);
+        let made = column(self.fresh(), std::slice::from_ref(reading), &[&call], self.scope.parts.assumed);
         match made {
             Ok(column) => {
                 let name = column.name.clone();

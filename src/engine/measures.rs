@@ -190,8 +190,13 @@ pub(super) struct Reading {
     pub at: Span,
 }
 
-/// Makes a fold column of the `index`th aggregate of every reading.
-pub(super) fn column(name: String, readings: &[Reading], calls: &[&AggregateFunction]) -> Result<FoldColumn, String> {
+/// Makes a fold column of the `index`th aggregate of every reading; types may be `assumed`, as [`in_common_types`] says.
+pub(super) fn column(
+    name: String,
+    readings: &[Reading],
+    calls: &[&AggregateFunction],
+    assumed: bool,
+) -> Result<FoldColumn, String> {
     let first = calls[0];
     let function = first.func.name();
     if calls.iter().any(|c| c.func.name() != function || c.params.args.len() != first.params.args.len()) {
@@ -225,7 +230,7 @@ pub(super) fn column(name: String, readings: &[Reading], calls: &[&AggregateFunc
         inputs.push(FoldInput { table: reading.key.clone(), arguments, filter, moves: reading.moves });
     }
     let schemas: Vec<&DFSchema> = readings.iter().map(|reading| reading.relation.plan.schema().as_ref()).collect();
-    in_common_types(&mut inputs, &schemas)?;
+    in_common_types(&mut inputs, &schemas, assumed)?;
     let udaf = if let Some(marker) = marker {
         Arc::new(AggregateUDF::new_from_impl(marker))
     } else if ordered {

@@ -143,6 +143,8 @@ pub(crate) struct EngineParts<'a> {
     pub tombstones: Option<&'a Arc<Tombstones>>,
     /// Copies of source files.
     pub kept: Option<&'a Kept>,
+    /// Whether tables are those of a unit test, of which not all types are known.
+    pub assumed: bool,
 }
 
 impl EngineParts<'_> {
@@ -309,6 +311,7 @@ impl Engine {
             project: &self.project,
             tombstones: self.tombstones.as_ref(),
             kept: self.kept.as_ref(),
+            assumed: self.given.is_some(),
         }
     }
 

@@ -195,7 +195,7 @@ impl Building<'_> {
         }
         let Some(first) = relations.first() else { return };
         let schemas: Vec<&DFSchema> = relations.iter().map(|relation| relation.plan.schema().as_ref()).collect();
-        if let Err(message) = in_common_types(&mut inputs, &schemas) {
+        if let Err(message) = in_common_types(&mut inputs, &schemas, self.scope.parts.assumed) {
             let source = attribute.from.last().map_or(attribute.name.span, |source| source.column.span);
             self.findings.push(
                 Diagnostic::error(Code::SqlTypes, source, message)
@@ -330,7 +330,7 @@ impl Building<'_> {
         for index in 0..count {
             let calls: Vec<_> = parts.iter().filter_map(|p| p.aggregates.get(index)).collect();
             let name = serving(&one.name.value, index);
-            match column(name, readings, &calls) {
+            match column(name, readings, &calls, self.scope.parts.assumed) {
                 Ok(column) => self.columns.push(column),
                 Err(message) => self.refuse(&one.select, message),
             }
